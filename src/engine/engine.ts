@@ -1,0 +1,82 @@
+/**
+ * The engine as the rest of Cotrain sees it: an opened adapter that compiles graphs to programs and runs kernels.
+ * Interfaces only; `device.ts` and `program.ts` implement them on WebGPU.
+ */
+import type { Graph } from './graph.ts';
+import type { ParameterLayout } from './layout.ts';
+import type { AdapterProfile, Tensor } from './op.ts';
+
+export interface EngineCounters {
+  submits: number;
+  dispatches: number;
+  pipelinesCreated: number;
+  buffersCreated: number;
+  bufferBytes: number;
+}
+
+/** A part of a GPU buffer, in 4-byte elements. */
+export interface Region {
+  readonly buffer: GPUBuffer;
+  readonly offsetElements: number;
+  readonly lengthElements: number;
+}
+
+/** A kernel run outside a graph (optimizer, norms, hashes, codecs). `bindings[i]` is `@binding(i)`. */
+export interface DirectDispatch {
+  readonly label: string;
+  readonly shader: string;
+  readonly entryPoint: string;
+  readonly constants: Readonly<Record<string, number | boolean>>;
+  readonly bindings: readonly Region[];
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** A fixed list of dispatches with bind groups and pipelines built once. */
+export interface Sequence {
+  /** Encodes everything into one command buffer and submits it. */
+  run(): void;
+}
+
+export interface ProgramStats {
+  readonly dispatchesPerRun: number;
+  readonly arenaBytes: number;
+  /** The largest sum of live activations at any moment: no plan can need less. */
+  readonly arenaLowerBoundBytes: number;
+}
+
+/** A planned graph: one submit per run. Inputs are written with the queue, so a run may be queued before the last one ended. */
+export interface Program {
+  readonly stats: ProgramStats;
+  setInput(name: string, data: Float32Array | Uint32Array): void;
+  run(): void;
+  /** Copies a named output (given to `compile`) to the host. Resolves when the runs queued so far have ended. */
+  readOutput(name: string): Promise<Float32Array>;
+}
+
+export interface CompileOptions {
+  readonly parameters: Region;
+  readonly layout: ParameterLayout;
+  /** Where `kind: 'gradient'` accumulations go, by the layout; absent for graphs that don't differentiate. */
+  readonly gradients?: Region;
+  /** Where `kind: 'total'` accumulations go: one region for each name. */
+  readonly totals?: ReadonlyMap<string, Region>;
+  /** Tensors to keep after a run, by name, for `readOutput`. */
+  readonly outputs?: ReadonlyMap<string, Tensor>;
+}
+
+export interface Engine {
+  readonly profile: AdapterProfile;
+  readonly device: GPUDevice;
+  readonly counters: EngineCounters;
+  /** Resolves when the device is lost for any reason but `destroy()`. */
+  readonly lost: Promise<{ readonly reason: string; readonly message: string }>;
+  /** A zero-filled storage buffer that can be copied from and to. Throws `EngineError` when memory runs out. */
+  allocate(label: string, lengthElements: number): Region;
+  compile(graph: Graph, options: CompileOptions): Promise<Program>;
+  sequence(label: string, dispatches: readonly DirectDispatch[]): Promise<Sequence>;
+  write(region: Region, data: Float32Array | Uint32Array, offsetElements?: number): void;
+  clear(region: Region): void;
+  /** Host copy through a ring of staging buffers. */
+  read(region: Region): Promise<ArrayBuffer>;
+  destroy(): void;
+}

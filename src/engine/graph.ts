@@ -1,0 +1,85 @@
+/**
+ * The traced graph: parameters, inputs and op applications in the order they were traced.
+ * It is data for the autodiff, the interpreter and the planner, and computes nothing itself.
+ */
+import { EngineError, invariant } from './errors.ts';
+import type { DType, Op, Shape, Tensor } from './op.ts';
+
+export interface GraphNode {
+  readonly op: Op<unknown>;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  readonly attrs: unknown;
+}
+
+/** Where the value of an output is added instead of being stored: a parameter's gradient or a running total. */
+export interface AccumulationTarget {
+  readonly kind: 'gradient' | 'total';
+  readonly name: string;
+}
+
+export function elementCount(shape: Shape): number {
+  return shape.reduce((product, extent) => product * extent, 1);
+}
+
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((extent, axis) => extent === b[axis]);
+}
+
+export class Graph {
+  readonly nodes: GraphNode[] = [];
+  readonly parameters = new Map<string, Tensor>();
+  readonly inputs = new Map<string, Tensor>();
+  /** By tensor id: outputs that are accumulated into a persistent region instead of the arena. */
+  readonly accumulations = new Map<number, AccumulationTarget>();
+  /** Whether ops should prepare gradients while they compute values (see `linearCrossEntropy`). */
+  readonly differentiates: boolean;
+  #nextId = 0;
+
+  constructor(options: { readonly differentiates: boolean }) {
+    this.differentiates = options.differentiates;
+  }
+
+  parameter(name: string, shape: Shape): Tensor {
+    const known = this.parameters.get(name);
+    if (known) {
+      invariant(sameShape(known.shape, shape), () => `parameter ${name} is [${known.shape}] and [${shape}]`);
+      return known;
+    }
+    const tensor = this.#tensor(name, shape, 'f32');
+    this.parameters.set(name, tensor);
+    return tensor;
+  }
+
+  input(name: string, shape: Shape, dtype: DType): Tensor {
+    if (this.inputs.has(name)) throw new EngineError(`input ${name} is declared twice`);
+    const tensor = this.#tensor(name, shape, dtype);
+    this.inputs.set(name, tensor);
+    return tensor;
+  }
+
+  apply<Attrs>(op: Op<Attrs>, inputs: readonly Tensor[], attrs: Attrs): readonly Tensor[] {
+    const specs = op.infer(inputs, attrs);
+    const outputs = specs.map((spec, index) =>
+      this.#tensor(`${op.name}${this.nodes.length}.${index}`, spec.shape, spec.dtype),
+    );
+    this.nodes.push({ op: op as Op<unknown>, inputs, outputs, attrs });
+    return outputs;
+  }
+
+  /** Applies an op that has one output. */
+  apply1<Attrs>(op: Op<Attrs>, inputs: readonly Tensor[], attrs: Attrs): Tensor {
+    const [output, ...rest] = this.apply(op, inputs, attrs);
+    invariant(output !== undefined && rest.length === 0, () => `${op.name} has ${rest.length + 1} outputs, not one`);
+    return output;
+  }
+
+  /** Adds the tensor's value to a persistent region at every run. Its op must be able to accumulate. */
+  accumulate(tensor: Tensor, target: AccumulationTarget): void {
+    this.accumulations.set(tensor.id, target);
+  }
+
+  #tensor(name: string, shape: Shape, dtype: DType): Tensor {
+    return { id: this.#nextId++, name, shape, dtype };
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * Where each parameter lives in the one flat buffer of weights (and, with the same offsets, of gradients, moments and
+ * contributions). A pure function of names and shapes, so every peer of a room computes the same one.
+ */
+import { elementCount } from './graph.ts';
+import type { Shape } from './op.ts';
+
+/** 256 bytes, WebGPU's binding offset alignment, in f32 elements. */
+export const alignmentElements = 64;
+
+export interface LayoutEntry {
+  readonly name: string;
+  readonly shape: Shape;
+  readonly offsetElements: number;
+  readonly lengthElements: number;
+}
+
+export interface ParameterLayout {
+  /** Tensors of two or more dimensions first: they are what weight decay applies to. */
+  readonly entries: readonly LayoutEntry[];
+  readonly byName: ReadonlyMap<string, LayoutEntry>;
+  /** Elements, padding included, of the leading part that weight decay applies to. */
+  readonly decayedElements: number;
+  /** Elements of the flat buffer, padding included. Padding is always zero. */
+  readonly totalElements: number;
+  /** Number of parameters, padding not counted. */
+  readonly parameterCount: number;
+}
+
+export function parameterLayout(parameters: Iterable<readonly [name: string, shape: Shape]>): ParameterLayout {
+  const all = [...parameters];
+  const ordered = [...all.filter(([, shape]) => shape.length >= 2), ...all.filter(([, shape]) => shape.length < 2)];
+  const entries: LayoutEntry[] = [];
+  let offsetElements = 0;
+  let decayedElements = 0;
+  for (const [name, shape] of ordered) {
+    const lengthElements = elementCount(shape);
+    entries.push({ name, shape, offsetElements, lengthElements });
+    offsetElements += Math.ceil(lengthElements / alignmentElements) * alignmentElements;
+    if (shape.length >= 2) decayedElements = offsetElements;
+  }
+  return {
+    entries,
+    byName: new Map(entries.map((entry) => [entry.name, entry])),
+    decayedElements,
+    totalElements: offsetElements,
+    parameterCount: entries.reduce((sum, entry) => sum + entry.lengthElements, 0),
+  };
+}

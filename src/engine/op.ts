@@ -1,0 +1,107 @@
+/**
+ * What an op is: the contract between the graph, the autodiff, the planner and the kernels.
+ * An op knows its shapes, its meaning in f64 (`reference`), its vector-Jacobian product and the dispatches that
+ * compute it. It does not know which buffers it runs on, nor what model it is part of.
+ */
+import type { Graph } from './graph.ts';
+
+export type DType = 'f32' | 'u32';
+export type Shape = readonly number[];
+
+export interface TensorSpec {
+  readonly shape: Shape;
+  readonly dtype: DType;
+}
+
+/** A symbolic value in a traced graph. It has no data: the plan gives it a region of a buffer. */
+export interface Tensor extends TensorSpec {
+  readonly id: number;
+  readonly name: string;
+}
+
+/** Host values of one tensor, as the f64 reference interpreter sees them (u32 tensors hold exact integers). */
+export type ReferenceArray = Float64Array;
+
+/** What of the adapter the kernels may use, and which tiles suit it. Read once when the device is opened. */
+export interface AdapterProfile {
+  readonly name: string;
+  /** SwiftShader, llvmpipe and the like: they want register tiles and no workgroup memory. */
+  readonly isSoftware: boolean;
+  readonly matmulTiles: 'register' | 'workgroup';
+  readonly hasF16: boolean;
+  readonly hasSubgroups: boolean;
+  readonly maxStorageBufferBindingBytes: number;
+  readonly maxBufferBytes: number;
+  readonly maxWorkgroupsPerDimension: number;
+}
+
+/** A binding of a dispatch: an input, an output or a scratch buffer of the node, whole or in part. */
+export interface BindingRef {
+  readonly kind: 'input' | 'output' | 'scratch';
+  readonly index: number;
+  /** First element (4-byte units) of the part that is bound; must be a multiple of 64 (256-byte binding alignment). */
+  readonly offsetElements?: number;
+  readonly lengthElements?: number;
+}
+
+/**
+ * One compute dispatch. `shader` is the text of a file in `shaders/`; `constants` become WGSL `const` declarations in
+ * front of it, and flags for its `#if` lines. `bindings[i]` is `@group(0) @binding(i)`; shader files declare the
+ * access they need (`read` or `read_write`) and the executor widens `read` where a buffer is also written by
+ * the same dispatch.
+ */
+export interface Dispatch {
+  readonly label: string;
+  readonly shader: string;
+  readonly entryPoint: string;
+  readonly constants: Readonly<Record<string, number | boolean>>;
+  readonly bindings: readonly BindingRef[];
+  readonly workgroups: readonly [number, number, number];
+  /** For the benchmark's breakdown. */
+  readonly flops?: number;
+}
+
+export interface Lowering {
+  readonly dispatches: readonly Dispatch[];
+  /** Sizes in 4-byte elements of scratch regions that live for this node only. */
+  readonly scratchElements?: readonly number[];
+}
+
+export interface LowerArgs<Attrs> {
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  /** accumulate[i]: output i is added to what its region holds (gradients of parameters, loss sums). */
+  readonly accumulate: readonly boolean[];
+  readonly attrs: Attrs;
+  readonly adapter: AdapterProfile;
+}
+
+export interface VjpArgs<Attrs> {
+  readonly graph: Graph;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  /** One per output; null where nothing flows back. */
+  readonly cotangents: readonly (Tensor | null)[];
+  readonly attrs: Attrs;
+  /** needs[i]: whether the gradient of input i is wanted; return null for the others. */
+  readonly needs: readonly boolean[];
+}
+
+export interface Op<Attrs> {
+  readonly name: string;
+  /** Shapes of the outputs; throws `EngineError` naming the op and the shapes when they don't fit. */
+  infer(inputs: readonly TensorSpec[], attrs: Attrs): readonly TensorSpec[];
+  /** The meaning of the op, in f64. Accumulation is done by the interpreter, not here. */
+  reference(
+    inputs: readonly ReferenceArray[],
+    attrs: Attrs,
+    specs: { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] },
+  ): readonly ReferenceArray[];
+  /** Gradients by input. Absent for ops that are only used backward. */
+  vjp?(args: VjpArgs<Attrs>): readonly (Tensor | null)[];
+  lower(args: LowerArgs<Attrs>): Lowering;
+  /** accumulates[i]: `lower` honours `accumulate[i]`. Needed of every op whose output can be a parameter's gradient. */
+  readonly accumulates?: readonly boolean[];
+  /** inPlace[i] = j: output i may overwrite input j when nobody reads j afterwards. */
+  readonly inPlace?: readonly (number | null)[];
+}

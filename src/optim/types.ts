@@ -1,0 +1,13 @@
+/** Optimizer settings, under the run file's names (DESIGN §5). */
+export interface OptimizerSettings {
+  readonly learningRate: number;
+  readonly minLearningRate: number;
+  readonly warmupSteps: number;
+  readonly schedule: 'cosine' | 'linear' | 'constant';
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly weightDecay: number;
+  /** Largest global gradient norm; 0 means no clipping. */
+  readonly gradientClip: number;
+}

@@ -1,0 +1,169 @@
+/**
+ * The shape of the room's two state machines: what goes in and what comes out. `coordinator.ts` and `member.ts`
+ * implement (state, event, nowMs) → (state, effects). No timers, sockets, GPU or randomness here: the session
+ * carries effects out and feeds what happens back as events; the simulator does the same under a virtual clock.
+ */
+import type {
+  CoordinatorBlob,
+  CoordinatorMessage,
+  HistoryPoint,
+  MemberBlob,
+  MemberMessage,
+  PeerDevice,
+  PeerId,
+  RoomPhase,
+  Step,
+  Term,
+} from './messages.ts';
+
+/** Names the bytes of a received blob, which the driver keeps until an effect uses or discards them. */
+export type BlobRef = string & { readonly __brand: 'BlobRef' };
+
+export interface RoomProblem {
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface StepMetrics {
+  readonly gradNorm: number;
+  readonly learningRate: number;
+  readonly replicaHash: string;
+  /** False: loss or gradient was not finite and nothing was applied; the room pauses. */
+  readonly applied: boolean;
+  /** Bytes of the encoded update. */
+  readonly updateBytes: number;
+}
+
+export interface CoordinatorConfig {
+  readonly self: PeerId;
+  readonly name: string;
+  readonly term: Term;
+  /** Serialized run settings, sent with every welcome. */
+  readonly run: string;
+  readonly steps: number;
+  readonly microbatchesPerStep: number;
+  readonly tokensPerMicrobatch: number;
+  /** null when this peer can't compute (it still coordinates). */
+  readonly selfDevice: PeerDevice;
+  readonly evalEvery: number;
+  readonly checkpointEveryMs: number;
+  readonly checkpointEverySteps: number;
+  /** Where a restored run goes on; 0 and [] for a new one. */
+  readonly startStep: Step;
+  readonly history: readonly HistoryPoint[];
+  readonly startedAtMs: number;
+  readonly startPaused: boolean;
+}
+
+export type CoordinatorEvent =
+  | { readonly type: 'tick' }
+  /** A channel to this peer is open and the key is proved. */
+  | { readonly type: 'peerOpened'; readonly peer: PeerId }
+  | { readonly type: 'peerClosed'; readonly peer: PeerId; readonly reason: string }
+  | { readonly type: 'message'; readonly from: PeerId; readonly message: MemberMessage }
+  /** A blob arrived whole. `bytes` is its size, for the accounts. */
+  | { readonly type: 'blob'; readonly from: PeerId; readonly header: MemberBlob; readonly ref: BlobRef; readonly bytes: number }
+  /** This peer's own assignment is done (its sums are on the GPU) or was given up. */
+  | {
+      readonly type: 'ownResult';
+      readonly assignment: string;
+      readonly step: Step;
+      readonly lossSum: number;
+      readonly weightSum: number;
+      readonly computeMs: number;
+      readonly tokens: number;
+      readonly failed: boolean;
+    }
+  /** The trainer refused a contribution that was to be accumulated (mis-sized, non-finite). */
+  | { readonly type: 'contributionRejected'; readonly assignment: string; readonly reason: string }
+  | { readonly type: 'contributionAdded'; readonly assignment: string }
+  | { readonly type: 'committed'; readonly step: Step; readonly metrics: StepMetrics }
+  | { readonly type: 'evaluated'; readonly step: Step; readonly loss: number }
+  | { readonly type: 'command'; readonly command: 'pause' | 'resume' | 'stop' }
+  /** This peer's GPU is gone or back. */
+  | { readonly type: 'ownDevice'; readonly device: PeerDevice };
+
+export type CoordinatorEffect =
+  | { readonly type: 'send'; readonly to: PeerId; readonly message: CoordinatorMessage }
+  | { readonly type: 'assign'; readonly to: PeerId; readonly header: Extract<CoordinatorBlob, { kind: 'assignment' }> }
+  /** Send the replica as it is now (after `step` updates), before any later update. */
+  | { readonly type: 'sendReplica'; readonly to: PeerId; readonly step: Step }
+  /** Send the update of the last committed step. */
+  | { readonly type: 'sendUpdate'; readonly to: readonly PeerId[]; readonly step: Step }
+  | { readonly type: 'beginStep'; readonly step: Step }
+  | { readonly type: 'computeOwn'; readonly assignment: string; readonly step: Step; readonly microbatches: readonly number[] }
+  | { readonly type: 'cancelOwn'; readonly assignment: string }
+  | { readonly type: 'addOwn'; readonly assignment: string; readonly step: Step }
+  | { readonly type: 'addBlob'; readonly assignment: string; readonly step: Step; readonly ref: BlobRef }
+  | { readonly type: 'discardBlob'; readonly ref: BlobRef; readonly reason: string }
+  /** Every micro-batch of the step was added exactly once. `encodeUpdate`: somebody else needs it. */
+  | { readonly type: 'commit'; readonly step: Step; readonly lossSum: number; readonly weightSum: number; readonly encodeUpdate: boolean }
+  | { readonly type: 'evaluate'; readonly step: Step }
+  | { readonly type: 'checkpoint'; readonly step: Step; readonly reason: 'interval' | 'paused' | 'finished' | 'stopped' }
+  | { readonly type: 'closePeer'; readonly peer: PeerId; readonly problem: RoomProblem }
+  /** Something the session shows: phase, history or peers changed (read them from the state). */
+  | { readonly type: 'changed' }
+  | { readonly type: 'problem'; readonly problem: RoomProblem };
+
+export interface MemberConfig {
+  readonly name: string;
+  readonly wantsToWatch: boolean;
+  readonly device: PeerDevice;
+}
+
+export type MemberEvent =
+  | { readonly type: 'tick' }
+  /** The directory's answer: who leads the room now, if anybody. */
+  | { readonly type: 'directory'; readonly lead: { readonly coordinator: PeerId; readonly term: Term } | null }
+  | { readonly type: 'directoryUnreachable' }
+  | { readonly type: 'connected'; readonly coordinator: PeerId }
+  | { readonly type: 'connectFailed'; readonly problem: RoomProblem }
+  | { readonly type: 'disconnected'; readonly reason: string }
+  | { readonly type: 'message'; readonly message: CoordinatorMessage }
+  | { readonly type: 'blob'; readonly header: CoordinatorBlob; readonly ref: BlobRef }
+  | { readonly type: 'replicaLoaded'; readonly step: Step; readonly hash: string }
+  | { readonly type: 'updateApplied'; readonly step: Step; readonly hash: string }
+  | {
+      readonly type: 'computed';
+      readonly assignment: string;
+      readonly step: Step;
+      readonly lossSum: number;
+      readonly weightSum: number;
+      readonly computeMs: number;
+      readonly tokens: number;
+      readonly failed: boolean;
+    }
+  | { readonly type: 'device'; readonly device: PeerDevice }
+  | { readonly type: 'command'; readonly command: 'pause' | 'resume' | 'leave' };
+
+export type MemberEffect =
+  | { readonly type: 'lookUp' }
+  | { readonly type: 'connect'; readonly coordinator: PeerId }
+  | { readonly type: 'disconnect' }
+  | { readonly type: 'send'; readonly message: MemberMessage }
+  /** `run` of the welcome: plan it (once) before anything is computed. */
+  | { readonly type: 'prepare'; readonly run: string }
+  | { readonly type: 'loadReplica'; readonly step: Step; readonly ref: BlobRef }
+  | { readonly type: 'applyUpdate'; readonly step: Step; readonly ref: BlobRef }
+  | {
+      readonly type: 'compute';
+      readonly assignment: string;
+      readonly step: Step;
+      readonly microbatches: readonly number[];
+      readonly ref: BlobRef;
+    }
+  | { readonly type: 'cancel'; readonly assignment: string }
+  /** Take the last result from the trainer and send it with this header. */
+  | { readonly type: 'sendContribution'; readonly header: MemberBlob }
+  | { readonly type: 'discardBlob'; readonly ref: BlobRef; readonly reason: string }
+  | { readonly type: 'changed' }
+  | { readonly type: 'problem'; readonly problem: RoomProblem | null };
+
+/** What a member knows of the room, for the page. */
+export interface RoomView {
+  readonly term: Term;
+  readonly step: Step;
+  readonly steps: number;
+  readonly phase: RoomPhase;
+  readonly history: readonly HistoryPoint[];
+}

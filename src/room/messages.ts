@@ -1,0 +1,150 @@
+/**
+ * Everything that crosses the wire between peers once the handshake has proved the key, and nothing else.
+ * Control messages are JSON; blobs are a JSON header and bytes. Both are validated here before anybody looks at them:
+ * a peer may be broken or hostile.
+ */
+import * as v from 'valibot';
+
+export const protocolVersion = 1;
+
+const maxPeers = 256;
+const maxName = 40;
+const maxText = 2000;
+const maxMicrobatches = 65_536;
+
+const identifier = v.pipe(v.string(), v.minLength(1), v.maxLength(80));
+const count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
+const finite = v.pipe(v.number(), v.finite());
+const rate = v.pipe(finite, v.minValue(0));
+const hash = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
+const peerId = v.pipe(identifier, v.brand('PeerId'));
+const term = v.pipe(count, v.brand('Term'));
+const step = v.pipe(count, v.brand('Step'));
+
+export type PeerId = v.InferOutput<typeof peerId>;
+export type Term = v.InferOutput<typeof term>;
+/** Number of updates applied before it: step s takes the replica from s to s + 1. */
+export type Step = v.InferOutput<typeof step>;
+
+const deviceSchema = v.object({
+  name: v.pipe(v.string(), v.maxLength(120)),
+  isSoftware: v.boolean(),
+  probeTokensPerSecond: rate,
+  /** Why this peer can't compute; null when it can. */
+  problem: v.nullable(v.object({ code: identifier, message: v.pipe(v.string(), v.maxLength(400)) })),
+});
+export type PeerDevice = v.InferOutput<typeof deviceSchema>;
+
+const historyPointSchema = v.object({
+  step,
+  loss: finite,
+  gradNorm: rate,
+  lr: rate,
+  ms: rate,
+  tokens: count,
+  bytesDown: count,
+  bytesUp: count,
+  validationLoss: v.optional(finite),
+  replicaHash: v.optional(hash),
+});
+/** One committed step as the shared charts show it. `loss` is the mean over the scored weight of the whole batch. */
+export type HistoryPoint = v.InferOutput<typeof historyPointSchema>;
+
+const peerRowSchema = v.object({
+  id: peerId,
+  name: v.pipe(v.string(), v.maxLength(maxName)),
+  role: v.picklist(['coordinator', 'member', 'watcher']),
+  device: v.pipe(v.string(), v.maxLength(120)),
+  isSoftware: v.boolean(),
+  tokensPerSecond: rate,
+  /** Micro-batches counted in the last committed step. */
+  microbatches: count,
+  state: v.picklist(['joining', 'syncing', 'ready', 'computing', 'late', 'silent', 'watching', 'leaving']),
+});
+export type PeerRow = v.InferOutput<typeof peerRowSchema>;
+
+const phaseSchema = v.picklist(['running', 'paused', 'finished', 'stopped']);
+/** `paused` may carry a problem (a non-finite loss); `stopped` means that the coordinator closed the room on purpose. */
+export type RoomPhase = v.InferOutput<typeof phaseSchema>;
+
+/** From a member to the coordinator. */
+export const memberMessageSchema = v.variant('type', [
+  v.object({
+    type: v.literal('hello'),
+    protocol: count,
+    name: v.pipe(v.string(), v.maxLength(maxName)),
+    wantsToWatch: v.boolean(),
+    device: deviceSchema,
+    /** Replica the peer still holds, so that a quick re-join need not fetch one. */
+    replica: v.nullable(v.object({ step, hash })),
+  }),
+  v.object({ type: v.literal('ready'), term, step, hash }),
+  v.object({ type: v.literal('applied'), term, step, hash }),
+  v.object({ type: v.literal('decline'), term, assignment: identifier, reason: v.pipe(v.string(), v.maxLength(200)) }),
+  v.object({ type: v.literal('refetch'), term }),
+  v.object({ type: v.literal('command'), term, command: v.picklist(['pause', 'resume']) }),
+  v.object({ type: v.literal('pong'), nonce: count }),
+  v.object({ type: v.literal('leave'), reason: v.pipe(v.string(), v.maxLength(200)) }),
+]);
+export type MemberMessage = v.InferOutput<typeof memberMessageSchema>;
+
+/** From the coordinator to a member. Every message that belongs to a reign carries its term. */
+export const coordinatorMessageSchema = v.variant('type', [
+  v.object({
+    type: v.literal('welcome'),
+    term,
+    you: peerId,
+    step,
+    steps: count,
+    phase: phaseSchema,
+    startedAtMs: rate,
+    /** The run file and tokenizer as the session defines them: validated there. */
+    run: v.pipe(v.string(), v.maxLength(2_000_000)),
+    history: v.pipe(v.array(historyPointSchema), v.maxLength(1_000_000)),
+  }),
+  v.object({ type: v.literal('refused'), code: identifier, message: v.pipe(v.string(), v.maxLength(400)) }),
+  v.object({ type: v.literal('cancel'), term, assignment: identifier }),
+  v.object({ type: v.literal('progress'), term, phase: phaseSchema, point: historyPointSchema }),
+  v.object({
+    type: v.literal('phase'),
+    term,
+    phase: phaseSchema,
+    problem: v.nullable(v.object({ code: identifier, message: v.pipe(v.string(), v.maxLength(400)) })),
+  }),
+  v.object({ type: v.literal('validation'), term, step, loss: finite }),
+  v.object({ type: v.literal('peers'), term, peers: v.pipe(v.array(peerRowSchema), v.maxLength(maxPeers)) }),
+  v.object({ type: v.literal('sample'), term, step, text: v.pipe(v.string(), v.maxLength(maxText)) }),
+  v.object({ type: v.literal('ping'), nonce: count }),
+]);
+export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessageSchema>;
+
+/** Headers of blobs. The bytes that follow are checked by whoever decodes them. */
+export const memberBlobSchema = v.variant('kind', [
+  v.object({
+    kind: v.literal('contribution'),
+    term,
+    step,
+    assignment: identifier,
+    lossSum: finite,
+    weightSum: rate,
+    computeMs: rate,
+    tokens: count,
+  }),
+]);
+export type MemberBlob = v.InferOutput<typeof memberBlobSchema>;
+
+export const coordinatorBlobSchema = v.variant('kind', [
+  /** Weights after `step` updates. */
+  v.object({ kind: v.literal('replica'), term, step }),
+  /** Takes the replica from `step` to `step + 1`. */
+  v.object({ kind: v.literal('update'), term, step }),
+  /** Work: the bytes are the micro-batches' rows in the order of `microbatches` (see session/rows.ts). */
+  v.object({
+    kind: v.literal('assignment'),
+    term,
+    step,
+    assignment: identifier,
+    microbatches: v.pipe(v.array(count), v.minLength(1), v.maxLength(maxMicrobatches)),
+  }),
+]);
+export type CoordinatorBlob = v.InferOutput<typeof coordinatorBlobSchema>;

@@ -1,0 +1,149 @@
+/**
+ * What a page (or script) sees of a session, and what it can ask of it. The Lit elements draw a `SessionState` and call
+ * a `SessionController`; they know nothing else of training or sockets.
+ */
+import type { HistoryPoint, PeerRow } from '../room/messages.ts';
+import type { DeviceReport, Problem } from '../trainer/types.ts';
+import type { DecoderConfig } from '../model/types.ts';
+import type { OptimizerSettings } from '../optim/types.ts';
+
+export type PresetId = 'repeated-pattern' | 'tiny-rhyme' | 'counting-list' | 'moby-dick' | 'own-text';
+
+/** The run file (DESIGN §5) with everything filled in. */
+export interface RunSettings {
+  readonly model: DecoderConfig;
+  readonly steps: number;
+  readonly rowsPerStep: number;
+  readonly rowsPerMicrobatch: number;
+  readonly contextLength: number;
+  readonly order: 'shuffled' | 'sequential';
+  readonly seed: number;
+  readonly codec: 'fp32';
+  readonly evalEvery: number;
+  readonly optimizer: OptimizerSettings;
+}
+
+/** What `create` takes: a preset and any run-file key to override; `model` may be given in part. */
+export interface CreateSettings {
+  readonly preset: PresetId;
+  /** Needed for `own-text`. */
+  readonly text?: string;
+  readonly title?: string;
+  readonly name?: string;
+  readonly model?: Partial<DecoderConfig>;
+  readonly steps?: number;
+  readonly rowsPerStep?: number;
+  readonly rowsPerMicrobatch?: number;
+  readonly contextLength?: number;
+  readonly order?: 'shuffled' | 'sequential';
+  readonly seed?: number;
+  readonly codec?: 'fp32';
+  readonly evalEvery?: number;
+  readonly optimizer?: Partial<OptimizerSettings>;
+}
+
+/** What the landing page shows while settings change; computed from a preset's text and settings, without training. */
+export interface RunEstimate {
+  readonly settings: RunSettings;
+  readonly vocabularySize: number;
+  readonly characters: number;
+  readonly parameterCount: number;
+  /** Weights, moments, gradients and activations on this device. */
+  readonly memoryBytes: number;
+  readonly expectedInitialLoss: number;
+  readonly tokensPerStep: number;
+  /** Why these settings can't run (text too short for the context, heads that don't divide …). */
+  readonly problem: Problem | null;
+}
+
+export type SessionPhase =
+  | 'idle'
+  | 'checking-device'
+  | 'preparing'
+  | 'finding-room'
+  | 'connecting'
+  | 'fetching-replica'
+  | 'running'
+  | 'paused'
+  | 'finished'
+  | 'reconnecting'
+  | 'stopped'
+  | 'left';
+
+export interface Sample {
+  readonly step: number;
+  readonly prompt: string;
+  readonly text: string;
+  readonly temperature: number;
+  /** False when it came from the coordinator because this device has no replica to sample from. */
+  readonly own: boolean;
+}
+
+export interface SavedRun {
+  readonly room: string;
+  readonly title: string;
+  readonly savedAtMs: number;
+  readonly bytes: number;
+  readonly step: number;
+  readonly steps: number;
+  readonly loss: number | null;
+}
+
+export interface SessionState {
+  readonly phase: SessionPhase;
+  readonly role: 'none' | 'coordinator' | 'member' | 'watcher';
+  readonly room: string | null;
+  readonly title: string;
+  readonly link: string | null;
+  readonly selfId: string | null;
+  readonly name: string;
+  readonly term: number;
+  /** Updates applied so far. */
+  readonly step: number;
+  readonly steps: number;
+  readonly loss: number | null;
+  readonly validationLoss: number | null;
+  readonly tokensPerSecond: number;
+  readonly ownTokensPerSecond: number;
+  readonly elapsedMs: number;
+  readonly remainingMs: number | null;
+  readonly peers: readonly PeerRow[];
+  /** A new array whenever a point was added; points are never mutated. */
+  readonly history: readonly HistoryPoint[];
+  readonly replicaHash: string | null;
+  readonly settings: RunSettings | null;
+  readonly parameterCount: number | null;
+  readonly expectedInitialLoss: number | null;
+  readonly device: DeviceReport | null;
+  readonly sample: Sample | null;
+  readonly sampleTemperature: number;
+  readonly lastCheckpoint: { readonly step: number; readonly savedAtMs: number } | null;
+  /** Signalling server reachable: joins and hand-offs need it, training doesn't. */
+  readonly signalling: 'online' | 'offline' | 'unused';
+  /** What stands in the way now, or null. */
+  readonly problem: Problem | null;
+  /** Plain sentences about what just happened ("Ada joined"), newest last. */
+  readonly notices: readonly { readonly atMs: number; readonly text: string }[];
+}
+
+export interface SessionController {
+  readonly state: SessionState;
+  /** Calls back on every change, at most once per task. Returns the unsubscriber. */
+  subscribe(listener: (state: SessionState) => void): () => void;
+  estimate(settings: CreateSettings): Promise<RunEstimate>;
+  create(settings: CreateSettings): Promise<{ link: string }>;
+  join(link: string, options?: { readonly name?: string; readonly watch?: boolean }): Promise<void>;
+  /** Opens the GPU, checks it and reports; what the join page shows. */
+  checkDevice(): Promise<DeviceReport>;
+  pause(): void;
+  resume(): void;
+  /** Hands unfinished work back, saves, and says goodbye. */
+  leave(): Promise<void>;
+  rename(name: string): void;
+  setSampleTemperature(temperature: number): void;
+  savedRuns(): Promise<readonly SavedRun[]>;
+  continueRun(room: string): Promise<{ link: string }>;
+  deleteRun(room: string): Promise<void>;
+  /** Forgets the problem shown, where going on is possible. */
+  dismissProblem(): void;
+}

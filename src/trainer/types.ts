@@ -1,0 +1,119 @@
+/**
+ * The trainer's contract: a peer's gradient work and the coordinator's update. The worker implements it on WebGPU
+ * (through Comlink), the command line in process, the simulator on a CPU. Calls run one after another in the order made.
+ */
+import type { MasterState } from '../checkpoint/types.ts';
+import type { MicrobatchRows } from '../data/types.ts';
+import type { DecoderConfig } from '../model/types.ts';
+import type { OptimizerSettings } from '../optim/types.ts';
+
+/** What joining needs to know about this device. `problem` is null when it may compute. */
+export interface DeviceReport {
+  readonly name: string;
+  readonly isSoftware: boolean;
+  readonly features: readonly string[];
+  /** Tokens per second of the known-answer model's training step: a first guess of this peer's speed. */
+  readonly probeTokensPerSecond: number;
+  readonly problem: Problem | null;
+}
+
+/** Trouble as a person meets it: what happened, and what to do. */
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+  readonly whatToDo: string;
+}
+
+export interface TrainerSettings {
+  readonly model: DecoderConfig;
+  readonly contextLength: number;
+  readonly rowsPerMicrobatch: number;
+  readonly optimizer: OptimizerSettings;
+  readonly steps: number;
+  /** Seeds the initial weights and dropout. */
+  readonly seed: number;
+}
+
+export interface GradientJob {
+  readonly assignment: string;
+  readonly step: number;
+  /** (index in the step's batch, its rows) */
+  readonly microbatches: readonly { readonly index: number; readonly rows: MicrobatchRows }[];
+}
+
+/** Sums, never means: the coordinator divides once by the weight of the whole batch. */
+export interface GradientResult {
+  readonly assignment: string;
+  readonly step: number;
+  readonly lossSum: number;
+  readonly weightSum: number;
+  readonly computeMs: number;
+  readonly tokens: number;
+  readonly cancelled: boolean;
+}
+
+export interface CommitResult {
+  /** The step that was applied, from 0; the replica is now at step + 1. */
+  readonly step: number;
+  readonly gradNorm: number;
+  readonly learningRate: number;
+  /** False when loss or gradients were not finite: nothing was applied. */
+  readonly applied: boolean;
+  readonly replicaHash: string;
+  /** Encoded update for the other peers; null when none was asked for. */
+  readonly update: ArrayBuffer | null;
+}
+
+export interface SampleRequest {
+  readonly promptIds: readonly number[];
+  readonly maxNewTokens: number;
+  /** 0 is greedy. */
+  readonly temperature: number;
+  readonly seed: number;
+}
+
+export interface TrainerInfo {
+  readonly parameterCount: number;
+  readonly flatElements: number;
+  readonly gpuBytes: number;
+  readonly dispatchesPerMicrobatch: number;
+}
+
+export interface Trainer {
+  /** Opens the GPU, checks a known answer forward and backward, and probes the speed. */
+  check(): Promise<DeviceReport>;
+  /** Plans the run. Weights are undefined until one of the three calls below. */
+  prepare(settings: TrainerSettings): Promise<TrainerInfo>;
+  /** Fresh weights from the settings' seed, moments zero. Returns the replica's hash. */
+  initialize(): Promise<string>;
+  restore(state: MasterState): Promise<string>;
+  /** Member: replica at `step`, as `replica()` of a coordinator gave it. */
+  loadReplica(step: number, bytes: ArrayBuffer): Promise<string>;
+  /** Member: the update that takes the replica from `step` to `step + 1`. Returns the new hash. */
+  applyUpdate(step: number, bytes: ArrayBuffer): Promise<string>;
+  /** Gradient sums of the job's micro-batches; the result stays on the GPU until taken, added or overwritten by the next job. */
+  computeGradients(job: GradientJob): Promise<GradientResult>;
+  /** Stops the job between micro-batches; its result comes back with `cancelled`. Takes effect at once, not in turn. */
+  cancel(assignment: string): void;
+  /** Member: the last job's contribution, encoded for the room's codec. */
+  takeContribution(assignment: string): Promise<ArrayBuffer>;
+  /** Coordinator: starts the step's sum at zero. */
+  beginStep(step: number): Promise<void>;
+  /** Coordinator: adds its own last job to the step's sum. */
+  addOwnContribution(assignment: string): Promise<void>;
+  /** Coordinator: adds another peer's; rejects (throws) mis-sized or non-finite ones, adding nothing. */
+  addContribution(step: number, bytes: ArrayBuffer): Promise<void>;
+  /** Coordinator: divides by `weightSum`, clips, applies AdamW. */
+  commit(step: number, weightSum: number, options: { readonly encodeUpdate: boolean }): Promise<CommitResult>;
+  replica(): Promise<{ readonly step: number; readonly bytes: ArrayBuffer; readonly hash: string }>;
+  masterState(): Promise<MasterState>;
+  /** Gradients of the last committed step's batch loss before clipping, by tensor name (kept on request; command line). */
+  namedGradients(step: number, weightSum: number): Promise<ReadonlyMap<string, Float32Array>>;
+  /** Mean loss over the scored weight of these rows. */
+  evaluate(rows: readonly MicrobatchRows[]): Promise<number>;
+  /** Token ids that continue the prompt, from the current replica. */
+  sample(request: SampleRequest): Promise<number[]>;
+  /** Resolves when the GPU is lost. */
+  whenLost(): Promise<Problem>;
+  dispose(): Promise<void>;
+}

@@ -1,0 +1,21 @@
+/** Test projects that run in Node. Pages are tested by Playwright (playwright.config.ts). */
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
+      { test: { name: 'room', include: ['test/room/**/*.test.ts'], testTimeout: 120_000 } },
+      {
+        test: {
+          name: 'kernel',
+          include: ['test/kernel/**/*.test.ts', 'test/golden/**/*.test.ts'],
+          testTimeout: 120_000,
+          // One adapter, two cores: files one after another, in a forked process (Dawn's threads end with it).
+          pool: 'forks',
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
