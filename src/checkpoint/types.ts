@@ -16,13 +16,16 @@ export interface RunRecord {
   readonly title: string;
   /** Serialized run description (settings and tokenizer), as sent in every welcome. */
   readonly run: string;
+  /** Steps of the whole run, for the list of saved runs. */
+  readonly steps: number;
   /** The corpus as token ids. */
   readonly tokens: Uint32Array;
   readonly createdAtMs: number;
   readonly name: string;
 }
 
-export interface Checkpoint {
+/** What a checkpoint says of itself without its weights. */
+export interface CheckpointFacts {
   readonly room: string;
   readonly term: number;
   readonly step: number;
@@ -31,5 +34,27 @@ export interface Checkpoint {
   readonly loss: number | null;
   /** JSON of the history points up to `step`. */
   readonly history: string;
+}
+
+export interface Checkpoint extends CheckpointFacts {
   readonly state: MasterState;
+}
+
+/** A line of the list of saved runs: what the newest checkpoint says, without reading weights. */
+export interface SavedRunSummary {
+  readonly room: string;
+  readonly title: string;
+  readonly savedAtMs: number;
+  /** Of everything kept for the run: corpus and both checkpoints. */
+  readonly bytes: number;
+  readonly step: number;
+  readonly steps: number;
+  readonly loss: number | null;
+}
+
+/** What reading a room's newest good checkpoint found. */
+export interface LoadedCheckpoint {
+  readonly checkpoint: Checkpoint;
+  /** Newer ones that were damaged (and have been removed). */
+  readonly damagedNewer: number;
 }

@@ -1,0 +1,232 @@
+/**
+ * The checkpoints of this browser: written whole in one transaction, checksummed, the last two of a room kept, and the
+ * older one used when the newer is damaged. It stores and finds; when to save is the room's decision.
+ *
+ * A save either replaces the older of two checkpoints or changes nothing: whatever fails, the newest good one stays.
+ */
+import { checksumOf, parts } from './checksum.ts';
+import type { Part } from './checksum.ts';
+import { entriesByRoom, openDatabase, requestResult, stores, transact } from './database.ts';
+import type { StoreName } from './database.ts';
+import { StorageError } from './errors.ts';
+import type { Checkpoint, CheckpointFacts, LoadedCheckpoint, RunRecord, SavedRunSummary } from './types.ts';
+
+const keptPerRoom = 2;
+
+/**
+ * Buffers are stored in pieces: some browsers refuse single values past 127 MiB, and a write needs no second copy of
+ * a whole buffer. 16 MiB is well inside that and still few enough requests.
+ */
+const pieceBytes = 16 * 2 ** 20;
+
+export interface CheckpointStore {
+  /** Stores the facts and the corpus of a run, once; replaces those of the same room. */
+  saveRun(run: RunRecord): Promise<void>;
+  /** null when this browser knows nothing of the room. */
+  loadRun(room: string): Promise<RunRecord | null>;
+  saveCheckpoint(checkpoint: Checkpoint): Promise<void>;
+  /** The newest checkpoint whose checksum holds; null when there is none. Damaged newer ones are removed. */
+  loadCheckpoint(room: string): Promise<LoadedCheckpoint | null>;
+  /** Runs that have a checkpoint, last saved first. Reads no weights. */
+  list(): Promise<SavedRunSummary[]>;
+  /** Removes the run and its checkpoints. */
+  remove(room: string): Promise<void>;
+  close(): void;
+}
+
+interface StoredEntry extends CheckpointFacts {
+  readonly sequence: number;
+  /** Of the weights and of each moment. */
+  readonly partBytes: readonly number[];
+  readonly stateStep: number;
+  readonly checksum: string;
+}
+
+type StoredRun = Omit<RunRecord, 'tokens'> & { readonly corpusBytes: number };
+
+export interface CheckpointStoreOptions {
+  /** Default: the browser's own. */
+  readonly indexedDb?: IDBFactory | undefined;
+  readonly databaseName?: string;
+}
+
+/** Every method throws `StorageError` when the browser refuses: full, denied or unavailable. */
+export async function openCheckpointStore(options: CheckpointStoreOptions = {}): Promise<CheckpointStore> {
+  const factory = 'indexedDb' in options ? options.indexedDb : (globalThis.indexedDB as IDBFactory | undefined);
+  const database = await openDatabase(factory, options.databaseName ?? 'cotrain');
+  // A newer version of the page wants to change the schema: let it, rather than block it.
+  database.onversionchange = () => {
+    database.close();
+  };
+
+  /** Saves one after another: two at once would hold twice the memory and could race for the older slot. */
+  let lastSave: Promise<unknown> = Promise.resolve();
+
+  async function save(checkpoint: Checkpoint): Promise<void> {
+    const checksum = await checksumOf(checkpoint);
+    try {
+      await write(database, checkpoint, checksum);
+    } catch (error) {
+      if (!(error instanceof StorageError) || error.code !== 'storage-full') throw error;
+      if (!(await freeOlder(database, checkpoint.room))) throw error;
+      await write(database, checkpoint, checksum);
+    }
+  }
+
+  return {
+    async saveRun(run) {
+      const { tokens, ...facts } = run;
+      const stored: StoredRun = { ...facts, corpusBytes: tokens.byteLength };
+      await transact(database, [stores.runs, stores.corpora], 'readwrite', async (transaction) => {
+        await requestResult(transaction.objectStore(stores.runs).put(stored));
+        await requestResult(transaction.objectStore(stores.corpora).put(tokens, run.room));
+      });
+    },
+    loadRun: (room) =>
+      transact(database, [stores.runs, stores.corpora], 'readonly', async (transaction) => {
+        const stored = await requestResult<StoredRun | undefined>(transaction.objectStore(stores.runs).get(room));
+        const tokens = await requestResult<Uint32Array | undefined>(transaction.objectStore(stores.corpora).get(room));
+        if (stored === undefined || tokens === undefined) return null;
+        const { corpusBytes: _, ...facts } = stored;
+        return { ...facts, tokens };
+      }),
+    saveCheckpoint(checkpoint) {
+      const saved = lastSave.then(() => save(checkpoint));
+      lastSave = saved.catch(() => undefined); // Whoever asked for that save was told.
+      return saved;
+    },
+    async loadCheckpoint(room) {
+      let damagedNewer = 0;
+      for (const entry of await newestFirst(database, room)) {
+        const checkpoint = await readCheckpoint(database, entry);
+        if (checkpoint !== null) return { checkpoint, damagedNewer };
+        await removeEntries(database, [entry]);
+        damagedNewer++;
+      }
+      return null;
+    },
+    list: () => listRuns(database),
+    async remove(room) {
+      await removeEntries(database, await newestFirst(database, room));
+      await transact(database, [stores.runs, stores.corpora], 'readwrite', async (transaction) => {
+        await requestResult(transaction.objectStore(stores.runs).delete(room));
+        await requestResult(transaction.objectStore(stores.corpora).delete(room));
+      });
+    },
+    close() {
+      database.close();
+    },
+  };
+}
+
+const checkpointStores: readonly StoreName[] = [stores.entries, stores.pieces];
+
+/** Adds the checkpoint and drops all but the newest two of its room, in one transaction. */
+async function write(database: IDBDatabase, checkpoint: Checkpoint, checksum: string): Promise<void> {
+  const { state, ...facts } = checkpoint;
+  const entry: Omit<StoredEntry, 'sequence'> = {
+    ...facts,
+    partBytes: parts.map((part) => state[part].byteLength),
+    stateStep: state.step,
+    checksum,
+  };
+  await transact(database, checkpointStores, 'readwrite', async (transaction) => {
+    const entries = transaction.objectStore(stores.entries);
+    const pieces = transaction.objectStore(stores.pieces);
+    const sequence = await requestResult(entries.add(entry));
+    if (typeof sequence !== 'number') throw new TypeError('a generated key is a number');
+    for (const part of parts) {
+      for (let start = 0, index = 0; start < state[part].byteLength; start += pieceBytes, index++) {
+        await requestResult(pieces.put(state[part].slice(start, start + pieceBytes), [sequence, part, index]));
+      }
+    }
+    const kept = sortNewestFirst(await requestResult<StoredEntry[]>(entries.index(entriesByRoom).getAll(facts.room)));
+    for (const dropped of kept.slice(keptPerRoom)) await dropEntry(transaction, dropped.sequence);
+  });
+}
+
+/** Makes room for a save by dropping all but the newest good checkpoint. False when there was nothing to drop. */
+async function freeOlder(database: IDBDatabase, room: string): Promise<boolean> {
+  const entries = await newestFirst(database, room);
+  for (const [index, entry] of entries.entries()) {
+    if ((await readCheckpoint(database, entry)) === null) continue;
+    const dropped = entries.filter((_, other) => other !== index);
+    await removeEntries(database, dropped);
+    return dropped.length > 0;
+  }
+  await removeEntries(database, entries);
+  return entries.length > 0;
+}
+
+function newestFirst(database: IDBDatabase, room: string): Promise<StoredEntry[]> {
+  return transact(database, [stores.entries], 'readonly', async (transaction) =>
+    sortNewestFirst(
+      await requestResult<StoredEntry[]>(transaction.objectStore(stores.entries).index(entriesByRoom).getAll(room)),
+    ),
+  );
+}
+
+/** By term first: a deposed coordinator in another tab may write late. */
+function sortNewestFirst(entries: readonly StoredEntry[]): StoredEntry[] {
+  return entries.toSorted((a, b) => b.term - a.term || b.sequence - a.sequence);
+}
+
+/** null when pieces are missing or the checksum does not hold. */
+async function readCheckpoint(database: IDBDatabase, entry: StoredEntry): Promise<Checkpoint | null> {
+  const buffers = await transact(database, [stores.pieces], 'readonly', async (transaction) => {
+    const read = new Map<Part, ArrayBuffer | null>();
+    for (const [index, part] of parts.entries()) {
+      const range = IDBKeyRange.bound([entry.sequence, part], [entry.sequence, part, []]);
+      const pieces = await requestResult<unknown[]>(transaction.objectStore(stores.pieces).getAll(range));
+      read.set(part, joinPieces(pieces, entry.partBytes[index] ?? -1));
+    }
+    return read;
+  });
+  const { sequence: _sequence, partBytes: _bytes, checksum, stateStep, ...facts } = entry;
+  const weights = buffers.get('weights') ?? null;
+  const firstMoments = buffers.get('firstMoments') ?? null;
+  const secondMoments = buffers.get('secondMoments') ?? null;
+  if (weights === null || firstMoments === null || secondMoments === null) return null;
+  const checkpoint = { ...facts, state: { step: stateStep, weights, firstMoments, secondMoments } };
+  return (await checksumOf(checkpoint)) === checksum ? checkpoint : null;
+}
+
+function joinPieces(pieces: readonly unknown[], totalBytes: number): ArrayBuffer | null {
+  const buffers = pieces.filter((piece) => piece instanceof ArrayBuffer);
+  if (buffers.reduce((sum, piece) => sum + piece.byteLength, 0) !== totalBytes) return null;
+  const joined = new Uint8Array(totalBytes);
+  let offset = 0;
+  for (const piece of buffers) {
+    joined.set(new Uint8Array(piece), offset);
+    offset += piece.byteLength;
+  }
+  return joined.buffer;
+}
+
+async function dropEntry(transaction: IDBTransaction, sequence: number): Promise<void> {
+  await requestResult(transaction.objectStore(stores.entries).delete(sequence));
+  await requestResult(transaction.objectStore(stores.pieces).delete(IDBKeyRange.bound([sequence], [sequence, []])));
+}
+
+function removeEntries(database: IDBDatabase, entries: readonly StoredEntry[]): Promise<void> {
+  return transact(database, checkpointStores, 'readwrite', async (transaction) => {
+    for (const entry of entries) await dropEntry(transaction, entry.sequence);
+  });
+}
+
+function listRuns(database: IDBDatabase): Promise<SavedRunSummary[]> {
+  return transact(database, [stores.runs, stores.entries], 'readonly', async (transaction) => {
+    const runs = await requestResult<StoredRun[]>(transaction.objectStore(stores.runs).getAll());
+    const entries = await requestResult<StoredEntry[]>(transaction.objectStore(stores.entries).getAll());
+    const summaries = runs.flatMap((run): SavedRunSummary[] => {
+      const ofRoom = sortNewestFirst(entries.filter((entry) => entry.room === run.room));
+      const [newest] = ofRoom;
+      if (newest === undefined) return [];
+      const { room, title, steps, corpusBytes } = run;
+      const checkpointBytes = ofRoom.flatMap((entry) => entry.partBytes).reduce((sum, bytes) => sum + bytes, 0);
+      const { savedAtMs, step, loss } = newest;
+      return [{ room, title, steps, savedAtMs, step, loss, bytes: corpusBytes + checkpointBytes }];
+    });
+    return summaries.toSorted((a, b) => b.savedAtMs - a.savedAtMs);
+  });
+}
