@@ -11,6 +11,7 @@ import type {
   MemberMessage,
   PeerDevice,
   PeerId,
+  PeerRow,
   RoomPhase,
   Step,
   Term,
@@ -43,18 +44,28 @@ export interface CoordinatorConfig {
   readonly steps: number;
   readonly microbatchesPerStep: number;
   readonly tokensPerMicrobatch: number;
-  /** null when this peer can't compute (it still coordinates). */
+  /** Sum of the loss weights of a micro-batch: a pure function of the run. What a peer claims is checked against it. */
+  readonly weightOfMicrobatch: (step: Step, microbatch: number) => number;
+  /** Its `problem` is set when this peer can't compute (it still coordinates). */
   readonly selfDevice: PeerDevice;
   readonly evalEvery: number;
   readonly checkpointEveryMs: number;
   readonly checkpointEverySteps: number;
   /** Where a restored run goes on; 0 and [] for a new one. */
   readonly startStep: Step;
+  /** Hash of the replica after `startStep` updates, as the trainer's `initialize` or `restore` gave it. */
+  readonly startHash: string;
   readonly history: readonly HistoryPoint[];
   readonly startedAtMs: number;
   readonly startPaused: boolean;
 }
 
+/**
+ * The driver's duties: `tick` at least once a second (four times is better); at most one connection per peer, nothing of
+ * an earlier connection after a later one's `peerOpened`; trainer calls in the order of the effects; every `addBlob` and
+ * `addOwn` is answered by `contributionAdded` or `contributionRejected`, every `commit` by `committed` (when the master
+ * state is lost instead, a new reign starts from a checkpoint).
+ */
 export type CoordinatorEvent =
   | { readonly type: 'tick' }
   /** A channel to this peer is open and the key is proved. */
@@ -79,6 +90,8 @@ export type CoordinatorEvent =
   | { readonly type: 'contributionAdded'; readonly assignment: string }
   | { readonly type: 'committed'; readonly step: Step; readonly metrics: StepMetrics }
   | { readonly type: 'evaluated'; readonly step: Step; readonly loss: number }
+  /** Text drawn from the weights, for those who have none to draw from. */
+  | { readonly type: 'sampled'; readonly step: Step; readonly text: string }
   | { readonly type: 'command'; readonly command: 'pause' | 'resume' | 'stop' }
   /** This peer's GPU is gone or back. */
   | { readonly type: 'ownDevice'; readonly device: PeerDevice };
@@ -98,6 +111,7 @@ export type CoordinatorEffect =
   | { readonly type: 'discardBlob'; readonly ref: BlobRef; readonly reason: string }
   /** Every micro-batch of the step was added exactly once. `encodeUpdate`: somebody else needs it. */
   | { readonly type: 'commit'; readonly step: Step; readonly lossSum: number; readonly weightSum: number; readonly encodeUpdate: boolean }
+  /** Validation loss of the weights as they are now, right after the update of `step`. */
   | { readonly type: 'evaluate'; readonly step: Step }
   | { readonly type: 'checkpoint'; readonly step: Step; readonly reason: 'interval' | 'paused' | 'finished' | 'stopped' }
   | { readonly type: 'closePeer'; readonly peer: PeerId; readonly problem: RoomProblem }
@@ -109,20 +123,30 @@ export interface MemberConfig {
   readonly name: string;
   readonly wantsToWatch: boolean;
   readonly device: PeerDevice;
+  /** Of the jitter in the pauses between attempts to connect. */
+  readonly seed: number;
 }
 
+/**
+ * The driver's duties: `tick` as for the coordinator; nothing of a connection after its `disconnected` (or after the
+ * `disconnect` effect); trainer calls in the order of the effects; every `compute` is answered by `computed`, every
+ * `loadReplica` and `applyUpdate` by its event or by `replicaFailed`, unless the `device` is reported lost.
+ */
 export type MemberEvent =
   | { readonly type: 'tick' }
   /** The directory's answer: who leads the room now, if anybody. */
   | { readonly type: 'directory'; readonly lead: { readonly coordinator: PeerId; readonly term: Term } | null }
   | { readonly type: 'directoryUnreachable' }
   | { readonly type: 'connected'; readonly coordinator: PeerId }
-  | { readonly type: 'connectFailed'; readonly problem: RoomProblem }
+  /** `isFinal`: trying again can't help (wrong key). */
+  | { readonly type: 'connectFailed'; readonly problem: RoomProblem; readonly isFinal?: boolean }
   | { readonly type: 'disconnected'; readonly reason: string }
   | { readonly type: 'message'; readonly message: CoordinatorMessage }
   | { readonly type: 'blob'; readonly header: CoordinatorBlob; readonly ref: BlobRef }
   | { readonly type: 'replicaLoaded'; readonly step: Step; readonly hash: string }
   | { readonly type: 'updateApplied'; readonly step: Step; readonly hash: string }
+  /** The trainer refused a replica or an update (mis-sized, damaged): what it holds now is not known. */
+  | { readonly type: 'replicaFailed'; readonly step: Step; readonly reason: string }
   | {
       readonly type: 'computed';
       readonly assignment: string;
@@ -159,11 +183,36 @@ export type MemberEffect =
   | { readonly type: 'changed' }
   | { readonly type: 'problem'; readonly problem: RoomProblem | null };
 
-/** What a member knows of the room, for the page. */
+/** What a page shows of the room, whichever machine it runs. */
 export interface RoomView {
+  readonly self: PeerId | null;
+  readonly role: 'coordinator' | 'member' | 'watcher';
   readonly term: Term;
+  /** Updates applied so far, as the coordinator counts them. */
   readonly step: Step;
   readonly steps: number;
   readonly phase: RoomPhase;
+  readonly startedAtMs: number;
+  /** A new array whenever it changed; points are never mutated. */
   readonly history: readonly HistoryPoint[];
+  readonly peers: readonly PeerRow[];
+  readonly problem: RoomProblem | null;
+}
+
+export interface CoordinatorView extends RoomView {
+  /** Micro-batches wait and nobody who could compute them is here. */
+  readonly isWaitingForWorkers: boolean;
+}
+
+/** `finding` → `connecting` → `greeting` (hello sent) → `fetching` (replica on its way) → `joined`; the last two are final. */
+export type MemberPhase = 'finding' | 'connecting' | 'greeting' | 'fetching' | 'joined' | 'refused' | 'left';
+
+export interface MemberView extends RoomView {
+  readonly connection: MemberPhase;
+  /** Welcomed at least once: what is missing now is a re-connection. */
+  readonly wasWelcomed: boolean;
+  /** The replica that this peer's trainer holds, when it is known to be whole. */
+  readonly replica: { readonly step: Step; readonly hash: string } | null;
+  /** Newest sample the coordinator sent to those without a replica. */
+  readonly sample: { readonly step: Step; readonly text: string } | null;
 }

@@ -47,7 +47,10 @@ const historyPointSchema = v.object({
   validationLoss: v.optional(finite),
   replicaHash: v.optional(hash),
 });
-/** One committed step as the shared charts show it. `loss` is the mean over the scored weight of the whole batch. */
+/**
+ * One committed step as the shared charts show it. `step` counts from 0: the update that took the replica from `step` to
+ * `step + 1`, whose hash is `replicaHash`. `bytesUp` went from members to the coordinator, `bytesDown` the other way.
+ * `validationLoss` is of the weights after the update. `loss` is the mean over the scored weight of the whole batch. */
 export type HistoryPoint = v.InferOutput<typeof historyPointSchema>;
 
 const peerRowSchema = v.object({
@@ -60,6 +63,8 @@ const peerRowSchema = v.object({
   /** Micro-batches counted in the last committed step. */
   microbatches: count,
   state: v.picklist(['joining', 'syncing', 'ready', 'computing', 'late', 'silent', 'watching', 'leaving']),
+  /** Why this peer does not work though it did not choose to watch: its device's problem, or what the coordinator refused. */
+  note: v.optional(v.pipe(v.string(), v.maxLength(400))),
 });
 export type PeerRow = v.InferOutput<typeof peerRowSchema>;
 
@@ -80,7 +85,14 @@ export const memberMessageSchema = v.variant('type', [
   }),
   v.object({ type: v.literal('ready'), term, step, hash }),
   v.object({ type: v.literal('applied'), term, step, hash }),
-  v.object({ type: v.literal('decline'), term, assignment: identifier, reason: v.pipe(v.string(), v.maxLength(200)) }),
+  /** Hands an assignment back. `non-finite`: computed, but the loss is not a number. */
+  v.object({
+    type: v.literal('decline'),
+    term,
+    assignment: identifier,
+    code: v.picklist(['leaving', 'device', 'failed', 'behind', 'non-finite']),
+    reason: v.pipe(v.string(), v.maxLength(200)),
+  }),
   v.object({ type: v.literal('refetch'), term }),
   v.object({ type: v.literal('command'), term, command: v.picklist(['pause', 'resume']) }),
   v.object({ type: v.literal('pong'), nonce: count }),
@@ -98,6 +110,8 @@ export const coordinatorMessageSchema = v.variant('type', [
     steps: count,
     phase: phaseSchema,
     startedAtMs: rate,
+    /** `kept`: what the hello said it holds is current; `coming`: a replica follows; `none`: this peer watches. */
+    replica: v.picklist(['kept', 'coming', 'none']),
     /** The run file and tokenizer as the session defines them: validated there. */
     run: v.pipe(v.string(), v.maxLength(2_000_000)),
     history: v.pipe(v.array(historyPointSchema), v.maxLength(1_000_000)),
