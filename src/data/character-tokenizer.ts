@@ -1,0 +1,127 @@
+/**
+ * One token for each distinct code point of a text, in code point order. Exact for any string, lone surrogates included.
+ * Characters that the vocabulary lacks can't be encoded; there is no unknown token.
+ */
+
+export class TokenizerError extends Error {
+  override readonly name = 'TokenizerError';
+}
+
+function nameOf(character: string): string {
+  const code = (character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0');
+  return `${JSON.stringify(character)} (U+${code})`;
+}
+
+function parseJson(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    throw new TokenizerError('the tokenizer is not valid JSON');
+  }
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}
+
+export class CharacterTokenizer {
+  /** characters[id] is the token's text. */
+  readonly characters: readonly string[];
+  readonly #ids: ReadonlyMap<string, number>;
+
+  constructor(characters: Iterable<string>) {
+    this.characters = [...characters];
+    this.#ids = new Map(this.characters.map((character, id) => [character, id]));
+    if (this.#ids.size !== this.characters.length) throw new TokenizerError('a character is in the vocabulary twice');
+    const wrong = this.characters.find((character) => [...character].length !== 1);
+    if (wrong !== undefined) throw new TokenizerError(`${JSON.stringify(wrong)} is not a single character`);
+  }
+
+  static fromText(text: string): CharacterTokenizer {
+    return new CharacterTokenizer([...new Set(text)].sort((a, b) => (a.codePointAt(0) ?? 0) - (b.codePointAt(0) ?? 0)));
+  }
+
+  get vocabularySize(): number {
+    return this.characters.length;
+  }
+
+  encode(text: string): Uint32Array<ArrayBuffer> {
+    // A code point is at most two UTF-16 units, so the string's length bounds the tokens.
+    const ids = new Uint32Array(text.length);
+    let count = 0;
+    for (const character of text) {
+      const id = this.#ids.get(character);
+      if (id === undefined) throw new TokenizerError(`the vocabulary has no character ${nameOf(character)}`);
+      ids[count++] = id;
+    }
+    return ids.slice(0, count);
+  }
+
+  /** The ids of the characters that are known, the others left out: for prompts typed by a person. */
+  encodeKnown(text: string): Uint32Array<ArrayBuffer> {
+    return this.encode([...text].filter((character) => this.#ids.has(character)).join(''));
+  }
+
+  decode(ids: Iterable<number>): string {
+    const parts: string[] = [];
+    for (const id of ids) {
+      const character = this.characters[id];
+      if (character === undefined) throw new TokenizerError(`token ${id} is outside the vocabulary of ${this.vocabularySize}`);
+      parts.push(character);
+    }
+    return parts.join('');
+  }
+
+  /** JSON that `deserialize` reads. An array, since joined lone surrogates could merge into one character. */
+  serialize(): string {
+    return JSON.stringify({ kind: 'characters', characters: this.characters });
+  }
+
+  static deserialize(json: string): CharacterTokenizer {
+    const value = parseJson(json);
+    if (!isRecord(value) || value['kind'] !== 'characters') {
+      throw new TokenizerError('the tokenizer is not a character tokenizer');
+    }
+    const characters: unknown = value['characters'];
+    if (!Array.isArray(characters) || !characters.every((entry) => typeof entry === 'string')) {
+      throw new TokenizerError('the tokenizer has no list of characters');
+    }
+    return new CharacterTokenizer(characters);
+  }
+
+  /**
+   * `tokenizer.json` and `tokenizer_config.json` with the same ids for Hugging Face's libraries: byte-pair encoding with
+   * a character vocabulary and no merges. They drop characters that are not in the vocabulary.
+   */
+  toHuggingFace(modelMaxLength: number): { readonly tokenizer: object; readonly config: object } {
+    return {
+      tokenizer: {
+        version: '1.0',
+        truncation: null,
+        padding: null,
+        added_tokens: [],
+        normalizer: null,
+        pre_tokenizer: null,
+        post_processor: null,
+        decoder: { type: 'Fuse' },
+        model: {
+          type: 'BPE',
+          dropout: null,
+          unk_token: null,
+          continuing_subword_prefix: null,
+          end_of_word_suffix: null,
+          fuse_unk: false,
+          byte_fallback: false,
+          ignore_merges: false,
+          vocab: Object.fromEntries(this.characters.map((character, id) => [character, id])),
+          merges: [],
+        },
+      },
+      config: {
+        tokenizer_class: 'PreTrainedTokenizerFast',
+        model_max_length: modelMaxLength,
+        clean_up_tokenization_spaces: false,
+      },
+    };
+  }
+}

@@ -1,0 +1,2 @@
+/** Types of moby-dick-source.mjs. */
+export declare function mobyDickText(packageDir: string): string;
