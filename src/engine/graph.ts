@@ -18,6 +18,12 @@ export interface AccumulationTarget {
   readonly name: string;
 }
 
+/** Host values that every run reads and no run writes, such as a table of angles. */
+export interface GraphConstant {
+  readonly tensor: Tensor;
+  readonly values: Float64Array;
+}
+
 export function elementCount(shape: Shape): number {
   return shape.reduce((product, extent) => product * extent, 1);
 }
@@ -30,6 +36,7 @@ export class Graph {
   readonly nodes: GraphNode[] = [];
   readonly parameters = new Map<string, Tensor>();
   readonly inputs = new Map<string, Tensor>();
+  readonly constants = new Map<string, GraphConstant>();
   /** By tensor id: outputs that are accumulated into a persistent region instead of the arena. */
   readonly accumulations = new Map<number, AccumulationTarget>();
   /** Whether ops should prepare gradients while they compute values (see `linearCrossEntropy`). */
@@ -55,6 +62,17 @@ export class Graph {
     if (this.inputs.has(name)) throw new EngineError(`input ${name} is declared twice`);
     const tensor = this.#tensor(name, shape, dtype);
     this.inputs.set(name, tensor);
+    return tensor;
+  }
+
+  /** An f32 table known when the graph is traced. `build` is called once per key, so layers share their tables. */
+  constant(key: string, shape: Shape, build: () => Float64Array): Tensor {
+    const known = this.constants.get(key);
+    if (known) return known.tensor;
+    const values = build();
+    invariant(values.length === elementCount(shape), () => `constant ${key} has ${values.length} values for [${shape}]`);
+    const tensor = this.#tensor(key, shape, 'f32');
+    this.constants.set(key, { tensor, values });
     return tensor;
   }
 

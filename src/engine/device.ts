@@ -1,0 +1,171 @@
+/**
+ * Opens a WebGPU adapter as an `Engine`: features, limits, buffers, reads, errors and loss of the device.
+ * It is handed `navigator.gpu` or Dawn's equivalent, so that it runs in pages, workers and Node alike.
+ */
+import type { CompileOptions, DirectDispatch, Engine, EngineCounters, Program, Region, Sequence } from './engine.ts';
+import { EngineError, invariant } from './errors.ts';
+import type { Graph } from './graph.ts';
+import { KernelCache, submitDispatches } from './kernels.ts';
+import type { AdapterProfile } from './op.ts';
+import { compileProgram } from './program.ts';
+import { StagingRing } from './staging.ts';
+
+export interface EngineOptions {
+  /** Overrides the choice by adapter; for tests and measurements. */
+  readonly forceTiles?: AdapterProfile['matmulTiles'];
+  /** Stay within WebGPU's default limits even where the adapter offers more. */
+  readonly clampToDefaultLimits?: boolean;
+  readonly powerPreference?: GPUPowerPreference;
+}
+
+const wantedFeatures: readonly GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
+const softwareNames = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|\bwarp\b|\bcpu\b/i;
+
+// GPUBufferUsage is no global in every Node host.
+const usageCopySrc = 0x0004;
+const usageCopyDst = 0x0008;
+const usageUniform = 0x0040;
+const usageStorage = 0x0080;
+
+/** Throws `EngineError` when there is no adapter or it gives no device. */
+export async function openEngine(gpu: GPU, options: EngineOptions = {}): Promise<Engine> {
+  const powerPreference = options.powerPreference ?? 'high-performance';
+  const adapter = await gpu.requestAdapter({ powerPreference });
+  if (!adapter) throw new EngineError('the browser offers no WebGPU adapter');
+  const device = await requestDevice(adapter, options);
+  return new GpuEngine(device, profileOf(adapter, device, options));
+}
+
+async function requestDevice(adapter: GPUAdapter, options: EngineOptions): Promise<GPUDevice> {
+  const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
+  try {
+    return await adapter.requestDevice({
+      label: 'cotrain',
+      requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature)),
+      requiredLimits: options.clampToDefaultLimits === true ? {} : { maxBufferSize, maxStorageBufferBindingSize },
+    });
+  } catch (error) {
+    throw new EngineError(`the adapter gives no device: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function profileOf(adapter: GPUAdapter, device: GPUDevice, options: EngineOptions): AdapterProfile {
+  const { vendor, architecture, device: product, description } = adapter.info;
+  const isFallback = 'isFallbackAdapter' in adapter.info && adapter.info.isFallbackAdapter;
+  const isSoftware = isFallback || softwareNames.test([vendor, architecture, product, description].join(' '));
+  return {
+    name: description || product || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter',
+    isSoftware,
+    matmulTiles: options.forceTiles ?? (isSoftware ? 'register' : 'workgroup'),
+    hasF16: device.features.has('shader-f16'),
+    hasSubgroups: device.features.has('subgroups'),
+    maxStorageBufferBindingBytes: device.limits.maxStorageBufferBindingSize,
+    maxBufferBytes: device.limits.maxBufferSize,
+    maxWorkgroupsPerDimension: device.limits.maxComputeWorkgroupsPerDimension,
+  };
+}
+
+class GpuEngine implements Engine {
+  readonly profile: AdapterProfile;
+  readonly device: GPUDevice;
+  readonly lost: Engine['lost'];
+  readonly counters: EngineCounters = { submits: 0, dispatches: 0, pipelinesCreated: 0, buffersCreated: 0, bufferBytes: 0 };
+  readonly kernels: KernelCache;
+  readonly #staging: StagingRing;
+  readonly #buffers: GPUBuffer[] = [];
+  /** The first error that no scope caught; every later wait for the GPU reports it. */
+  #failure: EngineError | null = null;
+  #destroyed = false;
+
+  constructor(device: GPUDevice, profile: AdapterProfile) {
+    this.device = device;
+    this.profile = profile;
+    this.kernels = new KernelCache(device, profile, this.counters);
+    this.#staging = new StagingRing(device, this.counters);
+    device.addEventListener('uncapturederror', ({ error }) => {
+      this.#failure ??= new EngineError(error.message);
+    });
+    this.lost = new Promise((resolve) => {
+      void device.lost.then(({ reason, message }) => {
+        this.#failure ??= new EngineError(`the GPU was lost: ${message}`);
+        if (!this.#destroyed) resolve({ reason, message });
+      });
+    });
+  }
+
+  allocate(label: string, lengthElements: number): Region {
+    const size = Math.max(4, lengthElements * 4);
+    invariant(
+      size <= this.profile.maxBufferBytes,
+      () => `${label} needs ${size} bytes in one buffer; this adapter allows ${this.profile.maxBufferBytes}`,
+    );
+    this.device.pushErrorScope('out-of-memory');
+    const usage = usageStorage | usageCopySrc | usageCopyDst | usageUniform;
+    const buffer = this.device.createBuffer({ label, size, usage });
+    void this.device.popErrorScope().then((error) => {
+      if (error) this.#failure ??= new EngineError(`the GPU has no memory left for ${label} (${size} bytes)`);
+    }, ignoreLoss);
+    this.#buffers.push(buffer);
+    this.counters.buffersCreated++;
+    this.counters.bufferBytes += size;
+    return { buffer, offsetElements: 0, lengthElements };
+  }
+
+  async compile(graph: Graph, options: CompileOptions): Promise<Program> {
+    return this.#checked(() => compileProgram(this, graph, options));
+  }
+
+  async sequence(label: string, dispatches: readonly DirectDispatch[]): Promise<Sequence> {
+    const ready = await this.#checked(() => Promise.all(dispatches.map((dispatch) => this.kernels.prepare(dispatch))));
+    return { run: () => submitDispatches(this.device, this.counters, label, ready) };
+  }
+
+  write(region: Region, data: Float32Array | Uint32Array, offsetElements = 0): void {
+    invariant(
+      offsetElements + data.length <= region.lengthElements,
+      () => `${data.length} elements at ${offsetElements} don't fit a region of ${region.lengthElements}`,
+    );
+    const offsetBytes = (region.offsetElements + offsetElements) * 4;
+    this.device.queue.writeBuffer(region.buffer, offsetBytes, data.buffer, data.byteOffset, data.byteLength);
+  }
+
+  clear(region: Region): void {
+    const encoder = this.device.createCommandEncoder({ label: 'clear' });
+    encoder.clearBuffer(region.buffer, region.offsetElements * 4, region.lengthElements * 4);
+    this.device.queue.submit([encoder.finish()]);
+    this.counters.submits++;
+  }
+
+  async read(region: Region): Promise<ArrayBuffer> {
+    return this.#checked(() => this.#staging.read(region));
+  }
+
+  destroy(): void {
+    this.#destroyed = true;
+    this.#staging.destroy();
+    for (const buffer of this.#buffers) buffer.destroy();
+    this.device.destroy();
+  }
+
+  /** Runs something that waits for the GPU and throws what went wrong on it meanwhile. */
+  async #checked<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#failure) throw this.#failure;
+    try {
+      const result = await work();
+      if (this.#failure) throw this.#failure;
+      return result;
+    } catch (error) {
+      if (this.#failure) throw this.#failure;
+      throw error instanceof EngineError ? error : new EngineError(messageOf(error), { cause: error });
+    }
+  }
+}
+
+/** A scope that can't be popped any more belongs to a lost device, which `lost` reports. */
+function ignoreLoss(): void {
+  return undefined;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

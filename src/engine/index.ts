@@ -1,0 +1,18 @@
+/** The engine's public face. Everything else in this folder is its own affair. */
+export type {
+  CompileOptions,
+  DirectDispatch,
+  Engine,
+  EngineCounters,
+  Program,
+  ProgramStats,
+  Region,
+  Sequence,
+} from './engine.ts';
+export type { EngineOptions } from './device.ts';
+export type { LayoutEntry, ParameterLayout } from './layout.ts';
+export type { AdapterProfile, DType, Shape, Tensor } from './op.ts';
+export { openEngine } from './device.ts';
+export { EngineError } from './errors.ts';
+export { elementCount, Graph } from './graph.ts';
+export { alignmentElements, parameterLayout } from './layout.ts';

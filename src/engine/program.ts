@@ -1,0 +1,215 @@
+/**
+ * A graph compiled to a static list of dispatches: lowered, planned, bound once, replayed with one submit per run.
+ * Values that change between runs are inputs; nothing is allocated or looked up while it runs.
+ */
+import type { CompileOptions, DirectDispatch, Engine, Program, ProgramStats, Region } from './engine.ts';
+import { EngineError, invariant } from './errors.ts';
+import { elementCount } from './graph.ts';
+import type { Graph, GraphNode } from './graph.ts';
+import { submitDispatches } from './kernels.ts';
+import type { KernelCache, ReadyDispatch } from './kernels.ts';
+import { alignmentElements } from './layout.ts';
+import type { BindingRef, Dispatch, Lowering, Tensor } from './op.ts';
+import { liveNodes, planMemory } from './planner.ts';
+import { bindingsOf, canMerge, specialise } from './wgsl.ts';
+
+/** What a program needs of the engine that compiles it. */
+export interface ProgramHost
+  extends Pick<Engine, 'allocate' | 'clear' | 'counters' | 'device' | 'profile' | 'read' | 'write'> {
+  readonly kernels: KernelCache;
+}
+
+export async function compileProgram(host: ProgramHost, graph: Graph, options: CompileOptions): Promise<Program> {
+  const kept = new Set([...(options.outputs?.values() ?? [])].map(({ id }) => id));
+  for (const [name, { id }] of options.outputs ?? []) {
+    invariant(!graph.accumulations.has(id), () => `output ${name} is accumulated, so it has no value of its own to read`);
+  }
+  const nodes = liveNodes(graph, kept);
+  const lowerings = nodes.map((node) => lowerNode(host, graph, node));
+  const inputs = allocateTogether(host, 'inputs', new Map([...graph.inputs].map(([name, tensor]) => [name, tensor])));
+  const regions = persistentRegions(host, graph, nodes, options);
+  for (const [name, tensor] of graph.inputs) regions.set(tensor.id, regionNamed(inputs, name));
+  const plan = planMemory({
+    nodes,
+    scratchElements: lowerings.map(({ scratchElements }) => scratchElements ?? []),
+    shares: nodes.map((node, position) => inPlaceShares(node, lowerings[position], graph)),
+    kept,
+    elsewhere: new Set(regions.keys()),
+    maxArenaElements: Math.floor(host.profile.maxBufferBytes / 4 / alignmentElements) * alignmentElements,
+  });
+  const arenas = plan.arenaElements.map((elements, index) => host.allocate(`arena ${index}`, elements));
+  const inArena = (place: { arena: number; offsetElements: number; lengthElements: number } | undefined): Region => {
+    const arena = place && arenas[place.arena];
+    invariant(arena !== undefined, () => 'a tensor is used before it is computed');
+    return { buffer: arena.buffer, offsetElements: place?.offsetElements ?? 0, lengthElements: place?.lengthElements ?? 0 };
+  };
+  for (const [id, place] of plan.tensors) regions.set(id, inArena(place));
+
+  const requests = nodes.flatMap((node, position) => {
+    const locate = (ref: BindingRef): Region => {
+      if (ref.kind === 'scratch') return part(inArena(plan.scratch[position]?.[ref.index]), ref);
+      const tensor = (ref.kind === 'input' ? node.inputs : node.outputs)[ref.index];
+      const region = tensor && regions.get(tensor.id);
+      invariant(region !== undefined, () => `${node.op.name}: ${ref.kind} ${ref.index} has no memory`);
+      return part(region, ref);
+    };
+    return (lowerings[position]?.dispatches ?? []).map((dispatch): DirectDispatch => directDispatch(dispatch, locate));
+  });
+  const dispatches = await Promise.all(requests.map((request) => host.kernels.prepare(request)));
+  const outputs = new Map([...(options.outputs ?? [])].map(([name, { id }]) => [name, regions.get(id)]));
+  const stats = {
+    dispatchesPerRun: dispatches.length,
+    arenaBytes: plan.arenaElements.reduce((sum, elements) => sum + elements * 4, 0),
+    arenaLowerBoundBytes: plan.lowerBoundElements * 4,
+  };
+  return new GpuProgram(host, dispatches, inputs, outputs, stats);
+}
+
+class GpuProgram implements Program {
+  readonly stats: ProgramStats;
+  readonly #host: ProgramHost;
+  readonly #dispatches: readonly ReadyDispatch[];
+  readonly #inputs: ReadonlyMap<string, Region>;
+  readonly #outputs: ReadonlyMap<string, Region | undefined>;
+
+  constructor(
+    host: ProgramHost,
+    dispatches: readonly ReadyDispatch[],
+    inputs: ReadonlyMap<string, Region>,
+    outputs: ReadonlyMap<string, Region | undefined>,
+    stats: ProgramStats,
+  ) {
+    this.#host = host;
+    this.#dispatches = dispatches;
+    this.#inputs = inputs;
+    this.#outputs = outputs;
+    this.stats = stats;
+  }
+
+  setInput(name: string, data: Float32Array | Uint32Array): void {
+    const region = regionNamed(this.#inputs, name);
+    invariant(data.length === region.lengthElements, () => `input ${name} has ${data.length} elements, not ${region.lengthElements}`);
+    this.#host.write(region, data);
+  }
+
+  run(): void {
+    submitDispatches(this.#host.device, this.#host.counters, 'program', this.#dispatches);
+  }
+
+  async readOutput(name: string): Promise<Float32Array> {
+    const region = this.#outputs.get(name);
+    if (!region) throw new EngineError(`the program has no output ${name}`);
+    return new Float32Array(await this.#host.read(region));
+  }
+}
+
+function lowerNode(host: ProgramHost, graph: Graph, node: GraphNode): Lowering {
+  const accumulate = node.outputs.map(({ id }) => graph.accumulations.has(id));
+  accumulate.forEach((wanted, index) => {
+    invariant(!wanted || node.op.accumulates?.[index] === true, () => `${node.op.name} can't accumulate output ${index}`);
+  });
+  const { inputs, outputs, attrs } = node;
+  return node.op.lower({ inputs, outputs, attrs, accumulate, adapter: host.profile });
+}
+
+/** Regions of everything that outlives a run, by tensor id: parameters, constants, gradients and totals. */
+function persistentRegions(
+  host: ProgramHost,
+  graph: Graph,
+  nodes: readonly GraphNode[],
+  options: CompileOptions,
+): Map<number, Region> {
+  const regions = new Map<number, Region>();
+  const inLayout = (region: Region, name: string, tensor: Tensor): Region => {
+    const entry = options.layout.byName.get(name);
+    invariant(
+      entry?.lengthElements === elementCount(tensor.shape),
+      () => `parameter ${name} [${tensor.shape.join()}] is not in the layout with that size`,
+    );
+    return {
+      buffer: region.buffer,
+      offsetElements: region.offsetElements + entry.offsetElements,
+      lengthElements: entry.lengthElements,
+    };
+  };
+  for (const [name, tensor] of graph.parameters) regions.set(tensor.id, inLayout(options.parameters, name, tensor));
+  const constants = allocateTogether(
+    host,
+    'constants',
+    new Map([...graph.constants].map(([key, { tensor }]) => [key, tensor])),
+  );
+  for (const [key, { tensor, values }] of graph.constants) {
+    const region = regionNamed(constants, key);
+    host.write(region, Float32Array.from(values));
+    regions.set(tensor.id, region);
+  }
+  for (const tensor of nodes.flatMap(({ outputs }) => outputs)) {
+    const target = graph.accumulations.get(tensor.id);
+    if (!target) continue;
+    const { kind, name } = target;
+    if (kind === 'gradient') {
+      const { gradients } = options;
+      if (!gradients) throw new EngineError(`the graph has gradients (${name}) but no region for them is given`);
+      regions.set(tensor.id, inLayout(gradients, name, tensor));
+    } else {
+      const total = options.totals?.get(name);
+      invariant(total?.lengthElements === elementCount(tensor.shape), () => `no region of that size for the total ${name}`);
+      regions.set(tensor.id, total);
+    }
+  }
+  return regions;
+}
+
+/** One buffer with an aligned region for each tensor. */
+function allocateTogether(host: ProgramHost, label: string, tensors: ReadonlyMap<string, Tensor>): Map<string, Region> {
+  let total = 0;
+  const offsets = [...tensors].map(([name, tensor]) => {
+    const offsetElements = total;
+    const lengthElements = elementCount(tensor.shape);
+    total += Math.ceil(lengthElements / alignmentElements) * alignmentElements;
+    return { name, offsetElements, lengthElements };
+  });
+  if (total === 0) return new Map();
+  const { buffer } = host.allocate(label, total);
+  return new Map(offsets.map(({ name, offsetElements, lengthElements }) => [name, { buffer, offsetElements, lengthElements }]));
+}
+
+function regionNamed(regions: ReadonlyMap<string, Region>, name: string): Region {
+  const region = regions.get(name);
+  if (!region) throw new EngineError(`the program has no input ${name}`);
+  return region;
+}
+
+function part(region: Region, { offsetElements = 0, lengthElements }: BindingRef): Region {
+  return {
+    buffer: region.buffer,
+    offsetElements: region.offsetElements + offsetElements,
+    lengthElements: lengthElements ?? region.lengthElements - offsetElements,
+  };
+}
+
+function directDispatch(dispatch: Dispatch, locate: (ref: BindingRef) => Region): DirectDispatch {
+  const { label, shader, entryPoint, constants, workgroups } = dispatch;
+  return { label, shader, entryPoint, constants, workgroups, bindings: dispatch.bindings.map(locate) };
+}
+
+/** In-place pairs that the op allows and whose shader can be merged: one dispatch that binds both as a whole. */
+function inPlaceShares(node: GraphNode, lowering: Lowering | undefined, graph: Graph): { output: number; input: number }[] {
+  const dispatch = lowering?.dispatches[0];
+  if (!node.op.inPlace || !dispatch || lowering.dispatches.length !== 1) return [];
+  const source = specialise(dispatch.shader, dispatch.constants);
+  const declarations = bindingsOf(source, dispatch.entryPoint);
+  const declarationOf = (kind: BindingRef['kind'], index: number) => {
+    const bound = dispatch.bindings.flatMap((ref, binding) => (ref.kind === kind && ref.index === index ? [{ ref, binding }] : []));
+    const [only, another] = bound;
+    if (!only || another || only.ref.offsetElements !== undefined || only.ref.lengthElements !== undefined) return undefined;
+    return declarations.find(({ binding }) => binding === only.binding);
+  };
+  return node.op.inPlace.flatMap((input, output) => {
+    const outputTensor = node.outputs[output];
+    if (input === null || !outputTensor || graph.accumulations.has(outputTensor.id)) return [];
+    const reader = declarationOf('input', input);
+    const writer = declarationOf('output', output);
+    return reader && writer && canMerge(source, reader, writer) ? [{ output, input }] : [];
+  });
+}
