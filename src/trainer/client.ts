@@ -1,0 +1,98 @@
+/**
+ * The page's side of the trainer worker: a `Trainer` and a `RunStorage` whose calls run in the worker. It decides
+ * nothing; it moves buffers instead of copying them and turns a dead worker into errors instead of silence.
+ *
+ * Buffers given to `restore`, `loadReplica`, `applyUpdate`, `addContribution` and `saveRun` are moved: the caller can't
+ * use them afterwards.
+ */
+import { transfer, wrap } from 'comlink';
+import type { Endpoint } from 'comlink';
+import { TrainerError, carriedProblem, problems } from './errors.ts';
+import { Failure } from './failure.ts';
+import type { Problem, Trainer } from './types.ts';
+import type { RunStorage, TrainerWorkerApi } from './worker-api.ts';
+
+export interface TrainerWorker {
+  readonly trainer: Trainer;
+  readonly storage: RunStorage;
+  /** Ends the worker at once. Calls under way are rejected. */
+  terminate(): void;
+}
+
+export interface TrainerConnection extends Omit<TrainerWorker, 'terminate'> {
+  /** Rejects every call under way and to come with this problem. */
+  fail(problem: Problem): void;
+}
+
+/** A trainer at the other end of an endpoint where `workerApi` is exposed. */
+export function connectTrainer(endpoint: Endpoint): TrainerConnection {
+  const remote = wrap<TrainerWorkerApi>(endpoint);
+  const failure = new Failure();
+  const orFailure = <T>(call: Promise<T>): Promise<T> => failure.guard(call);
+
+  const trainer: Trainer = {
+    check: () => orFailure(remote.check()),
+    prepare: (settings) => orFailure(remote.prepare(settings)),
+    initialize: () => orFailure(remote.initialize()),
+    restore: (state) =>
+      orFailure(remote.restore(transfer(state, [state.weights, state.firstMoments, state.secondMoments]))),
+    loadReplica: (step, bytes) => orFailure(remote.loadReplica(step, transfer(bytes, [bytes]))),
+    applyUpdate: (step, bytes) => orFailure(remote.applyUpdate(step, transfer(bytes, [bytes]))),
+    computeGradients: (job) => orFailure(remote.computeGradients(job)),
+    cancel(assignment) {
+      // Answered like every call, but there is nothing to wait for: the job's result says whether it was cancelled.
+      remote.cancel(assignment).catch(() => undefined);
+    },
+    takeContribution: (assignment) => orFailure(remote.takeContribution(assignment)),
+    beginStep: (step) => orFailure(remote.beginStep(step)),
+    addOwnContribution: (assignment) => orFailure(remote.addOwnContribution(assignment)),
+    addContribution: (step, bytes) => orFailure(remote.addContribution(step, transfer(bytes, [bytes]))),
+    commit: (step, weightSum, options) => orFailure(remote.commit(step, weightSum, options)),
+    replica: () => orFailure(remote.replica()),
+    masterState: () => orFailure(remote.masterState()),
+    namedGradients: (step, weightSum) => orFailure(remote.namedGradients(step, weightSum)),
+    evaluate: (rows) => orFailure(remote.evaluate(rows)),
+    sample: (request) => orFailure(remote.sample(request)),
+    async whenLost() {
+      try {
+        return await orFailure(remote.whenLost());
+      } catch (error) {
+        return carriedProblem(error) ?? problems.workerFailed(String(error));
+      }
+    },
+    dispose: () => orFailure(remote.dispose()),
+  };
+  const storage: RunStorage = {
+    saveRun: (run) => orFailure(remote.storage_saveRun(transfer(run, [run.tokens.buffer]))),
+    loadRun: (room) => orFailure(remote.storage_loadRun(room)),
+    saveCheckpoint: (facts) => orFailure(remote.storage_saveCheckpoint(facts)),
+    restoreCheckpoint: (room) => orFailure(remote.storage_restoreCheckpoint(room)),
+    list: () => orFailure(remote.storage_list()),
+    remove: (room) => orFailure(remote.storage_remove(room)),
+  };
+  return {
+    trainer,
+    storage,
+    fail(problem) {
+      failure.fail(new TrainerError(problem));
+    },
+  };
+}
+
+/** Starts the dedicated worker. A worker that dies shows up as `whenLost` and in every call. */
+export function startTrainerWorker(): TrainerWorker {
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'cotrain-trainer' });
+  const { trainer, storage, fail } = connectTrainer(worker);
+  worker.addEventListener('error', (event) => {
+    fail(problems.workerFailed(event.message));
+    worker.terminate();
+  });
+  return {
+    trainer,
+    storage,
+    terminate() {
+      worker.terminate();
+      fail(problems.disposed());
+    },
+  };
+}

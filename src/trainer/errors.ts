@@ -1,0 +1,62 @@
+/** Errors of the trainer that a person can act on. They carry a `problem` and keep it across the worker's border. */
+import type { Problem } from './types.ts';
+
+export class TrainerError extends Error {
+  override readonly name = 'TrainerError';
+  readonly problem: Problem;
+
+  constructor(problem: Problem, cause?: unknown) {
+    super(problem.message, { cause });
+    this.problem = problem;
+  }
+}
+
+export function isProblem(value: unknown): value is Problem {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    ['code', 'message', 'whatToDo'].every((key) => typeof (value as Readonly<Record<string, unknown>>)[key] === 'string')
+  );
+}
+
+/** The problem an error carries (ours, storage's, or one that crossed the worker's border); null when it has none. */
+export function carriedProblem(error: unknown): Problem | null {
+  return typeof error === 'object' && error !== null && 'problem' in error && isProblem(error.problem)
+    ? error.problem
+    : null;
+}
+
+export const problems = {
+  noWebGpu: (detail: string): Problem => ({
+    code: 'no-webgpu',
+    message: `This browser offers no GPU to compute with${detail === '' ? '' : ` (${detail})`}.`,
+    whatToDo:
+      'Use a current Chrome, Edge, Firefox or Safari with hardware acceleration on. Meanwhile this device can watch.',
+  }),
+  wrongResults: (detail: string): Problem => ({
+    code: 'device-wrong-results',
+    message: `This device's GPU computed wrong numbers in the check: ${detail}.`,
+    whatToDo: 'This device can watch. An update of the graphics driver, or another browser, often helps.',
+  }),
+  outOfMemory: (detail: string): Problem => ({
+    code: 'out-of-memory',
+    message: `The GPU has not enough memory for this run${detail === '' ? '' : ` (${detail})`}.`,
+    whatToDo: 'Choose a smaller model, a shorter context or fewer rows per micro-batch, or close other tabs.',
+  }),
+  gpuLost: (detail: string): Problem => ({
+    code: 'gpu-lost',
+    message: `The browser took the GPU away${detail === '' ? '' : ` (${detail})`}.`,
+    whatToDo:
+      'Nothing: the GPU is opened again and training goes on. If it keeps happening, close other tabs that use the GPU.',
+  }),
+  workerFailed: (detail: string): Problem => ({
+    code: 'worker-failed',
+    message: `The part of the page that trains stopped${detail === '' ? '' : ` (${detail})`}.`,
+    whatToDo: 'Reload the page.',
+  }),
+  disposed: (): Problem => ({
+    code: 'trainer-closed',
+    message: 'The trainer was closed.',
+    whatToDo: 'Reload the page to train again.',
+  }),
+} as const;

@@ -1,0 +1,116 @@
+/**
+ * What the trainer worker offers over Comlink: the trainer and the checkpoint store beside it, so that weights go from
+ * GPU to disk and back without passing the page's main thread. Large buffers in results are moved, not copied.
+ */
+import { transfer } from 'comlink';
+import type { CheckpointStore } from '../checkpoint/store.ts';
+import type { CheckpointFacts, RunRecord, SavedRunSummary } from '../checkpoint/types.ts';
+import type { Trainer } from './types.ts';
+
+export interface RestoredCheckpoint {
+  readonly facts: CheckpointFacts;
+  /** Hash of the replica that is on the GPU now. */
+  readonly replicaHash: string;
+  /** Newer checkpoints that were damaged, and are gone. */
+  readonly damagedNewer: number;
+}
+
+/** Storage as the session uses it. Every method throws an error with a `problem` when the browser refuses. */
+export interface RunStorage {
+  saveRun(run: RunRecord): Promise<void>;
+  loadRun(room: string): Promise<RunRecord | null>;
+  /**
+   * Saves the trainer's master state as it is when the calls made before are done. Throws, saving nothing, when that
+   * is not at `facts.step`. Training goes on while the bytes are written.
+   */
+  saveCheckpoint(facts: CheckpointFacts): Promise<void>;
+  /** Puts the newest good checkpoint on the GPU (after `prepare`); null when there is none. */
+  restoreCheckpoint(room: string): Promise<RestoredCheckpoint | null>;
+  list(): Promise<SavedRunSummary[]>;
+  remove(room: string): Promise<void>;
+}
+
+export type TrainerWorkerApi = Trainer & { [Name in keyof RunStorage as `storage_${Name}`]: RunStorage[Name] };
+
+export function storageOf(trainer: Trainer, openStore: () => Promise<CheckpointStore>): RunStorage {
+  let opening: Promise<CheckpointStore> | null = null;
+  /** Opens on first use; a failure is not remembered, so that storage allowed later is used. */
+  async function store(): Promise<CheckpointStore> {
+    opening ??= openStore();
+    try {
+      return await opening;
+    } catch (error) {
+      opening = null;
+      throw error;
+    }
+  }
+  return {
+    saveRun: async (run) => (await store()).saveRun(run),
+    loadRun: async (room) => (await store()).loadRun(room),
+    async saveCheckpoint(facts) {
+      // Asked for before anything is awaited: the state of this very moment in the order of calls.
+      const state = await trainer.masterState();
+      if (state.step !== facts.step) {
+        throw new RangeError(`the weights are at step ${state.step}, and the checkpoint says ${facts.step}`);
+      }
+      await (await store()).saveCheckpoint({ ...facts, state });
+    },
+    async restoreCheckpoint(room) {
+      const loaded = await (await store()).loadCheckpoint(room);
+      if (loaded === null) return null;
+      const { state, ...facts } = loaded.checkpoint;
+      return { facts, replicaHash: await trainer.restore(state), damagedNewer: loaded.damagedNewer };
+    },
+    list: async () => (await store()).list(),
+    remove: async (room) => (await store()).remove(room),
+  };
+}
+
+/** The object to expose: the same calls, with the buffers of results moved to the caller. */
+export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerApi {
+  return {
+    check: () => trainer.check(),
+    prepare: (settings) => trainer.prepare(settings),
+    initialize: () => trainer.initialize(),
+    restore: (state) => trainer.restore(state),
+    loadReplica: (step, bytes) => trainer.loadReplica(step, bytes),
+    applyUpdate: (step, bytes) => trainer.applyUpdate(step, bytes),
+    computeGradients: (job) => trainer.computeGradients(job),
+    cancel: (assignment) => {
+      trainer.cancel(assignment);
+    },
+    async takeContribution(assignment) {
+      const bytes = await trainer.takeContribution(assignment);
+      return transfer(bytes, [bytes]);
+    },
+    beginStep: (step) => trainer.beginStep(step),
+    addOwnContribution: (assignment) => trainer.addOwnContribution(assignment),
+    addContribution: (step, bytes) => trainer.addContribution(step, bytes),
+    async commit(step, weightSum, options) {
+      const result = await trainer.commit(step, weightSum, options);
+      return result.update === null ? result : transfer(result, [result.update]);
+    },
+    async replica() {
+      const replica = await trainer.replica();
+      return transfer(replica, [replica.bytes]);
+    },
+    async masterState() {
+      const state = await trainer.masterState();
+      return transfer(state, [state.weights, state.firstMoments, state.secondMoments]);
+    },
+    namedGradients: (step, weightSum) => trainer.namedGradients(step, weightSum),
+    evaluate: (rows) => trainer.evaluate(rows),
+    sample: (request) => trainer.sample(request),
+    whenLost: () => trainer.whenLost(),
+    dispose: () => trainer.dispose(),
+    storage_saveRun: (run) => storage.saveRun(run),
+    async storage_loadRun(room) {
+      const run = await storage.loadRun(room);
+      return run === null ? null : transfer(run, [run.tokens.buffer]);
+    },
+    storage_saveCheckpoint: (facts) => storage.saveCheckpoint(facts),
+    storage_restoreCheckpoint: (room) => storage.restoreCheckpoint(room),
+    storage_list: () => storage.list(),
+    storage_remove: (room) => storage.remove(room),
+  };
+}
