@@ -16,3 +16,6 @@ export { openEngine } from './device.ts';
 export { EngineError } from './errors.ts';
 export { elementCount, Graph } from './graph.ts';
 export { alignmentElements, parameterLayout } from './layout.ts';
+export { valueAndGrad } from './autodiff.ts';
+export { interpret } from './interpreter.ts';
+export type { HostValues, Interpretation } from './interpreter.ts';

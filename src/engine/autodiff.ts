@@ -1,0 +1,74 @@
+/**
+ * Reverse-mode differentiation of a traced graph: appends the backward nodes that the ops' vector-Jacobian products ask
+ * for, blind to what model it is. Gradients of parameters are never added up in the arena: each contribution goes
+ * straight to the parameter's persistent sum, in the fixed order of the trace.
+ */
+import { EngineError, invariant } from './errors.ts';
+import { elementCount, sameShape } from './graph.ts';
+import type { AccumulationTarget, Graph } from './graph.ts';
+import type { Tensor } from './op.ts';
+import { add, copy, fill } from './ops/elementwise.ts';
+
+/**
+ * Extends the graph so that a run adds the loss to the total `totalName`, and its gradient with respect to every
+ * parameter it depends on to that parameter's gradient. `loss` is a single f32. The cotangent it starts from is one,
+ * and takes no dispatch when the op that computes the loss has no use for it.
+ */
+export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): void {
+  invariant(graph.differentiates, () => 'valueAndGrad of a graph that was traced without gradients');
+  invariant(elementCount(loss.shape) === 1, () => `the loss is [${loss.shape.join()}], not one number`);
+  const forward = [...graph.nodes];
+  const dependsOnParameters = new Set([...graph.parameters.values()].map(({ id }) => id));
+  for (const { inputs, outputs } of forward) {
+    if (!inputs.some(({ id }) => dependsOnParameters.has(id))) continue;
+    for (const { id, dtype } of outputs) if (dtype === 'f32') dependsOnParameters.add(id);
+  }
+  const parameterNames = new Map([...graph.parameters].map(([name, { id }]) => [id, name]));
+  const cotangents = new Map<number, Tensor>();
+  const contributions: { readonly tensor: Tensor; readonly target: AccumulationTarget }[] = [
+    { tensor: loss, target: { kind: 'total', name: totalName } },
+  ];
+
+  const flowTo = (input: Tensor, cotangent: Tensor): void => {
+    invariant(
+      sameShape(input.shape, cotangent.shape),
+      () => `the gradient of ${input.name} is [${cotangent.shape.join()}], not [${input.shape.join()}]`,
+    );
+    const name = parameterNames.get(input.id);
+    if (name !== undefined) {
+      contributions.push({ tensor: cotangent, target: { kind: 'gradient', name } });
+      return;
+    }
+    const sum = cotangents.get(input.id);
+    cotangents.set(input.id, sum ? add(graph, sum, cotangent) : cotangent);
+  };
+
+  if (dependsOnParameters.has(loss.id)) flowTo(loss, fill(graph, loss.shape, 1));
+  for (const { op, inputs, outputs, attrs } of forward.toReversed()) {
+    const arriving = outputs.map(({ id }) => cotangents.get(id) ?? null);
+    const needs = inputs.map(({ id, dtype }) => dtype === 'f32' && dependsOnParameters.has(id));
+    if (!arriving.some(Boolean) || !needs.some(Boolean)) continue;
+    if (!op.vjp) throw new EngineError(`${op.name} has no vector-Jacobian product`);
+    const gradients = op.vjp({ graph, inputs, outputs, cotangents: arriving, attrs, needs });
+    inputs.forEach((input, index) => {
+      const gradient = gradients[index];
+      if (gradient && needs[index] === true) flowTo(input, gradient);
+    });
+  }
+  registerContributions(graph, contributions);
+}
+
+/** Accumulates each tensor where it is computed if its op can and nothing else reads it, else by a copy at the end. */
+function registerContributions(
+  graph: Graph,
+  contributions: readonly { readonly tensor: Tensor; readonly target: AccumulationTarget }[],
+): void {
+  const read = new Set(graph.nodes.flatMap(({ inputs }) => inputs.map(({ id }) => id)));
+  const accumulable = new Set(
+    graph.nodes.flatMap(({ op, outputs }) => outputs.filter((_, index) => op.accumulates?.[index] === true)).map(({ id }) => id),
+  );
+  for (const { tensor, target } of contributions) {
+    const isDirect = accumulable.has(tensor.id) && !read.has(tensor.id) && !graph.accumulations.has(tensor.id);
+    graph.accumulate(isDirect ? tensor : copy(graph, tensor), target);
+  }
+}
