@@ -4,7 +4,7 @@
  * straight to the parameter's persistent sum, in the fixed order of the trace.
  */
 import { EngineError, invariant } from './errors.ts';
-import { elementCount, sameShape } from './graph.ts';
+import { elementCount } from './graph.ts';
 import type { AccumulationTarget, Graph } from './graph.ts';
 import type { Tensor } from './op.ts';
 import { add, copy, fill } from './ops/elementwise.ts';
@@ -31,7 +31,7 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
 
   const flowTo = (input: Tensor, cotangent: Tensor): void => {
     invariant(
-      sameShape(input.shape, cotangent.shape),
+      elementCount(input.shape) === elementCount(cotangent.shape),
       () => `the gradient of ${input.name} is [${cotangent.shape.join()}], not [${input.shape.join()}]`,
     );
     const name = parameterNames.get(input.id);
@@ -40,12 +40,15 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
       return;
     }
     const sum = cotangents.get(input.id);
-    cotangents.set(input.id, sum ? add(graph, sum, cotangent) : cotangent);
+    cotangents.set(input.id, sum ? add(graph, sum, graph.reshape(cotangent, sum.shape)) : cotangent);
   };
 
   if (dependsOnParameters.has(loss.id)) flowTo(loss, fill(graph, loss.shape, 1));
   for (const { op, inputs, outputs, attrs } of forward.toReversed()) {
-    const arriving = outputs.map(({ id }) => cotangents.get(id) ?? null);
+    const arriving = outputs.map(({ id, shape }) => {
+      const cotangent = cotangents.get(id);
+      return cotangent ? graph.reshape(cotangent, shape) : null;
+    });
     const needs = inputs.map(({ id, dtype }) => dtype === 'f32' && dependsOnParameters.has(id));
     if (!arriving.some(Boolean) || !needs.some(Boolean)) continue;
     if (!op.vjp) throw new EngineError(`${op.name} has no vector-Jacobian product`);

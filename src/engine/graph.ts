@@ -85,6 +85,15 @@ export class Graph {
     return outputs;
   }
 
+  /** The same value seen with another shape of as many elements. It is no node and takes no time or memory. */
+  reshape(tensor: Tensor, shape: Shape): Tensor {
+    invariant(
+      elementCount(tensor.shape) === elementCount(shape),
+      () => `${tensor.name} [${tensor.shape.join()}] can't be seen as [${shape.join()}]`,
+    );
+    return { ...tensor, shape };
+  }
+
   /** Applies an op that has one output. */
   apply1<Attrs>(op: Op<Attrs>, inputs: readonly Tensor[], attrs: Attrs): Tensor {
     const [output, ...rest] = this.apply(op, inputs, attrs);

@@ -13,7 +13,10 @@ export interface TensorSpec {
   readonly dtype: DType;
 }
 
-/** A symbolic value in a traced graph. It has no data: the plan gives it a region of a buffer. */
+/**
+ * A symbolic value in a traced graph. It has no data: the plan gives it a region of a buffer. Tensors of the same id are
+ * the same value, seen with different shapes (`Graph.reshape`).
+ */
 export interface Tensor extends TensorSpec {
   readonly id: number;
   readonly name: string;

@@ -9,6 +9,7 @@ import { invariant } from '../errors.ts';
 import { elementCount, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import type { Op, Shape, Tensor } from '../op.ts';
+import { input, output } from './bindings.ts';
 import { elementGrid } from './grid.ts';
 
 const addOp: Op<null> = {
@@ -26,13 +27,9 @@ const addOp: Op<null> = {
   vjp({ cotangents: [cotangent = null], needs }) {
     return needs.map((isNeeded) => (isNeeded ? cotangent : null));
   },
-  lower({ outputs: [output], adapter }) {
-    const { workgroups, constants } = elementGrid(elementCount(output?.shape ?? []), adapter);
-    const bindings = [
-      { kind: 'input', index: 0 },
-      { kind: 'input', index: 1 },
-      { kind: 'output', index: 0 },
-    ] as const;
+  lower({ outputs: [sum], adapter }) {
+    const { workgroups, constants } = elementGrid(elementCount(sum?.shape ?? []), adapter);
+    const bindings = [input(0), input(1), output(0)];
     return { dispatches: [{ label: 'add', shader: addShader, entryPoint: 'add', constants, bindings, workgroups }] };
   },
   inPlace: [0],
@@ -50,13 +47,10 @@ const copyOp: Op<null> = {
   vjp({ cotangents: [cotangent = null] }) {
     return [cotangent];
   },
-  lower({ outputs: [output], accumulate, adapter }) {
-    const grid = elementGrid(elementCount(output?.shape ?? []), adapter);
+  lower({ outputs: [result], accumulate, adapter }) {
+    const grid = elementGrid(elementCount(result?.shape ?? []), adapter);
     const constants = { ...grid.constants, ACCUMULATE: accumulate[0] === true };
-    const bindings = [
-      { kind: 'input', index: 0 },
-      { kind: 'output', index: 0 },
-    ] as const;
+    const bindings = [input(0), output(0)];
     const { workgroups } = grid;
     return { dispatches: [{ label: 'copy', shader: copyShader, entryPoint: 'copy', constants, bindings, workgroups }] };
   },
@@ -75,7 +69,7 @@ const fillOp: Op<FillAttrs> = {
   lower({ attrs, adapter }) {
     const grid = elementGrid(elementCount(attrs.shape), adapter);
     const constants = { ...grid.constants, VALUE_F: attrs.value };
-    const bindings = [{ kind: 'output', index: 0 }] as const;
+    const bindings = [output(0)];
     const { workgroups } = grid;
     return { dispatches: [{ label: 'fill', shader: fillShader, entryPoint: 'fill', constants, bindings, workgroups }] };
   },
