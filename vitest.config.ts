@@ -1,5 +1,9 @@
 /** Test projects that run in Node. Pages are tested by Playwright (playwright.config.ts). */
 import { defineConfig } from 'vitest/config';
+import { vulkanEnvironment } from './tools/vulkan.mjs';
+
+// Workers inherit it, so that a single file run by hand finds the same driver as `npm test`.
+Object.assign(process.env, vulkanEnvironment());
 
 export default defineConfig({
   test: {
@@ -11,6 +15,7 @@ export default defineConfig({
           name: 'kernel',
           include: ['test/kernel/**/*.test.ts', 'test/golden/**/*.test.ts'],
           testTimeout: 120_000,
+          hookTimeout: 120_000,
           // One adapter, two cores: files one after another, in a forked process (Dawn's threads end with it).
           pool: 'forks',
           fileParallelism: false,
