@@ -144,6 +144,7 @@ export type MemberEvent =
   | { readonly type: 'message'; readonly message: CoordinatorMessage }
   | { readonly type: 'blob'; readonly header: CoordinatorBlob; readonly ref: BlobRef }
   | { readonly type: 'replicaLoaded'; readonly step: Step; readonly hash: string }
+  /** `step` as in `applyUpdate`: the replica, whose hash this is, is now at `step + 1`. */
   | { readonly type: 'updateApplied'; readonly step: Step; readonly hash: string }
   /** The trainer refused a replica or an update (mis-sized, damaged): what it holds now is not known. */
   | { readonly type: 'replicaFailed'; readonly step: Step; readonly reason: string }

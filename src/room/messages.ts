@@ -83,7 +83,9 @@ export const memberMessageSchema = v.variant('type', [
     /** Replica the peer still holds, so that a quick re-join need not fetch one. */
     replica: v.nullable(v.object({ step, hash })),
   }),
+  /** A replica was loaded (or the kept one is still there): its step and hash. */
   v.object({ type: v.literal('ready'), term, step, hash }),
+  /** An update was applied: the step and hash of the replica it led to. */
   v.object({ type: v.literal('applied'), term, step, hash }),
   /** Hands an assignment back. `non-finite`: computed, but the loss is not a number. */
   v.object({

@@ -1,0 +1,182 @@
+/**
+ * What the coordinator knows, and the turn in which one event changes it. States are never mutated: a turn starts from
+ * a shallow copy and replaces what changes.
+ */
+import type { CoordinatorConfig, CoordinatorEffect, RoomProblem } from './machine.ts';
+import type { CoordinatorMessage, HistoryPoint, PeerDevice, PeerId, RoomPhase, Step } from './messages.ts';
+import { ownStallMs } from './limits.ts';
+import type { Speed } from './speed.ts';
+
+/** The weights a peer holds, as far as the coordinator knows: a replica was sent at `base`, updates up to `sent`. */
+export interface Holding {
+  readonly base: Step;
+  readonly sent: Step;
+  /** Newest step whose hash the peer reported, and which was right; null until the replica itself is confirmed. */
+  readonly acknowledged: Step | null;
+  /** Too many updates are unacknowledged: no more are sent, and a replica follows when it has caught up. */
+  readonly isStalled: boolean;
+}
+
+/** How a worker (a member, or the coordinator's own device) has done, and when it may be given more. */
+export interface WorkRecord {
+  readonly speed: Speed;
+  /** Deadlines missed and assignments handed back in a row. */
+  readonly failures: number;
+  readonly notBeforeMs: number;
+  /** When it became idle or got its first open assignment: where the measurement of its speed starts. */
+  readonly busySinceMs: number;
+  readonly lastWorkStep: Step;
+  /** Micro-batches counted in the last committed step. */
+  readonly microbatches: number;
+}
+
+export interface Peer {
+  readonly id: PeerId;
+  readonly openedAtMs: number;
+  readonly heardAtMs: number;
+  /** `greeting` until its hello; `parting` once it was refused or said goodbye. */
+  readonly stage: 'greeting' | 'member' | 'watcher' | 'parting';
+  readonly partingSinceMs: number;
+  readonly partingProblem: RoomProblem | null;
+  readonly name: string;
+  readonly device: PeerDevice;
+  /** Why it watches, when not by choice. */
+  readonly note: string | null;
+  readonly holding: Holding | null;
+  readonly wantsReplica: boolean;
+  readonly replicaSentAtMs: number | null;
+  readonly wrongHashes: number;
+  readonly strikes: number;
+  readonly isSilent: boolean;
+  /** The step at which it missed a deadline: it works again once it has applied that step's update. */
+  readonly lateStep: Step | null;
+  readonly work: WorkRecord;
+}
+
+export interface OwnWorker {
+  readonly device: PeerDevice;
+  /** The assignment the trainer is busy with; the next one must wait until this one's sums were added. */
+  readonly running: string | null;
+  readonly work: WorkRecord;
+}
+
+export interface Assignment {
+  readonly id: string;
+  readonly worker: PeerId;
+  readonly microbatches: readonly number[];
+  readonly sentAtMs: number;
+  readonly deadlineMs: number;
+  /** `adding`: its contribution is with the trainer. */
+  readonly phase: 'open' | 'adding';
+  readonly lossSum: number;
+  readonly weightSum: number;
+}
+
+/** The step being computed. Every micro-batch is in exactly one of: the pool, one assignment, counted. */
+export interface StepWork {
+  readonly step: Step;
+  readonly beganAtMs: number;
+  readonly pool: readonly number[];
+  readonly assignments: ReadonlyMap<string, Assignment>;
+  readonly counted: ReadonlyMap<PeerId, number>;
+  readonly missing: number;
+  readonly lossSum: number;
+  readonly weightSum: number;
+  readonly bytesUp: number;
+  /** Who tried a micro-batch and came back with numbers that can't be used. */
+  readonly spoiled: readonly { readonly microbatch: number; readonly worker: PeerId }[];
+  readonly isCommitting: boolean;
+}
+
+export interface CoordinatorState {
+  readonly config: CoordinatorConfig;
+  readonly phase: RoomPhase;
+  readonly problem: RoomProblem | null;
+  /** Updates applied. */
+  readonly step: Step;
+  /** Hashes of recent replicas by step, and since when each is current. */
+  readonly hashes: ReadonlyMap<Step, { readonly hash: string; readonly sinceMs: number }>;
+  readonly history: readonly HistoryPoint[];
+  readonly peers: ReadonlyMap<PeerId, Peer>;
+  readonly own: OwnWorker;
+  readonly work: StepWork | null;
+  readonly assignmentsMade: number;
+  readonly updateBytes: number;
+  readonly lastCallMs: number;
+  readonly lastPingMs: number;
+  readonly pingNonce: number;
+  readonly isPeersTableDirty: boolean;
+  readonly lastPeersTableMs: number;
+  readonly lastCheckpointMs: number;
+  readonly lastCheckpointStep: Step;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+export interface Turn {
+  readonly state: Mutable<Omit<CoordinatorState, 'peers'>> & { readonly peers: Map<PeerId, Peer> };
+  readonly nowMs: number;
+  readonly effects: CoordinatorEffect[];
+  /** Something a page shows has changed. */
+  isVisible: boolean;
+}
+
+/**
+ * Starts from a copy of the state. If this machine itself stood still (a laptop asleep, a frozen tab), the others' silence
+ * during the gap says nothing about them: what is measured against the clock moves on by the gap.
+ */
+export function beginTurn(state: CoordinatorState, nowMs: number): Turn {
+  const copy = { ...state, peers: new Map(state.peers), lastCallMs: nowMs };
+  const gapMs = nowMs - state.lastCallMs;
+  if (gapMs > ownStallMs) {
+    for (const [id, peer] of copy.peers) {
+      copy.peers.set(id, { ...peer, openedAtMs: peer.openedAtMs + gapMs, heardAtMs: peer.heardAtMs + gapMs });
+    }
+    if (copy.work !== null) {
+      const later = (assignment: Assignment) => ({ ...assignment, deadlineMs: assignment.deadlineMs + gapMs });
+      copy.work = { ...copy.work, assignments: mapValues(copy.work.assignments, later) };
+    }
+  }
+  return { state: copy, nowMs, effects: [], isVisible: false };
+}
+
+function mapValues<K, V>(map: ReadonlyMap<K, V>, change: (value: V) => V): ReadonlyMap<K, V> {
+  return new Map([...map].map(([key, value]) => [key, change(value)]));
+}
+
+export function changePeer(turn: Turn, id: PeerId, change: Partial<Peer>): void {
+  const peer = turn.state.peers.get(id);
+  if (peer !== undefined) turn.state.peers.set(id, { ...peer, ...change });
+}
+
+/** The table of peers differs from the one sent last. */
+export function touchPeers(turn: Turn): void {
+  turn.state.isPeersTableDirty = true;
+  turn.isVisible = true;
+}
+
+export function isGreeted(peer: Peer): boolean {
+  return peer.stage === 'member' || peer.stage === 'watcher';
+}
+
+export function sendTo(turn: Turn, to: PeerId, message: CoordinatorMessage): void {
+  turn.effects.push({ type: 'send', to, message });
+}
+
+export function broadcast(turn: Turn, message: CoordinatorMessage): void {
+  for (const peer of turn.state.peers.values()) if (isGreeted(peer)) sendTo(turn, peer.id, message);
+}
+
+/** Record of whoever works under this id: a member, or the coordinator itself. */
+export function workRecord(state: CoordinatorState, id: PeerId): WorkRecord | null {
+  return id === state.config.self ? state.own.work : (state.peers.get(id)?.work ?? null);
+}
+
+export function changeWorkRecord(turn: Turn, id: PeerId, change: Partial<WorkRecord>): void {
+  const { state } = turn;
+  if (id === state.config.self) {
+    state.own = { ...state.own, work: { ...state.own.work, ...change } };
+    return;
+  }
+  const peer = state.peers.get(id);
+  if (peer !== undefined) changePeer(turn, id, { work: { ...peer.work, ...change } });
+}

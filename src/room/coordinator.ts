@@ -1,0 +1,289 @@
+/**
+ * The coordinator's machine: (state, event, nowMs) → (state, effects). It decides who belongs to the room, who computes what,
+ * and when a step is done; the session does what the effects say. No timers, sockets, GPU or randomness.
+ */
+import { beginTurn, broadcast, changeWorkRecord, isGreeted, sendTo, touchPeers } from './coordinator-state.ts';
+import type { CoordinatorState, Turn } from './coordinator-state.ts';
+import { hashesKept } from './limits.ts';
+import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView, StepMetrics } from './machine.ts';
+import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, RoomPhase, Step } from './messages.ts';
+import {
+  applied,
+  heard,
+  hello,
+  leave,
+  peerGone,
+  peerOpened,
+  ready,
+  refetch,
+  sendPeersTable,
+  sendUpdate,
+  serveReplicas,
+  watchConnections,
+} from './membership.ts';
+import { peerRows } from './roster.ts';
+import {
+  advanceStep,
+  beginStep,
+  checkDeadlines,
+  contribution,
+  contributionAdded,
+  contributionRejected,
+  decline,
+  dropStep,
+  isWaitingForWorkers,
+  ownResult,
+  pauseForTrouble,
+  withdrawAll,
+} from './step-work.ts';
+import { newWorkRecord } from './workers.ts';
+
+export type { CoordinatorState } from './coordinator-state.ts';
+
+export interface CoordinatorStep {
+  readonly state: CoordinatorState;
+  readonly effects: readonly CoordinatorEffect[];
+}
+
+export function createCoordinator(config: CoordinatorConfig, nowMs: number): CoordinatorStep {
+  const isDone = config.startStep >= config.steps;
+  const state: CoordinatorState = {
+    config,
+    phase: isDone ? 'finished' : config.startPaused ? 'paused' : 'running',
+    problem: null,
+    step: config.startStep,
+    hashes: new Map([[config.startStep, { hash: config.startHash, sinceMs: nowMs }]]),
+    history: config.history,
+    peers: new Map(),
+    own: {
+      device: config.selfDevice,
+      running: null,
+      work: newWorkRecord(config.selfDevice, config.tokensPerMicrobatch, config.startStep, nowMs),
+    },
+    work: null,
+    assignmentsMade: 0,
+    updateBytes: 0,
+    lastCallMs: nowMs,
+    lastPingMs: nowMs,
+    pingNonce: 0,
+    isPeersTableDirty: false,
+    lastPeersTableMs: nowMs,
+    lastCheckpointMs: nowMs,
+    lastCheckpointStep: config.startStep,
+  };
+  const turn = beginTurn(state, nowMs);
+  turn.isVisible = true;
+  return settle(turn);
+}
+
+export function coordinatorStep(state: CoordinatorState, event: CoordinatorEvent, nowMs: number): CoordinatorStep {
+  const turn = beginTurn(state, nowMs);
+  handle(turn, event);
+  return settle(turn);
+}
+
+function handle(turn: Turn, event: CoordinatorEvent): void {
+  switch (event.type) {
+    case 'tick':
+      return;
+    case 'peerOpened':
+      return peerOpened(turn, event.peer);
+    case 'peerClosed':
+      return peerGone(turn, event.peer);
+    case 'message':
+      heard(turn, event.from);
+      return fromPeer(turn, event.from, event.message);
+    case 'blob':
+      heard(turn, event.from);
+      return contribution(turn, event.from, event.header, event.ref, event.bytes);
+    case 'ownResult':
+      return ownResult(turn, event);
+    case 'contributionAdded':
+      return contributionAdded(turn, event.assignment);
+    case 'contributionRejected':
+      return contributionRejected(turn, event.assignment, event.reason);
+    case 'committed':
+      return committed(turn, event.step, event.metrics);
+    case 'evaluated':
+      return evaluated(turn, event.step, event.loss);
+    case 'sampled':
+      return sampled(turn, event.step, event.text);
+    case 'command':
+      return command(turn, event.command);
+    case 'ownDevice':
+      return ownDevice(turn, event.device);
+  }
+}
+
+function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
+  const peer = turn.state.peers.get(from);
+  if (peer === undefined || peer.stage === 'parting' || message.type === 'pong') return;
+  if (message.type === 'hello') return hello(turn, from, message);
+  if (!isGreeted(peer)) return;
+  if (message.type === 'leave') return leave(turn, from);
+  if (message.term !== turn.state.config.term) return;
+  switch (message.type) {
+    case 'ready':
+      return ready(turn, from, message.step, message.hash);
+    case 'applied':
+      return applied(turn, from, message.step, message.hash);
+    case 'decline':
+      return decline(turn, from, message.assignment, message.code);
+    case 'refetch':
+      return refetch(turn, from);
+    case 'command':
+      return command(turn, message.command);
+  }
+}
+
+/** What follows from every event and from time alone. */
+function settle(turn: Turn): CoordinatorStep {
+  const { state } = turn;
+  watchConnections(turn);
+  if (state.phase !== 'stopped') {
+    checkDeadlines(turn);
+    serveReplicas(turn);
+    if (state.phase === 'running' && state.work === null) beginStep(turn);
+    advanceStep(turn);
+  }
+  sendPeersTable(turn);
+  if (turn.isVisible) turn.effects.push({ type: 'changed' });
+  return { state, effects: turn.effects };
+}
+
+function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
+  const { state, nowMs } = turn;
+  const { work, config } = state;
+  if (work === null || !work.isCommitting || work.step !== step) return;
+  if (!metrics.applied) {
+    return pauseForTrouble(turn, {
+      code: 'non-finite',
+      message: `The loss or the gradient of step ${step} is not finite, so the step was not applied.`,
+    });
+  }
+  const next = (step + 1) as Step;
+  state.work = null;
+  state.step = next;
+  state.updateBytes = metrics.updateBytes;
+  state.hashes = new Map(
+    [...state.hashes, [next, { hash: metrics.replicaHash, sinceMs: nowMs }] as const].slice(-hashesKept),
+  );
+  changeWorkRecord(turn, config.self, { microbatches: work.counted.get(config.self) ?? 0 });
+  for (const id of state.peers.keys()) changeWorkRecord(turn, id, { microbatches: work.counted.get(id) ?? 0 });
+  const receivers = sendUpdate(turn, step);
+  const point: HistoryPoint = {
+    step,
+    loss: work.lossSum / work.weightSum,
+    gradNorm: metrics.gradNorm,
+    lr: metrics.learningRate,
+    ms: nowMs - work.beganAtMs,
+    tokens: config.microbatchesPerStep * config.tokensPerMicrobatch,
+    bytesDown: metrics.updateBytes * receivers,
+    bytesUp: work.bytesUp,
+    replicaHash: metrics.replicaHash,
+  };
+  state.history = [...state.history, point];
+  const isLast = next >= config.steps;
+  const isStopped = state.phase === 'stopped';
+  if (isLast && !isStopped) state.phase = 'finished';
+  broadcast(turn, { type: 'progress', term: config.term, phase: state.phase, point });
+  touchPeers(turn);
+  if (config.evalEvery > 0 && (isLast || next % config.evalEvery === 0)) turn.effects.push({ type: 'evaluate', step });
+  if (isStopped) {
+    checkpoint(turn, 'stopped');
+  } else if (isLast) {
+    broadcast(turn, { type: 'phase', term: config.term, phase: 'finished', problem: null });
+    checkpoint(turn, 'finished');
+  } else if (state.phase === 'paused') {
+    checkpoint(turn, 'paused');
+  } else if (isCheckpointDue(turn)) {
+    checkpoint(turn, 'interval');
+  }
+}
+
+function isCheckpointDue({ state, nowMs }: Turn): boolean {
+  const { checkpointEverySteps, checkpointEveryMs } = state.config;
+  const isEnoughSteps = checkpointEverySteps > 0 && state.step - state.lastCheckpointStep >= checkpointEverySteps;
+  return isEnoughSteps || (checkpointEveryMs > 0 && nowMs - state.lastCheckpointMs >= checkpointEveryMs);
+}
+
+function checkpoint(turn: Turn, reason: 'interval' | 'paused' | 'finished' | 'stopped'): void {
+  const { state, nowMs } = turn;
+  state.lastCheckpointMs = nowMs;
+  state.lastCheckpointStep = state.step;
+  turn.effects.push({ type: 'checkpoint', step: state.step, reason });
+}
+
+function evaluated(turn: Turn, step: Step, loss: number): void {
+  const { state } = turn;
+  const index = state.history.findLastIndex((point) => point.step === step);
+  const point = state.history[index];
+  if (point === undefined || !Number.isFinite(loss)) return;
+  state.history = state.history.with(index, { ...point, validationLoss: loss });
+  turn.isVisible = true;
+  broadcast(turn, { type: 'validation', term: state.config.term, step, loss });
+  if (state.phase === 'finished') checkpoint(turn, 'finished');
+}
+
+/** Watchers have no weights to draw text from. */
+function sampled(turn: Turn, step: Step, text: string): void {
+  for (const peer of turn.state.peers.values()) {
+    if (peer.stage === 'watcher') sendTo(turn, peer.id, { type: 'sample', term: turn.state.config.term, step, text });
+  }
+}
+
+function command(turn: Turn, wish: 'pause' | 'resume' | 'stop'): void {
+  const { state } = turn;
+  if (wish === 'pause' && state.phase === 'running') {
+    enterPhase(turn, 'paused');
+    // A step on its way is finished first, and saved then; one that nobody works on is not waited for.
+    const isUnderWay = state.work !== null && (state.work.isCommitting || state.work.assignments.size > 0 || state.work.counted.size > 0);
+    if (!isUnderWay && state.step !== state.lastCheckpointStep) checkpoint(turn, 'paused');
+  } else if (wish === 'resume' && state.phase === 'paused') {
+    enterPhase(turn, 'running');
+  } else if (wish === 'stop' && state.phase !== 'stopped') {
+    const isCommitting = state.work?.isCommitting ?? false;
+    if (!isCommitting) dropStep(turn);
+    enterPhase(turn, 'stopped');
+    if (!isCommitting) checkpoint(turn, 'stopped');
+  }
+}
+
+function enterPhase(turn: Turn, phase: RoomPhase): void {
+  const { state } = turn;
+  state.phase = phase;
+  state.problem = null;
+  broadcast(turn, { type: 'phase', term: state.config.term, phase, problem: null });
+  turn.isVisible = true;
+}
+
+/** The own GPU is lost: its work goes to others and this peer coordinates only. It is back: it works again. */
+function ownDevice(turn: Turn, device: PeerDevice): void {
+  const { state } = turn;
+  if (device.problem !== null) {
+    withdrawAll(turn, state.config.self, 'gone');
+    state.own = { ...state.own, device, running: null };
+  } else {
+    const { tokensPerMicrobatch } = state.config;
+    const work = { ...newWorkRecord(device, tokensPerMicrobatch, state.step, turn.nowMs), microbatches: state.own.work.microbatches };
+    state.own = { ...state.own, device, work: state.own.device.problem === null ? state.own.work : work };
+  }
+  touchPeers(turn);
+}
+
+export function coordinatorView(state: CoordinatorState): CoordinatorView {
+  const { config } = state;
+  return {
+    self: config.self,
+    role: 'coordinator',
+    term: config.term,
+    step: state.step,
+    steps: config.steps,
+    phase: state.phase,
+    startedAtMs: config.startedAtMs,
+    history: state.history,
+    peers: peerRows(state),
+    problem: state.problem,
+    isWaitingForWorkers: isWaitingForWorkers(state),
+  };
+}

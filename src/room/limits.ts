@@ -1,0 +1,68 @@
+/** Times and bounds of the room's protocol: every number the two machines decide by, in one place. */
+
+/** Between a channel's opening and its hello. */
+export const helloTimeoutMs = 10_000;
+export const pingIntervalMs = 1_000;
+/** Nothing heard for this long: the peer's work is re-assigned. */
+export const silentAfterMs = 3_500;
+/** Nothing heard for this long: the connection is closed. */
+export const closedAfterMs = 20_000;
+/** A refused or leaving peer may close the channel itself before we do: what was sent to it last should arrive. */
+export const farewellMs = 2_000;
+/** A machine that was not called for longer than this was itself asleep: its clocks are moved on by the gap. */
+export const ownStallMs = 2_500;
+
+export const maxPeers = 255;
+export const maxNameLength = 40;
+
+/** A deadline is this many times the expected time, but no more than `deadlineStepFactor` ideal steps, plus slack. */
+export const deadlineFactor = 3;
+export const deadlineStepFactor = 12;
+export const deadlineSlackMs = 2_500;
+/** A peer's first work may be slower than the probe said: pipelines compile, memory is allocated. */
+export const firstDeadlineSlackMs = 6_000;
+export const longestExpectedMs = 600_000;
+
+/** Alone with one micro-batch a peer may take this many ideal steps; a slower one would hold everybody up. */
+export const hopelessFactor = 4;
+/** Steps after which a hopelessly slow peer gets one micro-batch again, in case it is slow no more. */
+export const trialEverySteps = 16;
+/** Weight of the newest observation of a speed. */
+export const speedSmoothing = 0.4;
+
+/** Pause before a peer that was late or handed work back is given more: doubles with each failure in a row. */
+export const firstHoldOffMs = 1_000;
+export const longestHoldOffMs = 30_000;
+/** Contributions refused by the trainer or by the accounts before a peer may only watch. */
+export const maxStrikes = 2;
+/** Replicas with a wrong hash before a peer may only watch. */
+export const maxWrongHashes = 2;
+/** Claimed and known loss weights may differ by f32 rounding. */
+export const weightTolerance = 1e-4;
+
+/** Shortest time between two replicas for one peer. */
+export const replicaIntervalMs = 2_000;
+/** Updates sent and not acknowledged: beyond this a peer gets a replica when it has caught up. */
+export const maxUnacknowledgedUpdates = 256;
+export const maxUnacknowledgedBytes = 64 * 1024 * 1024;
+/** A peer whose oldest unacknowledged update is older than this gets no new work. */
+export const catchUpMs = 1_000;
+/** Hashes of past replicas kept to compare with what peers report. */
+export const hashesKept = 512;
+
+export const peersTableIntervalMs = 500;
+
+/** A member's pauses between attempts to reach the coordinator. */
+export const firstRetryMs = 300;
+export const longestRetryMs = 5_000;
+export const lookUpTimeoutMs = 15_000;
+export const connectTimeoutMs = 30_000;
+export const welcomeTimeoutMs = 10_000;
+/** Nothing heard from the coordinator for this long: the member asks the directory whether another one leads. */
+export const coordinatorSilentMs = 5_000;
+export const lookUpIntervalMs = 2_000;
+/** Nothing heard for this long: the member gives the connection up. */
+export const coordinatorLostMs = 15_000;
+/** Blobs that wait in a member until the one before them is applied. */
+export const maxQueuedBlobs = 320;
+export const maxRememberedCancels = 64;

@@ -1,0 +1,257 @@
+/** How a member finds the coordinator, says hello, notices that it is gone, and tries again with growing pauses. */
+import {
+  connectTimeoutMs,
+  coordinatorLostMs,
+  coordinatorSilentMs,
+  firstRetryMs,
+  longestRetryMs,
+  lookUpIntervalMs,
+  lookUpTimeoutMs,
+  welcomeTimeoutMs,
+} from './limits.ts';
+import type { RoomProblem } from './machine.ts';
+import { isConnected, nextRandom, send, setPhase, setProblem } from './member-state.ts';
+import type { MemberTurn } from './member-state.ts';
+import { abandonAll, askForReplica, takeBlobs } from './member-work.ts';
+import { protocolVersion } from './messages.ts';
+import type { CoordinatorMessage, PeerId, Term } from './messages.ts';
+
+interface Lead {
+  readonly coordinator: PeerId;
+  readonly term: Term;
+}
+
+const roomEmpty: RoomProblem = { code: 'room-empty', message: 'Nobody leads this room now. It goes on as soon as its owner is back.' };
+const signallingUnreachable: RoomProblem = {
+  code: 'signalling-unreachable',
+  message: 'The server that knows where the room is can’t be reached.',
+};
+const coordinatorGone: RoomProblem = { code: 'coordinator-gone', message: 'The tab that leads this room no longer answers.' };
+const roomStopped: RoomProblem = { code: 'room-stopped', message: 'The owner has closed this room.' };
+
+export function lookUp(turn: MemberTurn): void {
+  const { state, nowMs } = turn;
+  state.retryAtMs = null;
+  state.waitingSinceMs = nowMs;
+  state.lastLookUpMs = nowMs;
+  turn.effects.push({ type: 'lookUp' });
+}
+
+export function directoryAnswered(turn: MemberTurn, lead: Lead | null): void {
+  const { state } = turn;
+  const isStale = lead !== null && state.highestTerm !== null && lead.term < state.highestTerm;
+  if (state.phase === 'finding') {
+    if (lead === null) return tryLater(turn, state.room?.phase === 'stopped' ? roomStopped : roomEmpty);
+    if (isStale) return tryLater(turn, coordinatorGone);
+    return connect(turn, lead);
+  }
+  // While a connection is there (or on its way), only a newer reign matters.
+  const isNewer = lead !== null && !isStale && state.leadTerm !== null && lead.term > state.leadTerm;
+  if (isNewer && (isConnected(state) || state.phase === 'connecting')) {
+    dropConnection(turn);
+    connect(turn, lead);
+  }
+}
+
+export function directoryUnreachable(turn: MemberTurn): void {
+  if (turn.state.phase === 'finding') tryLater(turn, signallingUnreachable);
+}
+
+function connect(turn: MemberTurn, lead: Lead): void {
+  const { state } = turn;
+  state.coordinator = lead.coordinator;
+  state.leadTerm = lead.term;
+  state.retryAtMs = null;
+  setPhase(turn, 'connecting');
+  turn.effects.push({ type: 'connect', coordinator: lead.coordinator });
+}
+
+export function connected(turn: MemberTurn, coordinator: PeerId): void {
+  const { state, nowMs } = turn;
+  if (state.phase !== 'connecting' || coordinator !== state.coordinator) return;
+  state.heardAtMs = nowMs;
+  setPhase(turn, 'greeting');
+  send(turn, {
+    type: 'hello',
+    protocol: protocolVersion,
+    name: state.config.name,
+    wantsToWatch: state.config.wantsToWatch,
+    device: state.device,
+    // While the trainer is busy with an old update, what it holds is about to change.
+    replica: state.loading === null ? state.replica : null,
+  });
+}
+
+export function connectFailed(turn: MemberTurn, problem: RoomProblem, isFinal: boolean): void {
+  if (turn.state.phase !== 'connecting') return;
+  if (isFinal) return giveUp(turn, problem);
+  tryLater(turn, problem);
+}
+
+export function disconnected(turn: MemberTurn): void {
+  const { state } = turn;
+  if (!isConnected(state)) return;
+  forgetConnection(turn);
+  tryLater(turn, state.room?.phase === 'stopped' ? roomStopped : coordinatorGone);
+}
+
+export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, { type: 'welcome' }>): void {
+  const { state } = turn;
+  if (state.phase !== 'greeting') return;
+  if (state.highestTerm !== null && message.term < state.highestTerm) {
+    dropConnection(turn);
+    return tryLater(turn, coordinatorGone);
+  }
+  const { term, you, run, step, steps, phase, startedAtMs, history } = message;
+  const isWatcher = message.replica === 'none';
+  state.highestTerm = term;
+  state.retries = 0;
+  state.room = {
+    self: you,
+    term,
+    run,
+    isWatcher,
+    step,
+    steps,
+    phase,
+    problem: null,
+    startedAtMs,
+    history,
+    peers: state.room?.peers ?? [],
+    sample: state.room?.sample ?? null,
+  };
+  setProblem(turn, null);
+  turn.isVisible = true;
+  if (isWatcher) {
+    setPhase(turn, 'joined');
+  } else {
+    prepareRun(turn);
+    if (message.replica === 'coming') {
+      state.awaitsReplica = true;
+      setPhase(turn, 'fetching');
+    } else if (state.replica === null) {
+      askForReplica(turn);
+    } else {
+      state.awaitsReplica = false;
+      setPhase(turn, 'joined');
+      send(turn, { type: 'ready', term, ...state.replica });
+    }
+  }
+  takeBlobs(turn);
+}
+
+/** Planning another run forgets the weights of the one before. */
+function prepareRun(turn: MemberTurn): void {
+  const { state } = turn;
+  if (state.room === null || state.preparedRun === state.room.run) return;
+  state.preparedRun = state.room.run;
+  state.replica = null;
+  turn.effects.push({ type: 'prepare', run: state.room.run });
+}
+
+/** This peer's GPU works again: plan anew, and fetch the weights, or say hello again where the hello said that it can't compute. */
+export function deviceIsBack(turn: MemberTurn): void {
+  const { state } = turn;
+  state.preparedRun = null;
+  if (state.phase === 'fetching' || state.phase === 'joined') {
+    if (state.room?.isWatcher === true) {
+      if (!state.config.wantsToWatch) hangUp(turn);
+      return;
+    }
+    prepareRun(turn);
+    askForReplica(turn);
+  } else if (state.phase === 'greeting') {
+    hangUp(turn);
+  }
+}
+
+/** Ends a working connection to make it again at once. */
+function hangUp(turn: MemberTurn): void {
+  dropConnection(turn);
+  setPhase(turn, 'finding');
+  lookUp(turn);
+}
+
+export function refused(turn: MemberTurn, problem: RoomProblem): void {
+  dropConnection(turn);
+  giveUp(turn, problem);
+}
+
+function giveUp(turn: MemberTurn, problem: RoomProblem): void {
+  setPhase(turn, 'refused');
+  setProblem(turn, problem);
+}
+
+/** Ends the connection from this side. */
+export function dropConnection(turn: MemberTurn): void {
+  turn.effects.push({ type: 'disconnect' });
+  forgetConnection(turn);
+}
+
+function forgetConnection(turn: MemberTurn): void {
+  const { state } = turn;
+  abandonAll(turn);
+  if (state.loading !== null) state.loading = { ...state.loading, isOrphan: true };
+  state.awaitsReplica = false;
+  state.coordinator = null;
+  state.leadTerm = null;
+}
+
+function tryLater(turn: MemberTurn, problem: RoomProblem): void {
+  const { state, nowMs } = turn;
+  setPhase(turn, 'finding');
+  setProblem(turn, problem);
+  const pauseMs = Math.min(firstRetryMs * 2 ** state.retries, longestRetryMs);
+  // A room's members must not all come back in the same moment.
+  state.retryAtMs = nowMs + pauseMs * (0.75 + 0.5 * nextRandom(turn));
+  state.retries = Math.min(state.retries + 1, 10);
+}
+
+export function heardFromCoordinator(turn: MemberTurn): void {
+  turn.state.heardAtMs = turn.nowMs;
+  if (turn.state.problem === coordinatorGone && isConnected(turn.state)) setProblem(turn, null);
+}
+
+/** What time alone brings about. */
+export function watchClock(turn: MemberTurn): void {
+  const { state, nowMs } = turn;
+  const waitedMs = nowMs - state.waitingSinceMs;
+  switch (state.phase) {
+    case 'finding':
+      if (state.retryAtMs === null) {
+        if (waitedMs > lookUpTimeoutMs) tryLater(turn, signallingUnreachable);
+      } else if (nowMs >= state.retryAtMs) {
+        lookUp(turn);
+      }
+      return;
+    case 'connecting':
+      if (waitedMs <= connectTimeoutMs) return;
+      dropConnection(turn);
+      return tryLater(turn, coordinatorGone);
+    case 'greeting':
+      if (waitedMs <= welcomeTimeoutMs) return;
+      dropConnection(turn);
+      return tryLater(turn, coordinatorGone);
+    case 'fetching':
+    case 'joined':
+      return watchCoordinator(turn);
+    case 'refused':
+    case 'left':
+      return;
+  }
+}
+
+/** A silent coordinator may have been followed by another: ask the directory, and in the end start over. */
+function watchCoordinator(turn: MemberTurn): void {
+  const { state, nowMs } = turn;
+  const silenceMs = nowMs - state.heardAtMs;
+  if (silenceMs <= coordinatorSilentMs) return;
+  if (silenceMs > coordinatorLostMs) {
+    dropConnection(turn);
+    return tryLater(turn, coordinatorGone);
+  }
+  setProblem(turn, coordinatorGone);
+  if (nowMs - state.lastLookUpMs < lookUpIntervalMs) return;
+  state.lastLookUpMs = nowMs;
+  turn.effects.push({ type: 'lookUp' });
+}

@@ -1,0 +1,123 @@
+/** What a member knows, and the turn in which one event changes it. As for the coordinator, states are never mutated. */
+import { ownStallMs } from './limits.ts';
+import type { BlobRef, MemberConfig, MemberEffect, MemberPhase, RoomProblem } from './machine.ts';
+import type { CoordinatorBlob, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, RoomPhase, Step, Term } from './messages.ts';
+
+export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
+
+export interface QueuedBlob {
+  readonly header: CoordinatorBlob;
+  readonly ref: BlobRef;
+}
+
+/** Room as the coordinator described it; what is still shown while the connection is being re-made. */
+export interface KnownRoom {
+  readonly self: PeerId;
+  readonly term: Term;
+  readonly run: string;
+  readonly isWatcher: boolean;
+  readonly step: Step;
+  readonly steps: number;
+  readonly phase: RoomPhase;
+  readonly problem: RoomProblem | null;
+  readonly startedAtMs: number;
+  readonly history: readonly HistoryPoint[];
+  readonly peers: readonly PeerRow[];
+  readonly sample: { readonly step: Step; readonly text: string } | null;
+}
+
+export interface MemberState {
+  readonly config: MemberConfig;
+  readonly phase: MemberPhase;
+  readonly problem: RoomProblem | null;
+  readonly device: PeerDevice;
+  readonly coordinator: PeerId | null;
+  /** Term the directory gave for that coordinator. */
+  readonly leadTerm: Term | null;
+  /** Nothing of a lower term counts any more. */
+  readonly highestTerm: Term | null;
+  readonly room: KnownRoom | null;
+  /** What the trainer has planned. */
+  readonly preparedRun: string | null;
+
+  /** Since when the answer that the phase waits for is awaited. */
+  readonly waitingSinceMs: number;
+  /** When to look up next; null while an answer is awaited. */
+  readonly retryAtMs: number | null;
+  readonly retries: number;
+  readonly random: number;
+  readonly heardAtMs: number;
+  readonly lastLookUpMs: number;
+  readonly lastCallMs: number;
+
+  /** What the trainer holds, when that is known; while an update is being applied, what it held before. */
+  readonly replica: { readonly step: Step; readonly hash: string } | null;
+  /** The one load or update the trainer is busy with. `isOrphan`: of a connection that is gone, so nobody is told. */
+  readonly loading: { readonly kind: 'load' | 'apply'; readonly step: Step; readonly isOrphan: boolean } | null;
+  readonly awaitsReplica: boolean;
+  /** Blobs in the order sent; each waits until the one before is through. */
+  readonly blobs: readonly QueuedBlob[];
+  /** Assignments for the replica at hand, to be computed one after another. */
+  readonly assignments: readonly { readonly header: AssignmentHeader; readonly ref: BlobRef }[];
+  readonly computing: { readonly assignment: string; readonly isCancelled: boolean } | null;
+  /** Cancels may overtake the assignments they are about. */
+  readonly cancelled: readonly string[];
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+export interface MemberTurn {
+  readonly state: Mutable<MemberState>;
+  readonly nowMs: number;
+  readonly effects: MemberEffect[];
+  isVisible: boolean;
+}
+
+/** Starts from a copy. After a gap in which this machine itself stood still, what it waits for gets that much longer. */
+export function beginTurn(state: MemberState, nowMs: number): MemberTurn {
+  const gapMs = nowMs - state.lastCallMs;
+  const shiftMs = gapMs > ownStallMs ? gapMs : 0;
+  const copy = {
+    ...state,
+    lastCallMs: nowMs,
+    heardAtMs: state.heardAtMs + shiftMs,
+    waitingSinceMs: state.waitingSinceMs + shiftMs,
+  };
+  return { state: copy, nowMs, effects: [], isVisible: false };
+}
+
+export function send(turn: MemberTurn, message: MemberMessage): void {
+  turn.effects.push({ type: 'send', message });
+}
+
+export function changeRoom(turn: MemberTurn, change: Partial<KnownRoom>): void {
+  if (turn.state.room === null) return;
+  turn.state.room = { ...turn.state.room, ...change };
+  turn.isVisible = true;
+}
+
+export function setPhase(turn: MemberTurn, phase: MemberPhase): void {
+  if (turn.state.phase === phase) return;
+  turn.state.phase = phase;
+  turn.state.waitingSinceMs = turn.nowMs;
+  turn.isVisible = true;
+}
+
+export function setProblem(turn: MemberTurn, problem: RoomProblem | null): void {
+  if (turn.state.problem?.code === problem?.code && turn.state.problem?.message === problem?.message) return;
+  turn.state.problem = problem;
+  turn.effects.push({ type: 'problem', problem });
+  turn.isVisible = true;
+}
+
+/** A channel to the coordinator is open. */
+export function isConnected({ phase }: MemberState): boolean {
+  return phase === 'greeting' || phase === 'fetching' || phase === 'joined';
+}
+
+/** The next of a sequence of numbers in [0, 1) that a seed fixes (mulberry32, a public-domain generator by T. Ettinger). */
+export function nextRandom(turn: MemberTurn): number {
+  turn.state.random = (turn.state.random + 0x6d2b79f5) | 0;
+  let mixed = Math.imul(turn.state.random ^ (turn.state.random >>> 15), turn.state.random | 1);
+  mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+  return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+}

@@ -1,0 +1,212 @@
+/**
+ * A member's weights and work: blobs are taken strictly in the order sent (replica, update, assignment …), one load or
+ * update at a time, and assignments are computed one after another with exactly the replica they are meant for.
+ */
+import { maxQueuedBlobs, maxRememberedCancels } from './limits.ts';
+import type { BlobRef } from './machine.ts';
+import { send, setPhase } from './member-state.ts';
+import type { AssignmentHeader, MemberTurn } from './member-state.ts';
+import type { CoordinatorBlob, MemberMessage, Step } from './messages.ts';
+
+type DeclineCode = Extract<MemberMessage, { type: 'decline' }>['code'];
+
+export function blobArrived(turn: MemberTurn, header: CoordinatorBlob, ref: BlobRef): void {
+  const { state } = turn;
+  // A blob may overtake the welcome it follows: then it waits.
+  const isExpected = state.phase === 'greeting' || (state.room !== null && header.term === state.room.term);
+  if (!isExpected) return discard(turn, ref, 'of another term');
+  if (state.device.problem !== null) return turnAway(turn, header, ref, 'device');
+  if (state.blobs.length >= maxQueuedBlobs) return turnAway(turn, header, ref, 'behind');
+  state.blobs = [...state.blobs, { header, ref }];
+  takeBlobs(turn);
+}
+
+/** Takes blobs as far as they can be taken now, then starts the next assignment. */
+export function takeBlobs(turn: MemberTurn): void {
+  const { state } = turn;
+  while (state.phase !== 'greeting' && state.loading === null) {
+    const [next, ...rest] = state.blobs;
+    if (next === undefined) break;
+    state.blobs = rest;
+    if (next.header.term === state.room?.term) take(turn, next.header, next.ref);
+    else discard(turn, next.ref, 'of another term');
+  }
+  startNext(turn);
+}
+
+function take(turn: MemberTurn, header: CoordinatorBlob, ref: BlobRef): void {
+  const { state } = turn;
+  const heldStep = state.awaitsReplica ? null : (state.replica?.step ?? null);
+  switch (header.kind) {
+    case 'replica':
+      abandonAssignments(turn);
+      state.replica = null;
+      state.loading = { kind: 'load', step: header.step, isOrphan: false };
+      turn.effects.push({ type: 'loadReplica', step: header.step, ref });
+      return;
+    case 'update':
+      if (heldStep === null || header.step < heldStep) return discard(turn, ref, 'there is nothing to apply it to');
+      if (header.step > heldStep) {
+        discard(turn, ref, 'an update before it is missing');
+        return askForReplica(turn);
+      }
+      // The step is done, with or without what is being computed here.
+      abandonAssignments(turn);
+      state.loading = { kind: 'apply', step: header.step, isOrphan: false };
+      turn.effects.push({ type: 'applyUpdate', step: header.step, ref });
+      return;
+    case 'assignment':
+      if (state.cancelled.includes(header.assignment)) return discard(turn, ref, 'cancelled');
+      if (heldStep === header.step) {
+        state.assignments = [...state.assignments, { header, ref }];
+        return;
+      }
+      if (heldStep !== null && header.step < heldStep) return discard(turn, ref, 'its step is done');
+      turnAway(turn, header, ref, 'behind');
+      if (!state.awaitsReplica) askForReplica(turn);
+  }
+}
+
+function startNext(turn: MemberTurn): void {
+  const { state } = turn;
+  const [next, ...rest] = state.assignments;
+  if (next === undefined || state.computing !== null || state.loading !== null) return;
+  state.assignments = rest;
+  const { assignment, step, microbatches } = next.header;
+  state.computing = { assignment, isCancelled: false };
+  turn.effects.push({ type: 'compute', assignment, step, microbatches, ref: next.ref });
+}
+
+export function loaded(turn: MemberTurn, kind: 'load' | 'apply', step: Step, hash: string): void {
+  const { state } = turn;
+  const { loading, room } = state;
+  if (loading?.kind !== kind || loading.step !== step) return;
+  const held = (kind === 'load' ? step : step + 1) as Step;
+  state.loading = null;
+  state.replica = { step: held, hash };
+  turn.isVisible = true;
+  if (!loading.isOrphan && room !== null) {
+    if (kind === 'load') {
+      state.awaitsReplica = false;
+      setPhase(turn, 'joined');
+      send(turn, { type: 'ready', term: room.term, step: held, hash });
+    } else {
+      send(turn, { type: 'applied', term: room.term, step: held, hash });
+    }
+  }
+  takeBlobs(turn);
+}
+
+export function loadFailed(turn: MemberTurn, step: Step): void {
+  const { state } = turn;
+  if (state.loading?.step !== step) return;
+  const { isOrphan } = state.loading;
+  state.loading = null;
+  state.replica = null;
+  if (!isOrphan) askForReplica(turn);
+  takeBlobs(turn);
+}
+
+/** What the trainer holds does not fit what comes next. */
+export function askForReplica(turn: MemberTurn): void {
+  const { state } = turn;
+  if (state.room === null) return;
+  state.awaitsReplica = true;
+  send(turn, { type: 'refetch', term: state.room.term });
+  setPhase(turn, 'fetching');
+}
+
+export function computed(
+  turn: MemberTurn,
+  result: {
+    readonly assignment: string;
+    readonly step: Step;
+    readonly lossSum: number;
+    readonly weightSum: number;
+    readonly computeMs: number;
+    readonly tokens: number;
+    readonly failed: boolean;
+  },
+): void {
+  const { state } = turn;
+  const { computing, room } = state;
+  if (computing?.assignment !== result.assignment) return;
+  state.computing = null;
+  if (!computing.isCancelled && room !== null) {
+    const { assignment, step, lossSum, weightSum, computeMs, tokens } = result;
+    if (result.failed) decline(turn, assignment, 'failed');
+    else if (!Number.isFinite(lossSum)) decline(turn, assignment, 'non-finite');
+    else {
+      const sums = { lossSum, weightSum, computeMs, tokens };
+      turn.effects.push({ type: 'sendContribution', header: { kind: 'contribution', term: room.term, step, assignment, ...sums } });
+    }
+  }
+  takeBlobs(turn);
+}
+
+export function cancelled(turn: MemberTurn, assignment: string): void {
+  const { state } = turn;
+  const queued = state.assignments.find((entry) => entry.header.assignment === assignment);
+  if (state.computing?.assignment === assignment) stopComputing(turn);
+  else if (queued !== undefined) {
+    state.assignments = state.assignments.filter((entry) => entry !== queued);
+    discard(turn, queued.ref, 'cancelled');
+  } else {
+    state.cancelled = [...state.cancelled, assignment].slice(-maxRememberedCancels);
+  }
+}
+
+/** Says goodbye to everything unfinished, telling the coordinator so. */
+export function declineAll(turn: MemberTurn, code: DeclineCode): void {
+  const { state } = turn;
+  if (state.computing !== null && !state.computing.isCancelled) decline(turn, state.computing.assignment, code);
+  for (const { header } of [...state.assignments, ...state.blobs]) {
+    if (header.kind === 'assignment') decline(turn, header.assignment, code);
+  }
+  abandonAll(turn);
+}
+
+/** Drops everything unfinished without a word. */
+export function abandonAll(turn: MemberTurn): void {
+  const { state } = turn;
+  abandonAssignments(turn);
+  for (const { ref } of state.blobs) discard(turn, ref, 'the connection it came by is gone');
+  state.blobs = [];
+  state.cancelled = [];
+}
+
+function abandonAssignments(turn: MemberTurn): void {
+  const { state } = turn;
+  if (state.computing !== null && !state.computing.isCancelled) stopComputing(turn);
+  for (const { ref } of state.assignments) discard(turn, ref, 'its step is done');
+  state.assignments = [];
+}
+
+function stopComputing(turn: MemberTurn): void {
+  const { computing } = turn.state;
+  if (computing === null || computing.isCancelled) return;
+  turn.state.computing = { ...computing, isCancelled: true };
+  turn.effects.push({ type: 'cancel', assignment: computing.assignment });
+}
+
+function turnAway(turn: MemberTurn, header: CoordinatorBlob, ref: BlobRef, code: DeclineCode): void {
+  discard(turn, ref, code === 'device' ? 'this device can’t compute' : 'this device is too far behind');
+  if (header.kind === 'assignment') decline(turn, header.assignment, code);
+}
+
+const declineReasons: Readonly<Record<DeclineCode, string>> = {
+  leaving: 'it leaves the room',
+  device: 'its GPU is gone',
+  failed: 'its GPU failed on it',
+  behind: 'it does not hold the weights for it',
+  'non-finite': 'the loss is not a finite number',
+};
+
+function decline(turn: MemberTurn, assignment: AssignmentHeader['assignment'], code: DeclineCode): void {
+  const { room } = turn.state;
+  if (room !== null) send(turn, { type: 'decline', term: room.term, assignment, code, reason: declineReasons[code] });
+}
+
+function discard(turn: MemberTurn, ref: BlobRef, reason: string): void {
+  turn.effects.push({ type: 'discardBlob', ref, reason });
+}

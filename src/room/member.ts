@@ -1,0 +1,204 @@
+/**
+ * A member's machine: (state, event, nowMs) → (state, effects). It finds the coordinator, keeps its replica in step,
+ * computes what it is given and follows the shared history. No timers, sockets, GPU or randomness.
+ */
+import {
+  connected,
+  connectFailed,
+  deviceIsBack,
+  directoryAnswered,
+  directoryUnreachable,
+  disconnected,
+  dropConnection,
+  heardFromCoordinator,
+  lookUp,
+  refused,
+  watchClock,
+  welcomed,
+} from './member-connection.ts';
+import type { MemberConfig, MemberEffect, MemberEvent, MemberView } from './machine.ts';
+import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem } from './member-state.ts';
+import type { MemberState, MemberTurn } from './member-state.ts';
+import { blobArrived, cancelled, computed, declineAll, loaded, loadFailed } from './member-work.ts';
+import type { CoordinatorMessage, HistoryPoint, PeerDevice, Step, Term } from './messages.ts';
+
+export type { MemberState } from './member-state.ts';
+
+export interface MemberStep {
+  readonly state: MemberState;
+  readonly effects: readonly MemberEffect[];
+}
+
+export function createMember(config: MemberConfig, nowMs: number): MemberStep {
+  const state: MemberState = {
+    config,
+    phase: 'finding',
+    problem: null,
+    device: config.device,
+    coordinator: null,
+    leadTerm: null,
+    highestTerm: null,
+    room: null,
+    preparedRun: null,
+    waitingSinceMs: nowMs,
+    retryAtMs: null,
+    retries: 0,
+    random: config.seed | 0,
+    heardAtMs: nowMs,
+    lastLookUpMs: nowMs,
+    lastCallMs: nowMs,
+    replica: null,
+    loading: null,
+    awaitsReplica: false,
+    blobs: [],
+    assignments: [],
+    computing: null,
+    cancelled: [],
+  };
+  const turn = beginTurn(state, nowMs);
+  lookUp(turn);
+  turn.effects.push({ type: 'changed' });
+  return { state: turn.state, effects: turn.effects };
+}
+
+export function memberStep(state: MemberState, event: MemberEvent, nowMs: number): MemberStep {
+  const turn = beginTurn(state, nowMs);
+  handle(turn, event);
+  watchClock(turn);
+  if (turn.isVisible) turn.effects.push({ type: 'changed' });
+  return { state: turn.state, effects: turn.effects };
+}
+
+function handle(turn: MemberTurn, event: MemberEvent): void {
+  if (turn.state.phase === 'left' || turn.state.phase === 'refused') return afterTheEnd(turn, event);
+  switch (event.type) {
+    case 'tick':
+      return;
+    case 'directory':
+      return directoryAnswered(turn, event.lead);
+    case 'directoryUnreachable':
+      return directoryUnreachable(turn);
+    case 'connected':
+      return connected(turn, event.coordinator);
+    case 'connectFailed':
+      return connectFailed(turn, event.problem, event.isFinal ?? false);
+    case 'disconnected':
+      return disconnected(turn);
+    case 'message':
+      return fromCoordinator(turn, event.message);
+    case 'blob':
+      heardFromCoordinator(turn);
+      return blobArrived(turn, event.header, event.ref);
+    case 'replicaLoaded':
+      return loaded(turn, 'load', event.step, event.hash);
+    case 'updateApplied':
+      return loaded(turn, 'apply', event.step, event.hash);
+    case 'replicaFailed':
+      return loadFailed(turn, event.step);
+    case 'computed':
+      return computed(turn, event);
+    case 'device':
+      return deviceChanged(turn, event.device);
+    case 'command':
+      return command(turn, event.command);
+  }
+}
+
+/** Nothing matters any more, but the bytes of a blob must be let go, and leaving is always possible. */
+function afterTheEnd(turn: MemberTurn, event: MemberEvent): void {
+  if (event.type === 'blob') turn.effects.push({ type: 'discardBlob', ref: event.ref, reason: 'this peer has left' });
+  if (event.type === 'command' && event.command === 'leave') setPhase(turn, 'left');
+}
+
+function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
+  const { state } = turn;
+  if (!isConnected(state)) return;
+  heardFromCoordinator(turn);
+  if (message.type === 'welcome') return welcomed(turn, message);
+  if (message.type === 'refused') return refused(turn, { code: message.code, message: message.message });
+  if (message.type === 'ping') return send(turn, { type: 'pong', nonce: message.nonce });
+  if (state.phase === 'greeting' || message.term !== state.room?.term) return;
+  switch (message.type) {
+    case 'cancel':
+      return cancelled(turn, message.assignment);
+    case 'progress': {
+      const history = withPoint(state.room.history, message.point);
+      const last = history.at(-1);
+      return changeRoom(turn, { history, phase: message.phase, step: ((last?.step ?? -1) + 1) as Step });
+    }
+    case 'phase':
+      return changeRoom(turn, { phase: message.phase, problem: message.problem });
+    case 'validation':
+      return changeRoom(turn, { history: withValidation(state.room.history, message.step, message.loss) });
+    case 'peers':
+      return changeRoom(turn, { peers: message.peers });
+    case 'sample':
+      return changeRoom(turn, { sample: { step: message.step, text: message.text } });
+  }
+}
+
+/** Points come in order; one that is there already (a message delivered twice) changes nothing. */
+function withPoint(history: readonly HistoryPoint[], point: HistoryPoint): readonly HistoryPoint[] {
+  const last = history.at(-1);
+  return last === undefined || point.step > last.step ? [...history, point] : history;
+}
+
+function withValidation(history: readonly HistoryPoint[], step: Step, loss: number): readonly HistoryPoint[] {
+  const index = history.findLastIndex((point) => point.step === step);
+  const point = history[index];
+  return point === undefined ? history : history.with(index, { ...point, validationLoss: loss });
+}
+
+function deviceChanged(turn: MemberTurn, device: PeerDevice): void {
+  const { state } = turn;
+  const couldCompute = state.device.problem === null;
+  state.device = device;
+  if (device.problem === null) {
+    if (!couldCompute) deviceIsBack(turn);
+  } else if (couldCompute) {
+    declineAll(turn, 'device');
+    state.computing = null;
+    state.loading = null;
+    state.replica = null;
+    state.preparedRun = null;
+  }
+  turn.isVisible = true;
+}
+
+function command(turn: MemberTurn, wish: 'pause' | 'resume' | 'leave'): void {
+  const { state } = turn;
+  const isWelcome = state.phase === 'fetching' || state.phase === 'joined';
+  if (wish !== 'leave') {
+    if (isWelcome && state.room !== null) send(turn, { type: 'command', term: state.room.term, command: wish });
+    return;
+  }
+  if (isWelcome) {
+    declineAll(turn, 'leaving');
+    send(turn, { type: 'leave', reason: 'It left the room.' });
+  }
+  if (isConnected(state) || state.phase === 'connecting') dropConnection(turn);
+  state.retryAtMs = null;
+  setPhase(turn, 'left');
+  setProblem(turn, null);
+}
+
+export function memberView(state: MemberState): MemberView {
+  const { room } = state;
+  const ownRow = room?.peers.find((row) => row.id === room.self);
+  return {
+    self: room?.self ?? null,
+    role: (room?.isWatcher ?? state.config.wantsToWatch) || ownRow?.role === 'watcher' ? 'watcher' : 'member',
+    term: room?.term ?? (0 as Term),
+    step: room?.step ?? (0 as Step),
+    steps: room?.steps ?? 0,
+    phase: room?.phase ?? 'running',
+    startedAtMs: room?.startedAtMs ?? 0,
+    history: room?.history ?? [],
+    peers: room?.peers ?? [],
+    problem: state.problem ?? room?.problem ?? null,
+    connection: state.phase,
+    wasWelcomed: room !== null,
+    replica: state.replica,
+    sample: room?.sample ?? null,
+  };
+}

@@ -1,0 +1,32 @@
+/** Names as a person may type them, made safe to show and distinct in a room. Pure text; knows nothing of peers. */
+import { maxNameLength } from './limits.ts';
+
+/** One line, no control or direction-changing characters, no double spaces, never empty. */
+export function cleanName(name: string): string {
+  const plain = name
+    .normalize('NFC')
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, ' ')
+    .replace(/\s+/gu, ' ')
+    .trim();
+  return cut(plain, maxNameLength).trim() || 'Peer';
+}
+
+/** The name itself, or with the first number that makes it distinct: Ada, Ada 2, Ada 3. */
+export function distinctName(name: string, taken: ReadonlySet<string>): string {
+  if (!taken.has(name)) return name;
+  for (let number = 2; ; number += 1) {
+    const suffix = ` ${number}`;
+    const candidate = cut(name, maxNameLength - suffix.length).trimEnd() + suffix;
+    if (!taken.has(candidate)) return candidate;
+  }
+}
+
+/** The first `length` UTF-16 units, never half a character. */
+function cut(text: string, length: number): string {
+  let kept = '';
+  for (const character of text) {
+    if (kept.length + character.length > length) break;
+    kept += character;
+  }
+  return kept;
+}

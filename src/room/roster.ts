@@ -1,0 +1,52 @@
+/** The table of peers as everybody in the room sees it, drawn from the coordinator's state. */
+import type { CoordinatorState, OwnWorker, Peer } from './coordinator-state.ts';
+import { cleanName } from './names.ts';
+import type { PeerRow } from './messages.ts';
+
+/** The coordinator first, then peers in the order they came. */
+export function peerRows(state: CoordinatorState): readonly PeerRow[] {
+  const { config } = state;
+  const busy = new Set([...(state.work?.assignments.values() ?? [])].map((assignment) => assignment.worker));
+  const rows: PeerRow[] = [
+    {
+      id: config.self,
+      name: cleanName(config.name),
+      role: 'coordinator',
+      ...deviceColumns(state.own, config.tokensPerMicrobatch),
+      state: state.own.device.problem !== null ? 'watching' : busy.has(config.self) ? 'computing' : 'ready',
+      ...(state.own.device.problem !== null && { note: state.own.device.problem.message }),
+    },
+  ];
+  for (const peer of state.peers.values()) {
+    if (peer.stage === 'greeting' || (peer.stage === 'parting' && peer.name === '')) continue;
+    rows.push({
+      id: peer.id,
+      name: peer.name,
+      role: peer.stage === 'watcher' ? 'watcher' : 'member',
+      ...deviceColumns(peer, config.tokensPerMicrobatch),
+      state: stateOf(peer, busy.has(peer.id)),
+      ...(peer.note !== null && { note: peer.note }),
+    });
+  }
+  return rows;
+}
+
+function deviceColumns(worker: Pick<OwnWorker, 'device' | 'work'>, tokensPerMicrobatch: number) {
+  const { device, work } = worker;
+  return {
+    device: device.name,
+    isSoftware: device.isSoftware,
+    tokensPerSecond: work.speed.isMeasured ? work.speed.perSecond * tokensPerMicrobatch : 0,
+    microbatches: work.microbatches,
+  };
+}
+
+function stateOf(peer: Peer, isBusy: boolean): PeerRow['state'] {
+  if (peer.stage === 'parting') return 'leaving';
+  if (peer.isSilent) return 'silent';
+  if (peer.stage === 'watcher') return 'watching';
+  if (peer.lateStep !== null) return 'late';
+  if (peer.holding === null) return 'joining';
+  if (peer.holding.acknowledged === null) return 'syncing';
+  return isBusy ? 'computing' : 'ready';
+}

@@ -1,0 +1,32 @@
+/** How fast a worker is, in micro-batches per second from assignment to answer, transfer included; learned as it works. */
+import { longestExpectedMs, speedSmoothing } from './limits.ts';
+
+export interface Speed {
+  readonly perSecond: number;
+  /** False while it is only the guess of a device's probe. */
+  readonly isMeasured: boolean;
+}
+
+const slowestPerSecond = 1e-6;
+const shortestElapsedMs = 1;
+
+export function guessedSpeed(perSecond: number): Speed {
+  return { perSecond: Math.max(perSecond, slowestPerSecond), isMeasured: false };
+}
+
+/** The first observation replaces the guess; later ones move an exponential average. */
+export function observedSpeed(speed: Speed, microbatches: number, elapsedMs: number): Speed {
+  const observed = (microbatches * 1000) / Math.max(elapsedMs, shortestElapsedMs);
+  const perSecond = speed.isMeasured ? speed.perSecond + speedSmoothing * (observed - speed.perSecond) : observed;
+  return { perSecond: Math.max(perSecond, slowestPerSecond), isMeasured: true };
+}
+
+/** After a deadline missed: at most half of what was believed, and no more than the time waited allows. */
+export function decayedSpeed(speed: Speed, microbatches: number, elapsedMs: number): Speed {
+  const bound = (microbatches * 1000) / Math.max(elapsedMs, shortestElapsedMs);
+  return { perSecond: Math.max(Math.min(speed.perSecond / 2, bound), slowestPerSecond), isMeasured: true };
+}
+
+export function expectedMs(perSecond: number, microbatches: number): number {
+  return Math.min((microbatches * 1000) / perSecond, longestExpectedMs);
+}

@@ -1,0 +1,328 @@
+/**
+ * One step's micro-batches from the first assignment to the commit: handed out, counted exactly once, taken back from
+ * whoever is late, gone or wrong. Membership is `membership.ts`; what follows a commit is `coordinator.ts`.
+ */
+import { broadcast, changePeer, changeWorkRecord, sendTo, touchPeers, workRecord } from './coordinator-state.ts';
+import type { Assignment, CoordinatorState, Peer, StepWork, Turn } from './coordinator-state.ts';
+import { deadlineFactor, deadlineSlackMs, deadlineStepFactor, firstDeadlineSlackMs, maxStrikes, weightTolerance } from './limits.ts';
+import type { BlobRef, RoomProblem } from './machine.ts';
+import type { MemberBlob, PeerId, Step } from './messages.ts';
+import { idealStepMs, shareOfRest, shareOfStep } from './sharing.ts';
+import type { Worker } from './sharing.ts';
+import { decayedSpeed, expectedMs, observedSpeed } from './speed.ts';
+import { heldOff, possibleWorkers, readyWorkers } from './workers.ts';
+
+/**
+ * Why work is taken back, which decides what is held against the worker: nothing when it is `gone` or `returned` its work on
+ * leaving, a pause when it was `late` or `failed`, and never this micro-batch again when it was `spoiled`.
+ */
+type Withdrawal = 'late' | 'gone' | 'returned' | 'failed' | 'spoiled';
+
+export function beginStep(turn: Turn): void {
+  const { state, nowMs } = turn;
+  const count = state.config.microbatchesPerStep;
+  state.work = {
+    step: state.step,
+    beganAtMs: nowMs,
+    pool: Array.from({ length: count }, (_, index) => index),
+    assignments: new Map(),
+    counted: new Map(),
+    missing: count,
+    lossSum: 0,
+    weightSum: 0,
+    bytesUp: 0,
+    spoiled: [],
+    isCommitting: false,
+  };
+  turn.effects.push({ type: 'beginStep', step: state.step });
+}
+
+/** Gives the pool to workers, starts the own device on what is its, and commits when everything is counted. */
+export function advanceStep(turn: Turn): void {
+  const { work } = turn.state;
+  if (work === null || work.isCommitting) return;
+  distribute(turn);
+  startOwn(turn);
+  if (turn.state.work?.missing === 0) commit(turn, turn.state.work);
+}
+
+/** Gives up the running step: nothing of it will count. */
+export function dropStep(turn: Turn): void {
+  const { work } = turn.state;
+  if (work === null) return;
+  for (const assignment of work.assignments.values()) if (assignment.phase === 'open') cancel(turn, assignment);
+  turn.state.work = null;
+}
+
+function isUntouched(work: StepWork): boolean {
+  return work.assignments.size === 0 && work.counted.size === 0;
+}
+
+function distribute(turn: Turn): void {
+  const { state } = turn;
+  const work = state.work;
+  if (work === null || work.pool.length === 0) return;
+  if (state.phase !== 'running' && isUntouched(work)) return;
+  const workers = readyWorkers(turn);
+  const spoiledBy = (microbatch: number) =>
+    new Set(work.spoiled.filter((entry) => entry.microbatch === microbatch).map((entry) => entry.worker));
+  const whole = work.pool.filter((microbatch) => spoiledBy(microbatch).size === 0);
+  if (workers.length > 0 && whole.length > 0) {
+    const isWholeStep = isUntouched(work) && whole.length === state.config.microbatchesPerStep;
+    const shares = isWholeStep ? shareOfStep(whole.length, workers, state.step) : shareOfRest(whole.length, workers);
+    let next = 0;
+    for (const [worker, count] of shares) {
+      if (count > 0) assign(turn, workers, worker, whole.slice(next, next + count));
+      next += count;
+    }
+  }
+  // What one worker could not compute goes to one that has not tried, to the own device first: it is the one we trust.
+  for (const microbatch of work.pool.filter((index) => spoiledBy(index).size > 0)) {
+    const tried = spoiledBy(microbatch);
+    if (!possibleWorkers(state).some((id) => !tried.has(id))) return pauseForTrouble(turn, contributionsRefused);
+    const fresh = workers.filter((worker) => !tried.has(worker.id));
+    const own = fresh.find((worker) => worker.id === state.config.self);
+    const chosen = own?.id ?? [...shareOfRest(1, fresh).keys()][0];
+    if (chosen !== undefined) assign(turn, workers, chosen, [microbatch]);
+  }
+}
+
+const contributionsRefused: RoomProblem = {
+  code: 'non-finite',
+  message: 'Every peer that computed a part of this step came back with numbers that are not finite.',
+};
+
+/** Pauses the room with the step undone. Numbers that nobody can compute are the run's fault, not the peers'. */
+export function pauseForTrouble(turn: Turn, problem: RoomProblem): void {
+  const { state } = turn;
+  for (const worker of new Set(state.work?.spoiled.map((entry) => entry.worker))) {
+    const peer = state.peers.get(worker);
+    if (peer !== undefined) changePeer(turn, worker, { strikes: Math.max(0, peer.strikes - 1) });
+  }
+  dropStep(turn);
+  state.phase = 'paused';
+  state.problem = problem;
+  broadcast(turn, { type: 'phase', term: state.config.term, phase: 'paused', problem });
+  turn.effects.push({ type: 'problem', problem });
+  touchPeers(turn);
+}
+
+function assign(turn: Turn, workers: readonly Worker[], id: PeerId, microbatches: readonly number[]): void {
+  const { state, nowMs } = turn;
+  const { work, config } = state;
+  const worker = workers.find((candidate) => candidate.id === id);
+  if (work === null || worker === undefined) return;
+  const open = [...work.assignments.values()].filter((other) => other.worker === id && other.phase === 'open');
+  const outstanding = open.reduce((sum, other) => sum + other.microbatches.length, microbatches.length);
+  const longestMs = deadlineStepFactor * idealStepMs(config.microbatchesPerStep, workers);
+  const allowedMs = Math.min(deadlineFactor * expectedMs(worker.perSecond, outstanding), Math.max(longestMs, deadlineSlackMs));
+  const assignment: Assignment = {
+    id: `${config.term}.${work.step}.${state.assignmentsMade}`,
+    worker: id,
+    microbatches,
+    sentAtMs: nowMs,
+    deadlineMs: nowMs + allowedMs + (worker.isNew ? firstDeadlineSlackMs : deadlineSlackMs),
+    phase: 'open',
+    lossSum: 0,
+    weightSum: 0,
+  };
+  state.assignmentsMade += 1;
+  const given = new Set(microbatches);
+  state.work = {
+    ...work,
+    pool: work.pool.filter((index) => !given.has(index)),
+    assignments: new Map(work.assignments).set(assignment.id, assignment),
+  };
+  changeWorkRecord(turn, id, { lastWorkStep: work.step, ...(open.length === 0 && { busySinceMs: nowMs }) });
+  touchPeers(turn);
+  if (id === config.self) return;
+  turn.effects.push({
+    type: 'assign',
+    to: id,
+    header: { kind: 'assignment', term: config.term, step: work.step, assignment: assignment.id, microbatches: [...microbatches] },
+  });
+}
+
+/** The own device does one assignment at a time: a second one would overwrite the first one's sums. */
+function startOwn(turn: Turn): void {
+  const { state } = turn;
+  if (state.own.running !== null || state.work === null) return;
+  for (const assignment of state.work.assignments.values()) {
+    if (assignment.worker !== state.config.self || assignment.phase !== 'open') continue;
+    state.own = { ...state.own, running: assignment.id };
+    const { id, microbatches } = assignment;
+    turn.effects.push({ type: 'computeOwn', assignment: id, step: state.work.step, microbatches: [...microbatches] });
+    return;
+  }
+}
+
+export function ownResult(
+  turn: Turn,
+  result: { readonly assignment: string; readonly lossSum: number; readonly weightSum: number; readonly failed: boolean },
+): void {
+  const { state } = turn;
+  if (state.own.running === result.assignment) state.own = { ...state.own, running: null };
+  const assignment = openAssignment(turn, result.assignment, state.config.self);
+  if (assignment === null) return;
+  if (result.failed) return withdraw(turn, assignment.id, 'failed');
+  answered(turn, assignment, result, 0);
+  turn.effects.push({ type: 'addOwn', assignment: assignment.id, step: (state.work as StepWork).step });
+}
+
+export function contribution(turn: Turn, from: PeerId, header: MemberBlob, ref: BlobRef, bytes: number): void {
+  const { state } = turn;
+  const discard = (reason: string) => void turn.effects.push({ type: 'discardBlob', ref, reason });
+  if (header.term !== state.config.term) return discard('of another term');
+  const assignment = openAssignment(turn, header.assignment, from);
+  if (assignment === null || header.step !== state.work?.step) return discard('nobody waits for it');
+  const wrong = wrongAccounts(turn, assignment, header);
+  if (wrong !== null) {
+    discard(wrong);
+    return refuse(turn, assignment, wrong);
+  }
+  answered(turn, assignment, header, bytes);
+  turn.effects.push({ type: 'addBlob', assignment: assignment.id, step: header.step, ref });
+}
+
+/** What can be checked without the GPU: the loss weights are known beforehand, and a cross-entropy is never negative. */
+function wrongAccounts(turn: Turn, assignment: Assignment, header: MemberBlob): string | null {
+  const { weightOfMicrobatch } = turn.state.config;
+  const known = assignment.microbatches.reduce((sum, index) => sum + weightOfMicrobatch(header.step, index), 0);
+  if (Math.abs(header.weightSum - known) > weightTolerance * Math.max(known, 1)) return 'the loss weights are not those of the work';
+  return header.lossSum < 0 ? 'the loss is negative' : null;
+}
+
+function openAssignment(turn: Turn, id: string, worker: PeerId): Assignment | null {
+  const assignment = turn.state.work?.assignments.get(id);
+  return assignment !== undefined && assignment.phase === 'open' && assignment.worker === worker ? assignment : null;
+}
+
+function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; weightSum: number }, bytes: number): void {
+  const { state, nowMs } = turn;
+  const work = state.work as StepWork;
+  const record = workRecord(state, assignment.worker);
+  if (record !== null) {
+    const sinceMs = Math.max(assignment.sentAtMs, record.busySinceMs);
+    const speed = observedSpeed(record.speed, assignment.microbatches.length, nowMs - sinceMs);
+    changeWorkRecord(turn, assignment.worker, { speed, busySinceMs: nowMs });
+  }
+  const { lossSum, weightSum } = sums;
+  const adding: Assignment = { ...assignment, phase: 'adding', lossSum, weightSum };
+  state.work = {
+    ...work,
+    bytesUp: work.bytesUp + bytes,
+    assignments: new Map(work.assignments).set(assignment.id, adding),
+  };
+  touchPeers(turn);
+}
+
+export function contributionAdded(turn: Turn, id: string): void {
+  const { state } = turn;
+  const { work } = state;
+  const assignment = work?.assignments.get(id);
+  if (work === null || assignment?.phase !== 'adding') return;
+  const assignments = new Map(work.assignments);
+  assignments.delete(id);
+  const count = assignment.microbatches.length;
+  state.work = {
+    ...work,
+    assignments,
+    counted: new Map(work.counted).set(assignment.worker, (work.counted.get(assignment.worker) ?? 0) + count),
+    missing: work.missing - count,
+    lossSum: work.lossSum + assignment.lossSum,
+    weightSum: work.weightSum + assignment.weightSum,
+  };
+  changeWorkRecord(turn, assignment.worker, { failures: 0 });
+}
+
+export function contributionRejected(turn: Turn, id: string, reason: string): void {
+  const assignment = turn.state.work?.assignments.get(id);
+  if (assignment?.phase === 'adding') refuse(turn, assignment, reason);
+}
+
+function refuse(turn: Turn, assignment: Assignment, reason: string): void {
+  const { state } = turn;
+  const spoiledBefore = state.work?.spoiled.some((entry) => entry.worker === assignment.worker) ?? false;
+  withdraw(turn, assignment.id, 'spoiled');
+  // One strike a step: when the run itself has gone wrong, everybody's numbers are refused.
+  if (spoiledBefore) return;
+  const note = `Its results were refused twice (${reason}), so it only watches.`;
+  const peer = state.peers.get(assignment.worker);
+  if (peer === undefined) return;
+  changePeer(turn, peer.id, { strikes: peer.strikes + 1 });
+  if (peer.strikes + 1 >= maxStrikes && peer.stage === 'member') makeWatcher(turn, peer.id, note);
+}
+
+/** Its numbers can't be used: from now on it only looks on, and everybody sees why. */
+export function makeWatcher(turn: Turn, id: PeerId, note: string): void {
+  withdrawAll(turn, id, 'gone');
+  changePeer(turn, id, { stage: 'watcher', note, holding: null, wantsReplica: false });
+  touchPeers(turn);
+}
+
+export function decline(turn: Turn, from: PeerId, id: string, code: string): void {
+  if (openAssignment(turn, id, from) === null) return;
+  withdraw(turn, id, code === 'leaving' ? 'returned' : code === 'non-finite' ? 'spoiled' : 'failed');
+}
+
+export function withdrawAll(turn: Turn, worker: PeerId, why: Withdrawal): void {
+  for (const assignment of turn.state.work?.assignments.values() ?? []) {
+    if (assignment.worker === worker && assignment.phase === 'open') withdraw(turn, assignment.id, why);
+  }
+}
+
+/** Takes an assignment back: its micro-batches go to the pool, and what its worker still sends finds nobody waiting. */
+export function withdraw(turn: Turn, id: string, why: Withdrawal): void {
+  const { state, nowMs } = turn;
+  const { work } = state;
+  const assignment = work?.assignments.get(id);
+  if (work === null || assignment === undefined) return;
+  const { worker, microbatches } = assignment;
+  const assignments = new Map(work.assignments);
+  assignments.delete(id);
+  const spoiled = why === 'spoiled' ? microbatches.map((microbatch) => ({ microbatch, worker })) : [];
+  state.work = { ...work, assignments, pool: [...work.pool, ...microbatches], spoiled: [...work.spoiled, ...spoiled] };
+  touchPeers(turn);
+  if (why === 'late' || why === 'gone') cancel(turn, assignment);
+  const record = workRecord(state, worker);
+  if (record === null || (why !== 'late' && why !== 'failed')) return;
+  const elapsedMs = nowMs - Math.max(assignment.sentAtMs, record.busySinceMs);
+  const speed = why === 'late' ? decayedSpeed(record.speed, microbatches.length, elapsedMs) : record.speed;
+  changeWorkRecord(turn, worker, { ...heldOff(record, nowMs), speed });
+  if (why === 'late') changePeer(turn, worker, { lateStep: work.step });
+}
+
+function cancel(turn: Turn, assignment: Assignment): void {
+  const { config, own, peers } = turn.state;
+  const { id, worker } = assignment;
+  if (peers.has(worker)) return sendTo(turn, worker, { type: 'cancel', term: config.term, assignment: id });
+  if (own.running === id) turn.effects.push({ type: 'cancelOwn', assignment: id });
+}
+
+/** Deadlines hold for others. The own device has none: if it is stuck, `ownDevice` says so. */
+export function checkDeadlines(turn: Turn): void {
+  const { state, nowMs } = turn;
+  for (const assignment of state.work?.assignments.values() ?? []) {
+    if (assignment.phase === 'open' && assignment.worker !== state.config.self && nowMs > assignment.deadlineMs) {
+      withdraw(turn, assignment.id, 'late');
+    }
+  }
+}
+
+/** Micro-batches wait, and nobody works on any. */
+export function isWaitingForWorkers({ phase, work, ...state }: CoordinatorState): boolean {
+  if (phase !== 'running' || work === null || work.pool.length === 0) return false;
+  return state.own.device.problem !== null && work.assignments.size === 0;
+}
+
+function commit(turn: Turn, work: StepWork): void {
+  const { state } = turn;
+  state.work = { ...work, isCommitting: true };
+  const encodeUpdate = [...state.peers.values()].some((peer) => holdsStep(peer, work.step));
+  turn.effects.push({ type: 'commit', step: work.step, lossSum: work.lossSum, weightSum: work.weightSum, encodeUpdate });
+}
+
+/** Everything up to this step was sent to it, so the next update is what it needs next. */
+export function holdsStep({ stage, holding }: Peer, step: Step): boolean {
+  return stage === 'member' && holding !== null && !holding.isStalled && holding.sent === step;
+}
