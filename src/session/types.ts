@@ -94,7 +94,10 @@ export interface SessionState {
   readonly role: 'none' | 'coordinator' | 'member' | 'watcher';
   readonly room: string | null;
   readonly title: string;
+  /** The room's link at this page's own address. */
   readonly link: string | null;
+  /** The link to hand out: at the server's LAN address where this page is open on `localhost`. */
+  readonly inviteLink: string | null;
   readonly selfId: string | null;
   readonly name: string;
   readonly term: number;

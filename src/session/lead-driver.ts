@@ -1,0 +1,316 @@
+/**
+ * Drives the coordinator's machine: carries its effects out on connections, trainer and store, and feeds what happens
+ * back as events. Decides nothing about the room.
+ */
+import * as v from 'valibot';
+import type { BatchSource } from '../data/types.ts';
+import { coordinatorStep, coordinatorView, createCoordinator } from '../room/coordinator.ts';
+import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView } from '../room/machine.ts';
+import { memberBlobSchema, memberMessageSchema } from '../room/messages.ts';
+import type { CoordinatorBlob, CoordinatorMessage, PeerDevice, PeerId, Step } from '../room/messages.ts';
+import type { RunStorage } from '../trainer/worker-api.ts';
+import type { Problem, Trainer } from '../trainer/types.ts';
+import type { Connection, ConnectionHandlers } from '../transport/types.ts';
+import { BlobShelf } from './blobs.ts';
+import { explain, problemOf } from './problems.ts';
+import { encodeRows } from './rows.ts';
+
+export interface LeadOptions {
+  readonly config: CoordinatorConfig;
+  readonly room: string;
+  readonly trainer: Trainer;
+  readonly storage: RunStorage;
+  readonly source: BatchSource;
+  readonly nowMs: () => number;
+  readonly changed: () => void;
+  readonly problem: (problem: Problem | null) => void;
+  readonly notice: (text: string) => void;
+  readonly checkpointSaved: (step: number) => void;
+}
+
+export class LeadDriver {
+  readonly #options: LeadOptions;
+  readonly #connections = new Map<PeerId, Connection>();
+  readonly #blobs = new BlobShelf();
+  readonly #events: CoordinatorEvent[] = [];
+  #state;
+  #update: { readonly step: number; readonly bytes: ArrayBuffer } | null = null;
+  #isDispatching = false;
+  #closed = false;
+  #checkpoint: Promise<void> = Promise.resolve();
+  #ownTokensPerSecond = 0;
+
+  constructor(options: LeadOptions) {
+    this.#options = options;
+    const { state, effects } = createCoordinator(options.config, options.nowMs());
+    this.#state = state;
+    for (const effect of effects) this.#carry(effect);
+  }
+
+  get view(): CoordinatorView {
+    return coordinatorView(this.#state);
+  }
+
+  /** Of this device's gradient work alone, without waiting and transfers. */
+  get ownTokensPerSecond(): number {
+    return this.#ownTokensPerSecond;
+  }
+
+  dispatch(event: CoordinatorEvent): void {
+    if (this.#closed) return;
+    this.#events.push(event);
+    if (this.#isDispatching) return; // An effect raised it: it comes after the effects of the event before.
+    this.#isDispatching = true;
+    try {
+      for (let next = this.#events.shift(); next; next = this.#events.shift()) {
+        const { state, effects } = coordinatorStep(this.#state, next, this.#options.nowMs());
+        this.#state = state;
+        for (const effect of effects) this.#carry(effect);
+      }
+    } finally {
+      this.#isDispatching = false;
+    }
+  }
+
+  /** For `EndpointOptions.accept`: a peer whose key is proved. */
+  accept(connection: Connection): ConnectionHandlers {
+    const peer = connection.remoteId as PeerId;
+    this.#connections.get(peer)?.close('replaced by a newer connection');
+    this.#connections.set(peer, connection);
+    // After the handlers are in place.
+    queueMicrotask(() => {
+      this.dispatch({ type: 'peerOpened', peer });
+    });
+    const isCurrent = (): boolean => this.#connections.get(peer) === connection;
+    return {
+      control: (json) => {
+        if (!isCurrent()) return;
+        const message = v.safeParse(memberMessageSchema, json);
+        if (message.success) this.dispatch({ type: 'message', from: peer, message: message.output });
+        else this.#reject(peer, 'sent a message that this page does not understand');
+      },
+      blob: (json, bytes) => {
+        if (!isCurrent()) return;
+        const header = v.safeParse(memberBlobSchema, json);
+        if (!header.success) {
+          this.#reject(peer, 'sent data that this page does not understand');
+          return;
+        }
+        this.dispatch({
+          type: 'blob',
+          from: peer,
+          header: header.output,
+          ref: this.#blobs.put(bytes),
+          bytes: bytes.byteLength,
+        });
+      },
+      closed: (reason) => {
+        if (!isCurrent()) return;
+        this.#connections.delete(peer);
+        this.dispatch({ type: 'peerClosed', peer, reason });
+      },
+    };
+  }
+
+  /** Saves now, in its turn among the trainer's calls, and resolves when it is saved or was refused (and reported). */
+  saveCheckpoint(): Promise<void> {
+    return this.#save(this.view.step);
+  }
+
+  /** Ends this reign here without a word to the machine: everybody finds out by the closed connections. */
+  async close(reason: string): Promise<void> {
+    this.#closed = true;
+    for (const connection of this.#connections.values()) connection.close(reason);
+    this.#connections.clear();
+    await this.#checkpoint;
+  }
+
+  #reject(peer: PeerId, did: string): void {
+    const name = this.view.peers.find(({ id }) => id === peer)?.name ?? 'A peer';
+    this.#options.notice(`${name} ${did} and was removed.`);
+    this.#closePeer(peer, did);
+    this.dispatch({ type: 'peerClosed', peer, reason: did });
+  }
+
+  #closePeer(peer: PeerId, reason: string): void {
+    const connection = this.#connections.get(peer);
+    this.#connections.delete(peer);
+    connection?.close(reason);
+  }
+
+  #carry(effect: CoordinatorEffect): void {
+    const { trainer, source } = this.#options;
+    switch (effect.type) {
+      case 'send':
+        this.#send(effect.to, effect.message);
+        return;
+      case 'assign': {
+        const { step, microbatches } = effect.header;
+        this.#sendBlob(effect.to, effect.header, encodeRows(microbatches.map((index) => source.draw(step, index))));
+        return;
+      }
+      case 'sendReplica':
+        this.#sendReplica(effect.to, effect.step);
+        return;
+      case 'sendUpdate':
+        for (const peer of effect.to) {
+          if (this.#update?.step === effect.step) {
+            const { term } = this.#options.config;
+            this.#sendBlob(peer, { kind: 'update', term, step: effect.step }, this.#update.bytes);
+          } else {
+            this.#sendReplica(peer, (effect.step + 1) as Step);
+          }
+        }
+        return;
+      case 'beginStep':
+        this.#trainerCall(trainer.beginStep(effect.step), () => undefined);
+        return;
+      case 'computeOwn':
+        this.#computeOwn(effect.assignment, effect.step, effect.microbatches);
+        return;
+      case 'cancelOwn':
+        trainer.cancel(effect.assignment);
+        return;
+      case 'addOwn':
+        this.#add(effect.assignment, trainer.addOwnContribution(effect.assignment));
+        return;
+      case 'addBlob':
+        this.#add(effect.assignment, trainer.addContribution(effect.step, this.#blobs.take(effect.ref)));
+        return;
+      case 'discardBlob':
+        this.#blobs.discard(effect.ref);
+        return;
+      case 'commit':
+        this.#commit(effect.step, effect.weightSum, effect.encodeUpdate);
+        return;
+      case 'evaluate': {
+        if (source.validation.length === 0) return;
+        const { step } = effect;
+        this.#trainerCall(trainer.evaluate(source.validation), (loss) => {
+          this.dispatch({ type: 'evaluated', step, loss });
+        });
+        return;
+      }
+      case 'checkpoint':
+        void this.#save(effect.step);
+        return;
+      case 'closePeer':
+        this.#closePeer(effect.peer, effect.problem.message);
+        return;
+      case 'changed':
+        this.#options.changed();
+        return;
+      case 'problem':
+        this.#options.problem(explain(effect.problem));
+        return;
+    }
+  }
+
+  #send(to: PeerId, message: CoordinatorMessage): void {
+    this.#connections.get(to)?.sendControl(message);
+  }
+
+  #sendBlob(to: PeerId, header: CoordinatorBlob, bytes: ArrayBuffer): void {
+    const connection = this.#connections.get(to);
+    // A connection that closes mid-way reports it by itself, and the machine re-assigns.
+    connection?.sendBlob(header, bytes).catch(() => undefined);
+  }
+
+  #sendReplica(to: PeerId, step: Step): void {
+    this.#trainerCall(this.#options.trainer.replica(), (replica) => {
+      const { term } = this.#options.config;
+      if (replica.step === step) this.#sendBlob(to, { kind: 'replica', term, step }, replica.bytes);
+    });
+  }
+
+  #computeOwn(assignment: string, step: Step, microbatches: readonly number[]): void {
+    const { trainer, source } = this.#options;
+    const job = { assignment, step, microbatches: microbatches.map((index) => ({ index, rows: source.draw(step, index) })) };
+    const failed = { type: 'ownResult', assignment, step, lossSum: 0, weightSum: 0, computeMs: 0, tokens: 0, failed: true } as const;
+    trainer.computeGradients(job).then(
+      ({ cancelled, lossSum, weightSum, computeMs, tokens }) => {
+        if (cancelled) {
+          this.dispatch(failed);
+          return;
+        }
+        if (computeMs > 0) this.#ownTokensPerSecond = (tokens / computeMs) * 1000;
+        this.dispatch({ type: 'ownResult', assignment, step, lossSum, weightSum, computeMs, tokens, failed: false });
+      },
+      (error: unknown) => {
+        this.#report(error);
+        this.dispatch(failed);
+      },
+    );
+  }
+
+  #add(assignment: string, added: Promise<void>): void {
+    added.then(
+      () => {
+        this.dispatch({ type: 'contributionAdded', assignment });
+      },
+      (error: unknown) => {
+        const reason = error instanceof Error ? error.message : String(error);
+        this.dispatch({ type: 'contributionRejected', assignment, reason });
+      },
+    );
+  }
+
+  #commit(step: Step, weightSum: number, encodeUpdate: boolean): void {
+    this.#trainerCall(this.#options.trainer.commit(step, weightSum, { encodeUpdate }), (result) => {
+      this.#update = result.update === null ? null : { step, bytes: result.update };
+      const { gradNorm, learningRate, replicaHash, applied, update } = result;
+      this.dispatch({
+        type: 'committed',
+        step,
+        metrics: { gradNorm, learningRate, replicaHash, applied, updateBytes: update?.byteLength ?? 0 },
+      });
+    });
+  }
+
+  #save(step: Step): Promise<void> {
+    const { config, room, storage, checkpointSaved, problem } = this.#options;
+    const history = this.view.history.filter((point) => point.step < step);
+    const saved = storage
+      .saveCheckpoint({
+        room,
+        term: config.term,
+        step,
+        savedAtMs: Date.now(),
+        startedAtMs: config.startedAtMs,
+        loss: history.at(-1)?.loss ?? null,
+        history: JSON.stringify(history),
+      })
+      .then(
+        () => {
+          checkpointSaved(step);
+        },
+        (error: unknown) => {
+          // By name, since it crossed the worker's border: a step was committed in between, whose checkpoint follows.
+          if (!(error instanceof Error && error.name === 'RangeError')) problem(problemOf(error, 'storage-unavailable'));
+        },
+      );
+    this.#checkpoint = saved;
+    return saved;
+  }
+
+  /** For calls without which the step can't go on; a lost GPU is reported by `whenLost`, the session starts a new reign. */
+  #trainerCall<T>(call: Promise<T>, done: (result: T) => void): void {
+    call.then(done).catch((error: unknown) => {
+      this.#report(error);
+    });
+  }
+
+  #report(error: unknown): void {
+    if (this.#closed) return;
+    this.#options.problem(problemOf(error, 'training-failed'));
+  }
+
+  /** Sent to everybody who has no replica to sample from; the machine keeps no text. */
+  sampled(step: Step, text: string): void {
+    this.dispatch({ type: 'sampled', step, text });
+  }
+
+  ownDevice(device: PeerDevice): void {
+    this.dispatch({ type: 'ownDevice', device });
+  }
+}

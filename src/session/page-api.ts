@@ -1,0 +1,70 @@
+/** `window.cotrain`: the session for scripts, tests and curious people (DESIGN §5). Only what is promised there. */
+import type { CreateSettings, SessionController, SessionState } from './types.ts';
+
+export interface PageStatus
+  extends Pick<SessionState, 'role' | 'room' | 'term' | 'phase' | 'step' | 'steps' | 'loss' | 'validationLoss' | 'tokensPerSecond' | 'replicaHash' | 'history' | 'sample' | 'problem'> {
+  readonly peers: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly role: 'coordinator' | 'member' | 'watcher';
+    readonly device: string;
+    readonly tokensPerSecond: number;
+    readonly microbatches: number;
+  }[];
+}
+
+export interface PageApi {
+  create(settings: CreateSettings): Promise<{ link: string }>;
+  join(link: string, options?: { readonly name?: string; readonly watch?: boolean }): Promise<void>;
+  status(): PageStatus;
+  pause(): void;
+  resume(): void;
+  leave(): Promise<void>;
+}
+
+declare global {
+  interface Window {
+    cotrain: PageApi;
+  }
+}
+
+export function installPageApi(session: SessionController): void {
+  window.cotrain = {
+    create: (settings) => session.create(settings),
+    join: (link, options) => session.join(link, options),
+    pause: () => {
+      session.pause();
+    },
+    resume: () => {
+      session.resume();
+    },
+    leave: () => session.leave(),
+    status() {
+      const { role, room, term, phase, step, steps, loss, validationLoss, tokensPerSecond, replicaHash, history, sample, problem, peers } =
+        session.state;
+      return {
+        role,
+        room,
+        term,
+        phase,
+        step,
+        steps,
+        loss,
+        validationLoss,
+        tokensPerSecond,
+        replicaHash,
+        history,
+        sample,
+        problem,
+        peers: peers.map((peer) => ({
+          id: peer.id,
+          name: peer.name,
+          role: peer.role,
+          device: peer.device,
+          tokensPerSecond: peer.tokensPerSecond,
+          microbatches: peer.microbatches,
+        })),
+      };
+    },
+  };
+}

@@ -1,0 +1,212 @@
+/**
+ * A run as data: settings filled in from a preset and a text, what is told of it before it starts, and the description
+ * that travels with every welcome and lies beside every checkpoint. Draws no batches and computes no gradients.
+ */
+import * as v from 'valibot';
+import { corpusBatches } from '../data/batches.ts';
+import { CharacterTokenizer } from '../data/character-tokenizer.ts';
+import { presetById, textProblem } from '../data/presets.ts';
+import type { BatchSource } from '../data/types.ts';
+import { configProblem, parseConfig } from '../model/config.ts';
+import { estimateMemoryBytes, parameterCount } from '../model/parameters.ts';
+import type { Problem, TrainerSettings } from '../trainer/types.ts';
+import type { CreateSettings, PresetId, RunEstimate, RunSettings } from './types.ts';
+
+export class RunError extends Error {
+  override readonly name = 'RunError';
+  readonly problem: Problem;
+  constructor(problem: Problem) {
+    super(problem.message);
+    this.problem = problem;
+  }
+}
+
+const presetIds = ['repeated-pattern', 'tiny-rhyme', 'counting-list', 'moby-dick', 'own-text'] as const;
+const maxSteps = 10_000_000;
+const maxContextLength = 8192;
+const maxRows = 4096;
+
+const whole = (min: number, max: number) => v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
+const between = (min: number, max: number) => v.pipe(v.number(), v.finite(), v.minValue(min), v.maxValue(max));
+
+const settingsSchema = v.object({
+  // Checked in depth by `parseConfig`.
+  model: v.record(v.string(), v.unknown()),
+  steps: whole(1, maxSteps),
+  rowsPerStep: whole(1, maxRows),
+  rowsPerMicrobatch: whole(1, maxRows),
+  contextLength: whole(2, maxContextLength),
+  order: v.picklist(['shuffled', 'sequential']),
+  seed: whole(0, 2 ** 32 - 1),
+  codec: v.literal('fp32'),
+  evalEvery: whole(0, maxSteps),
+  optimizer: v.object({
+    learningRate: between(1e-9, 10),
+    minLearningRate: between(0, 10),
+    warmupSteps: whole(0, maxSteps),
+    schedule: v.picklist(['cosine', 'linear', 'constant']),
+    beta1: between(0, 0.99999),
+    beta2: between(0, 0.999999),
+    epsilon: between(1e-20, 1),
+    weightDecay: between(0, 10),
+    gradientClip: between(0, 1e9),
+  }),
+});
+
+const descriptionSchema = v.object({
+  title: v.pipe(v.string(), v.maxLength(120)),
+  preset: v.picklist(presetIds),
+  prompt: v.pipe(v.string(), v.maxLength(2000)),
+  characters: v.pipe(v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(2))), v.minLength(1), v.maxLength(200_000)),
+  settings: settingsSchema,
+});
+
+/** What every peer of a room knows of its run; nothing of the corpus but the tokenizer's characters and a prompt. */
+export interface RunDescription {
+  readonly title: string;
+  readonly preset: PresetId;
+  /** What samples start from. */
+  readonly prompt: string;
+  readonly characters: readonly string[];
+  readonly settings: RunSettings;
+}
+
+function badSettings(message: string): RunError {
+  return new RunError({ code: 'bad-settings', message, whatToDo: 'Change that setting, or go back to the preset’s own.' });
+}
+
+function checkedSettings(given: unknown, vocabularySize: number): RunSettings {
+  const parsed = v.safeParse(settingsSchema, given);
+  if (!parsed.success) {
+    const [issue] = parsed.issues;
+    throw badSettings(`${v.getDotPath(issue) ?? 'settings'}: expected ${issue.expected ?? 'something else'}, got ${issue.received}.`);
+  }
+  const settings = parsed.output;
+  let model: RunSettings['model'];
+  try {
+    model = parseConfig(settings.model);
+  } catch (error) {
+    throw badSettings(error instanceof Error ? `${error.message}.` : String(error));
+  }
+  if (model.vocab_size !== vocabularySize) {
+    throw badSettings(`The model has ${model.vocab_size} tokens and the tokenizer ${vocabularySize}.`);
+  }
+  if (settings.rowsPerMicrobatch > settings.rowsPerStep) {
+    throw badSettings(`rowsPerMicrobatch ${settings.rowsPerMicrobatch} is more than rowsPerStep ${settings.rowsPerStep}.`);
+  }
+  return { ...settings, model };
+}
+
+export function serializeRun(run: RunDescription): string {
+  return JSON.stringify(run);
+}
+
+/** Throws `RunError` when the text is not a run this page can take part in: it may come from another peer. */
+export function parseRun(text: string): RunDescription {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    throw badSettings('The run’s description is not readable.');
+  }
+  const parsed = v.safeParse(descriptionSchema, json);
+  if (!parsed.success) throw badSettings(`The run’s description is not valid: ${v.getDotPath(parsed.issues[0]) ?? 'it'} is wrong.`);
+  const { characters, settings, ...rest } = parsed.output;
+  return { ...rest, characters, settings: checkedSettings(settings, characters.length) };
+}
+
+export interface ComposedRun {
+  readonly description: RunDescription;
+  readonly tokenizer: CharacterTokenizer;
+  readonly tokens: Uint32Array<ArrayBuffer>;
+}
+
+/** Fills a preset in with what a person changed. Throws `RunError` when the result can't be trained. */
+export function composeRun(given: CreateSettings, text: string): ComposedRun {
+  const preset = presetById(given.preset);
+  const { settings: defaults } = preset;
+  const tokenizer = CharacterTokenizer.fromText(text);
+  const tokens = tokenizer.encode(text);
+  const contextLength = given.contextLength ?? defaults.contextLength;
+  const tooShort = textProblem(tokens.length, contextLength);
+  if (tooShort) throw new RunError(tooShort);
+  const rowsPerStep = given.rowsPerStep ?? defaults.rowsPerStep;
+  const steps = given.steps ?? defaults.steps;
+  const model = {
+    ...defaults.model,
+    ...given.model,
+    vocab_size: tokenizer.vocabularySize,
+    max_position_embeddings: contextLength,
+  };
+  const shapeProblem = configProblem(model);
+  if (shapeProblem !== null) throw badSettings(`${shapeProblem}.`);
+  const optimizer = { ...defaults.optimizer, ...given.optimizer };
+  const settings = checkedSettings(
+    {
+      model,
+      steps,
+      rowsPerStep,
+      rowsPerMicrobatch: given.rowsPerMicrobatch ?? Math.min(defaults.rowsPerMicrobatch, rowsPerStep),
+      contextLength,
+      order: given.order ?? defaults.order,
+      seed: given.seed ?? defaults.seed,
+      codec: given.codec ?? defaults.codec,
+      evalEvery: given.evalEvery ?? defaults.evalEvery,
+      optimizer: {
+        ...optimizer,
+        // A peak below the preset's floor, or a run shorter than its warm-up, is a wish, not a mistake.
+        minLearningRate: given.optimizer?.minLearningRate ?? Math.min(optimizer.minLearningRate, optimizer.learningRate),
+        warmupSteps: given.optimizer?.warmupSteps ?? Math.min(optimizer.warmupSteps, Math.floor(steps / 5)),
+      },
+    },
+    tokenizer.vocabularySize,
+  );
+  const known = tokenizer.encodeKnown(preset.samplePrompt);
+  const prompt = tokenizer.decode(known.length > 0 ? known : tokens.subarray(0, Math.min(8, contextLength)));
+  return {
+    description: {
+      title: given.title ?? preset.title,
+      preset: given.preset,
+      prompt,
+      characters: tokenizer.characters,
+      settings,
+    },
+    tokenizer,
+    tokens,
+  };
+}
+
+/** The figures of the landing page. Never throws for settings a person can type: they come back as `problem`. */
+export function estimateRun(given: CreateSettings, text: string): RunEstimate {
+  try {
+    const { description, tokenizer, tokens } = composeRun(given, text);
+    return { ...figures(description.settings), vocabularySize: tokenizer.vocabularySize, characters: tokens.length, problem: null };
+  } catch (error) {
+    if (!(error instanceof RunError)) throw error;
+    const settings = { ...presetById(given.preset).settings };
+    const model = { ...settings.model, vocab_size: 1, max_position_embeddings: settings.contextLength };
+    return { ...figures({ ...settings, model }), vocabularySize: 0, characters: text.length, problem: error.problem };
+  }
+}
+
+function figures(settings: RunSettings): Pick<RunEstimate, 'settings' | 'parameterCount' | 'memoryBytes' | 'expectedInitialLoss' | 'tokensPerStep'> {
+  return {
+    settings,
+    parameterCount: parameterCount(settings.model),
+    memoryBytes: estimateMemoryBytes(settings.model, settings.rowsPerMicrobatch, settings.contextLength),
+    expectedInitialLoss: Math.log(settings.model.vocab_size),
+    tokensPerStep: settings.rowsPerStep * settings.contextLength,
+  };
+}
+
+/** What the coordinator draws from; a pure function of the description and the corpus. */
+export function batchesOf(description: RunDescription, tokens: Uint32Array): BatchSource {
+  const { rowsPerStep, rowsPerMicrobatch, contextLength, order, seed } = description.settings;
+  const { validationShare } = presetById(description.preset);
+  return corpusBatches(tokens, { rowsPerStep, rowsPerMicrobatch, contextLength, order, seed, validationShare });
+}
+
+export function trainerSettings({ settings }: RunDescription): TrainerSettings {
+  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed } = settings;
+  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed };
+}
