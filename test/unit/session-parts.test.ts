@@ -1,0 +1,161 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { presets } from '../../src/data/presets.ts';
+import type { HistoryPoint, PeerRow, Step } from '../../src/room/messages.ts';
+import { TrainingClock, comingsAndGoings, recentSpeed } from '../../src/session/figures.ts';
+import { incompleteLink, newRoomAddress, parseRoomLink, roomLink } from '../../src/session/link.ts';
+import { RowsError, decodeRows, encodeRows } from '../../src/session/rows.ts';
+import { RunError, batchesOf, composeRun, estimateRun, parseRun, serializeRun } from '../../src/session/run.ts';
+
+function point(step: number, ms: number, tokens: number): HistoryPoint {
+  return { step: step as Step, loss: 1, gradNorm: 1, lr: 1e-3, ms, tokens, bytesDown: 0, bytesUp: 0 };
+}
+
+describe('room links', () => {
+  it('carry room and key in the fragment and come back whole', () => {
+    const address = newRoomAddress();
+    const link = roomLink(new URL('https://192.0.2.7:8443/?theme=dark#old'), address);
+    expect(link).toContain('/?theme=dark#room=');
+    expect(parseRoomLink(link)).toEqual(address);
+    expect(parseRoomLink(new URL(link).hash)).toEqual(address);
+  });
+
+  it('that were cut off are told apart from pages without a room', () => {
+    const link = roomLink(new URL('https://192.0.2.7:8443/'), newRoomAddress());
+    expect(parseRoomLink(link.slice(0, link.indexOf('&')))).toBe(incompleteLink);
+    expect(parseRoomLink(link.slice(0, -20))).toBe(incompleteLink);
+    expect(parseRoomLink('https://192.0.2.7:8443/')).toBeNull();
+  });
+
+  it('never repeat a room or a key', () => {
+    const addresses = Array.from({ length: 100 }, newRoomAddress);
+    expect(new Set(addresses.map(({ room }) => room)).size).toBe(100);
+    expect(new Set(addresses.map(({ key }) => key)).size).toBe(100);
+  });
+});
+
+describe('rows on the wire', () => {
+  const vocabularySize = 11;
+  const shapes = fc.record({ microbatches: fc.integer({ min: 1, max: 4 }), rows: fc.integer({ min: 1, max: 3 }), contextLength: fc.integer({ min: 2, max: 9 }) });
+
+  it('arrive as they were sent', () => {
+    fc.assert(
+      fc.property(shapes, fc.infiniteStream(fc.nat(vocabularySize - 1)), ({ microbatches, rows, contextLength }, ids) => {
+        const positions = rows * contextLength;
+        const draw = (): Uint32Array => Uint32Array.from({ length: positions }, () => ids.next().value as number);
+        const sent = Array.from({ length: microbatches }, () => ({
+          rows,
+          contextLength,
+          inputIds: draw(),
+          targets: draw(),
+          lossWeights: Float32Array.from(draw(), (id) => id / 2),
+        }));
+        expect(decodeRows(encodeRows(sent), { microbatches, rows, contextLength, vocabularySize })).toEqual(sent);
+      }),
+    );
+  });
+
+  it('that a hostile coordinator bent are refused', () => {
+    const rows = { rows: 2, contextLength: 3, inputIds: new Uint32Array(6), targets: new Uint32Array(6), lossWeights: new Float32Array(6).fill(1) };
+    const expected = { microbatches: 1, rows: 2, contextLength: 3, vocabularySize };
+    const refuses = (bytes: ArrayBuffer): void => {
+      expect(() => decodeRows(bytes, expected)).toThrow(RowsError);
+    };
+    refuses(encodeRows([rows]).slice(4));
+    refuses(encodeRows([rows, rows]));
+    refuses(encodeRows([{ ...rows, inputIds: new Uint32Array(6).fill(vocabularySize) }]));
+    refuses(encodeRows([{ ...rows, targets: new Uint32Array(6).fill(vocabularySize) }]));
+    refuses(encodeRows([{ ...rows, lossWeights: new Float32Array(6).fill(NaN) }]));
+    refuses(encodeRows([{ ...rows, lossWeights: new Float32Array(6).fill(-1) }]));
+    refuses(encodeRows([{ ...rows, rows: 3, contextLength: 2 }]));
+  });
+});
+
+describe('composing a run', () => {
+  it('fills in every preset so that it survives the trip to another peer', () => {
+    for (const preset of presets) {
+      const text = preset.text.kind === 'inline' ? preset.text.text : 'The whale, the sea and the ship. '.repeat(40);
+      const { description } = composeRun({ preset: preset.id }, text);
+      expect(parseRun(serializeRun(description))).toEqual(description);
+      expect(description.settings.model.vocab_size).toBe(new Set(text).size);
+      expect(description.prompt.length).toBeGreaterThan(0);
+    }
+  });
+
+  it('gives the small presets the alphabets they promise', () => {
+    const sizeOf = (id: string): number => {
+      const preset = presets.find((candidate) => candidate.id === id);
+      return preset?.text.kind === 'inline' ? new Set(preset.text.text).size : NaN;
+    };
+    expect(sizeOf('repeated-pattern')).toBe(3);
+    expect(sizeOf('tiny-rhyme')).toBe(11);
+    expect(sizeOf('counting-list')).toBe(11);
+  });
+
+  it('lets any run-file key be overridden', () => {
+    const text = 'abcdefgh'.repeat(100);
+    const { description } = composeRun(
+      { preset: 'own-text', steps: 7, rowsPerStep: 3, contextLength: 16, seed: 5, model: { num_hidden_layers: 1 }, optimizer: { learningRate: 1e-4 } },
+      text,
+    );
+    expect(description.settings).toMatchObject({ steps: 7, rowsPerStep: 3, contextLength: 16, seed: 5 });
+    expect(description.settings.model).toMatchObject({ num_hidden_layers: 1, max_position_embeddings: 16 });
+    expect(description.settings.optimizer.learningRate).toBe(1e-4);
+    expect(description.settings.optimizer.minLearningRate).toBeLessThanOrEqual(1e-4);
+  });
+
+  it('says what is wrong with settings that cannot run', () => {
+    const codeOf = (settings: Parameters<typeof estimateRun>[0], text: string): string | undefined => estimateRun(settings, text).problem?.code;
+    expect(codeOf({ preset: 'own-text' }, '')).toBe('text-too-short');
+    expect(codeOf({ preset: 'own-text' }, 'too short for this')).toBe('text-too-short');
+    expect(codeOf({ preset: 'counting-list', model: { num_attention_heads: 3 } }, '0123456789 '.repeat(50))).toBe('bad-settings');
+    expect(codeOf({ preset: 'counting-list', rowsPerStep: 0 }, '0123456789 '.repeat(50))).toBe('bad-settings');
+    expect(codeOf({ preset: 'counting-list' }, '0123456789 '.repeat(50))).toBeUndefined();
+  });
+
+  it('expects a first loss of ln(vocabulary)', () => {
+    expect(estimateRun({ preset: 'repeated-pattern' }, 'abc'.repeat(100)).expectedInitialLoss).toBeCloseTo(Math.log(3), 12);
+  });
+
+  it('refuses a description that another peer made up', () => {
+    const good = JSON.parse(serializeRun(composeRun({ preset: 'repeated-pattern' }, 'abc'.repeat(100)).description)) as Record<string, unknown>;
+    for (const bad of ['{', '[]', JSON.stringify({ ...good, characters: ['a', 'b'] }), JSON.stringify({ ...good, settings: {} })]) {
+      expect(() => parseRun(bad)).toThrow(RunError);
+    }
+  });
+
+  it('draws the same batches from a description that went through storage', () => {
+    const { description, tokens } = composeRun({ preset: 'counting-list' }, '0123456789 '.repeat(50));
+    const before = batchesOf(description, tokens);
+    const after = batchesOf(parseRun(serializeRun(description)), tokens);
+    expect(after.draw(17, 2)).toEqual(before.draw(17, 2));
+  });
+});
+
+describe('figures of the history', () => {
+  it('give the room’s speed over its latest steps only', () => {
+    const slowStart = Array.from({ length: 50 }, (_, step) => point(step, 10_000, 100));
+    const history = [...slowStart, ...Array.from({ length: 20 }, (_, at) => point(50 + at, 100, 100))];
+    expect(recentSpeed(history)).toEqual({ tokensPerSecond: 1000, stepMs: 100 });
+    expect(recentSpeed([])).toEqual({ tokensPerSecond: 0, stepMs: 0 });
+  });
+
+  it('count time spent training, and again from the start when the history was rolled back', () => {
+    const clock = new TrainingClock();
+    const history = [point(0, 10, 1), point(1, 20, 1), point(2, 30, 1)];
+    expect(clock.elapsedMs(history.slice(0, 2))).toBe(30);
+    expect(clock.elapsedMs(history)).toBe(60);
+    expect(clock.elapsedMs(history.slice(0, 1))).toBe(10);
+  });
+
+  it('tell who came and went, but not oneself', () => {
+    const row = (id: string, role: PeerRow['role'] = 'member'): PeerRow =>
+      ({ id, name: id.toUpperCase(), role, device: '', isSoftware: false, tokensPerSecond: 0, microbatches: 0, state: 'ready' }) as unknown as PeerRow;
+    expect(comingsAndGoings([row('me'), row('ada')], [row('me'), row('ben'), row('eva', 'watcher')], 'me')).toEqual([
+      'BEN joined.',
+      'EVA joined to watch.',
+      'ADA left.',
+    ]);
+    expect(comingsAndGoings([], [row('me')], 'me')).toEqual([]);
+  });
+});
