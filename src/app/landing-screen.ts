@@ -1,0 +1,261 @@
+/**
+ * The first screen: what this is, what to train, go. Asks the session what a choice amounts to, to start or continue a
+ * run; sends a pasted link on to the join screen through the address bar.
+ */
+import { LitElement, html, nothing } from 'lit';
+import { problemOf } from '../session/problems.ts';
+import type { CreateSettings, PresetId, RunEstimate, RunSettings, SavedRun, SessionController } from '../session/types.ts';
+import { baseStyles, panelStyles } from './base-styles.ts';
+import { landingStyles } from './landing-styles.ts';
+import { browserProblem, readPastedLink, thisBrowser } from './problem.ts';
+import type { Problem } from './problem.ts';
+import { rememberedName } from './preferences.ts';
+import { createSettings } from './settings-fields.ts';
+import type { Edits } from './settings-fields.ts';
+import './name-field.ts';
+import './own-text.ts';
+import './preset-picker.ts';
+import './problem-banner.ts';
+import './run-figures.ts';
+import './run-settings.ts';
+import './saved-runs.ts';
+
+/** Long enough not to compute for every key, short enough to feel live. */
+const estimateDelayMs = 150;
+
+export class LandingScreen extends LitElement {
+  static override properties = {
+    controller: { attribute: false },
+    problem: { attribute: false },
+    preset: { state: true },
+    text: { state: true },
+    edits: { state: true },
+    defaults: { state: true },
+    estimate: { state: true },
+    name: { state: true },
+    runs: { state: true },
+    own: { state: true },
+    isStarting: { state: true },
+    pasted: { state: true },
+    pastedProblem: { state: true },
+  };
+
+  static override styles = [baseStyles, panelStyles, landingStyles];
+
+  controller!: SessionController;
+  /** The session's problem, if it has one. */
+  problem: Problem | null = null;
+  private preset: PresetId = 'repeated-pattern';
+  private text = '';
+  private edits: Edits = {};
+  private defaults: RunSettings | null = null;
+  private estimate: RunEstimate | null = null;
+  private name = rememberedName();
+  private runs: readonly SavedRun[] = [];
+  /** What went wrong with something done here. */
+  private own: Problem | null = null;
+  private isStarting = false;
+  private pasted = '';
+  private pastedProblem: Problem | null = null;
+
+  readonly #browserProblem = browserProblem(thisBrowser());
+  #question = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  override connectedCallback(): void {
+    super.connectedCallback();
+    void this.#estimate();
+    void this.#loadRuns();
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback();
+    clearTimeout(this.#timer);
+  }
+
+  #settings(): CreateSettings {
+    const name = this.name.trim();
+    return createSettings(this.preset, this.defaults, this.edits, {
+      ...(this.preset === 'own-text' ? { text: this.text } : {}),
+      ...(name === '' ? {} : { name }),
+    });
+  }
+
+  #estimateSoon(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#estimate(), estimateDelayMs);
+  }
+
+  /** Answers to questions that were superseded meanwhile are dropped. */
+  async #estimate(): Promise<void> {
+    const question = ++this.#question;
+    if (this.preset === 'own-text' && this.text === '') {
+      this.estimate = null;
+      return;
+    }
+    try {
+      const estimate = await this.controller.estimate(this.#settings());
+      if (question !== this.#question) return;
+      this.estimate = estimate;
+      if (this.defaults === null) this.defaults = estimate.settings;
+      this.own = null;
+    } catch (error) {
+      if (question === this.#question) this.own = problemOf(error, 'bad-settings');
+    }
+  }
+
+  async #loadRuns(): Promise<void> {
+    try {
+      this.runs = await this.controller.savedRuns();
+    } catch (error) {
+      this.own = problemOf(error, 'storage');
+    }
+  }
+
+  #pick(preset: PresetId): void {
+    this.preset = preset;
+    this.edits = {};
+    this.defaults = null;
+    this.own = null;
+    this.#estimateSoon();
+  }
+
+  #setText(text: string): void {
+    this.text = text;
+    // Vocabulary and thus every figure depend on the text; a person's changes stay.
+    this.#estimateSoon();
+  }
+
+  #setEdits(edits: Edits): void {
+    this.edits = edits;
+    this.#estimateSoon();
+  }
+
+  async #start(action: () => Promise<unknown>): Promise<void> {
+    this.isStarting = true;
+    this.own = null;
+    try {
+      await action();
+    } catch (error) {
+      this.own = problemOf(error, 'start-failed');
+    } finally {
+      this.isStarting = false;
+    }
+  }
+
+  async #delete(room: string): Promise<void> {
+    try {
+      await this.controller.deleteRun(room);
+    } catch (error) {
+      this.own = problemOf(error, 'storage');
+    }
+    await this.#loadRuns();
+  }
+
+  #join(event: Event): void {
+    event.preventDefault();
+    const link = readPastedLink(this.pasted);
+    this.pastedProblem = link.problem;
+    if (link.address === null) return;
+    location.hash = new URLSearchParams({ room: link.address.room, key: link.address.key }).toString();
+  }
+
+  #startForm(): unknown {
+    const needsText = this.preset === 'own-text' && this.text === '';
+    const blocking = this.#browserProblem ?? this.estimate?.problem ?? null;
+    return html`<section class="start" aria-labelledby="start-heading">
+      <h2 id="start-heading">The run</h2>
+      <run-figures .estimate=${this.estimate}></run-figures>
+      <p class="soft small">
+        Before it has learned anything, a model can only guess: its loss then is ln V, the surprise of drawing one of V
+        characters blindly. Training brings it down from there.
+      </p>
+      <name-field .name=${this.name} @name=${(event: CustomEvent<string>) => (this.name = event.detail)}></name-field>
+      <problem-banner .problem=${this.own ?? this.estimate?.problem ?? this.problem}></problem-banner>
+      <button
+        class="primary go"
+        data-testid="start"
+        ?disabled=${this.isStarting || needsText || blocking !== null}
+        @click=${() => void this.#start(() => this.controller.create(this.#settings()))}
+      >
+        ${this.isStarting ? 'Starting…' : 'Start training'}
+      </button>
+      <p class="soft small" aria-live="polite">
+        ${needsText ? 'Your text is still missing.' : 'Starts on this device alone; the room’s link is there at once.'}
+      </p>
+    </section>`;
+  }
+
+  #joinForm(): unknown {
+    return html`<section aria-labelledby="join-heading">
+      <h2 id="join-heading">Join a room</h2>
+      <form @submit=${(event: Event) => this.#join(event)}>
+        <label for="link">Paste a room link</label>
+        <div class="paste">
+          <input
+            id="link"
+            data-testid="paste-link"
+            autocomplete="off"
+            spellcheck="false"
+            placeholder="https://…/#room=…&key=…"
+            .value=${this.pasted}
+            @input=${(event: Event) => (this.pasted = (event.target as HTMLInputElement).value)}
+          />
+          <button data-testid="open-link">Open</button>
+        </div>
+      </form>
+      <problem-banner .problem=${this.pastedProblem}></problem-banner>
+    </section>`;
+  }
+
+  override render(): unknown {
+    return html`
+      <div class="hero">
+        <h1>Train a small language model together, each browser tab doing a share of the work.</h1>
+        <p class="read soft">
+          Choose a text and start. Whoever opens your link helps: their tab computes with its own GPU, everybody watches one
+          loss curve, and nothing is installed.
+        </p>
+      </div>
+      ${this.#browserProblem === null
+        ? nothing
+        : html`<div class="browser-problem" data-testid="device-problem">
+            <problem-banner .problem=${this.#browserProblem}></problem-banner>
+            <p class="soft">You can still open a room link below and watch.</p>
+          </div>`}
+      <div class="columns">
+        <section class="choice" aria-labelledby="choose-heading">
+          <h2 id="choose-heading">What to train on</h2>
+          <preset-picker .picked=${this.preset} @pick=${(event: CustomEvent<PresetId>) => this.#pick(event.detail)}></preset-picker>
+          ${this.preset === 'own-text'
+            ? html`<own-text .text=${this.text} @text=${(event: CustomEvent<string>) => this.#setText(event.detail)}></own-text>`
+            : nothing}
+          <run-settings
+            .defaults=${this.defaults}
+            .effective=${this.estimate?.settings ?? null}
+            .edits=${this.edits}
+            @edits=${(event: CustomEvent<Edits>) => this.#setEdits(event.detail)}
+          ></run-settings>
+        </section>
+        <div class="side">
+          ${this.#startForm()}
+          ${this.runs.length === 0
+            ? nothing
+            : html`<section aria-labelledby="continue-heading">
+                <h2 id="continue-heading">Continue</h2>
+                <saved-runs
+                  .runs=${this.runs}
+                  .disabled=${this.isStarting || this.#browserProblem !== null}
+                  @continue-run=${(event: CustomEvent<string>) =>
+                    void this.#start(() => this.controller.continueRun(event.detail))}
+                  @delete-run=${(event: CustomEvent<string>) => void this.#delete(event.detail)}
+                ></saved-runs>
+              </section>`}
+          ${this.#joinForm()}
+        </div>
+      </div>
+    `;
+  }
+}
+
+customElements.define('landing-screen', LandingScreen);

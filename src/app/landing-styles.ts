@@ -1,0 +1,72 @@
+/** The landing screen's layout: two columns where there is room, one on a phone. */
+import { css } from 'lit';
+
+export const landingStyles = css`
+  .hero {
+    padding: var(--space-6) 0 var(--space-6);
+    display: grid;
+    gap: var(--space-4);
+  }
+  h1 {
+    font-size: var(--size-title);
+    line-height: 1.15;
+    letter-spacing: -0.01em;
+    max-width: 24ch;
+  }
+  h2 {
+    font-size: var(--size-head);
+    margin-bottom: var(--space-3);
+  }
+  .browser-problem {
+    display: grid;
+    gap: var(--space-2);
+    margin-bottom: var(--space-5);
+  }
+  .columns {
+    display: grid;
+    gap: var(--space-6);
+    grid-template-columns: minmax(0, 1fr);
+    align-items: start;
+  }
+  .choice {
+    display: grid;
+    gap: var(--space-4);
+  }
+  .choice h2 {
+    margin: 0;
+  }
+  .side {
+    display: grid;
+    gap: var(--space-6);
+  }
+  .start {
+    display: grid;
+    gap: var(--space-3);
+  }
+  .start h2 {
+    margin: 0;
+  }
+  .go {
+    min-height: 48px;
+    font-size: 1.05rem;
+  }
+  form label {
+    display: block;
+    font-weight: 600;
+    margin-bottom: var(--space-1);
+  }
+  .paste {
+    display: flex;
+    gap: var(--space-2);
+    margin-bottom: var(--space-2);
+  }
+  .paste button {
+    flex: none;
+  }
+  @media (min-width: 900px) {
+    .columns {
+      grid-template-columns: minmax(0, 1fr) 340px;
+      gap: var(--space-6) var(--space-7);
+    }
+  }
+`;

@@ -1,0 +1,172 @@
+/** Everybody in the room: device, speed, share of the last step, and what they are doing. */
+import { LitElement, css, html, nothing } from 'lit';
+import { repeat } from 'lit/directives/repeat.js';
+import { styleMap } from 'lit/directives/style-map.js';
+import { baseStyles, panelStyles } from './base-styles.ts';
+import { formatRate, formatShare, unknown } from './format.ts';
+import { peerStateInWords } from './phases.ts';
+import type { PeerRow } from './phases.ts';
+import './panel-header.ts';
+
+export class PeersPanel extends LitElement {
+  static override properties = { peers: { attribute: false }, selfId: { type: String } };
+
+  static override styles = [
+    baseStyles,
+    panelStyles,
+    css`
+      .scroll {
+        max-height: 26em;
+        overflow: auto;
+      }
+      table {
+        width: 100%;
+        border-collapse: collapse;
+      }
+      th {
+        position: sticky;
+        top: 0;
+        background: var(--paper);
+        padding: var(--space-1) var(--space-2) var(--space-1) 0;
+        border-bottom: 1px solid var(--rule-strong);
+        text-align: left;
+        font-weight: 500;
+        font-size: var(--size-small);
+        color: var(--ink-soft);
+      }
+      td {
+        padding: var(--space-2) var(--space-2) var(--space-2) 0;
+        border-bottom: 1px solid var(--rule);
+        vertical-align: top;
+      }
+      .number {
+        text-align: right;
+        white-space: nowrap;
+      }
+      .name {
+        font-weight: 600;
+        overflow-wrap: anywhere;
+      }
+      .mark {
+        display: inline-block;
+        margin-left: var(--space-1);
+        padding: 0 5px;
+        border: 1px solid var(--accent);
+        border-radius: var(--corner);
+        color: var(--accent);
+        font-size: 0.72rem;
+        font-weight: 600;
+        line-height: 1.4;
+      }
+      .device {
+        font-size: var(--size-small);
+        color: var(--ink-soft);
+        overflow-wrap: anywhere;
+      }
+      .share {
+        width: 30%;
+        padding-left: var(--space-3);
+      }
+      .bar {
+        height: 6px;
+        margin-top: 7px;
+        background: var(--well);
+        border-radius: 1px;
+      }
+      .bar i {
+        display: block;
+        height: 100%;
+        background: var(--accent);
+        border-radius: 1px;
+      }
+      .share .data {
+        float: right;
+        width: 6ch;
+        text-align: right;
+      }
+      .share .bar {
+        margin-right: 7ch;
+      }
+      .late {
+        color: var(--warn);
+        font-weight: 600;
+      }
+      @media (max-width: 560px) {
+        .share {
+          width: 22%;
+        }
+        .share .bar {
+          margin: 2px 0 0;
+          clear: both;
+        }
+        .share .data {
+          float: none;
+          display: block;
+          width: auto;
+        }
+        .state {
+          width: 5.5em;
+        }
+      }
+    `,
+  ];
+
+  peers: readonly PeerRow[] = [];
+  selfId: string | null = null;
+
+  #row(peer: PeerRow, total: number): unknown {
+    const share = total > 0 ? peer.microbatches / total : 0;
+    const isWatching = peer.role === 'watcher';
+    const isTrouble = peer.state === 'late' || peer.state === 'silent';
+    return html`<tr data-testid="peer-row" data-peer=${peer.id} data-role=${peer.role}>
+      <td>
+        <span class="name">${peer.name}</span>
+        ${peer.id === this.selfId ? html`<span class="mark">you</span>` : nothing}
+        ${peer.role === 'coordinator' ? html`<span class="mark" title="Coordinates the room and applies the updates">leads</span>` : nothing}
+        <div class="device">${peer.device}${peer.isSoftware ? ' (in software)' : ''}</div>
+      </td>
+      <td class="number data">${isWatching ? unknown : formatRate(peer.tokensPerSecond)}</td>
+      <td class="share">
+        <span class="data">${isWatching ? unknown : formatShare(share)}</span>
+        <div class="bar"><i style=${styleMap({ width: `${(share * 100).toFixed(1)}%` })}></i></div>
+      </td>
+      <td class="state ${isTrouble ? 'late' : ''}">${peerStateInWords(peer.state)}</td>
+    </tr>`;
+  }
+
+  override render(): unknown {
+    const total = this.peers.reduce((sum, peer) => sum + peer.microbatches, 0);
+    const computing = this.peers.filter((peer) => peer.role !== 'watcher').length;
+    const watching = this.peers.length - computing;
+    return html`<section aria-label="Peers">
+      <panel-header heading="Peers">
+        Every tab in this room. Each step’s text is cut into micro-batches; faster devices get more of them, and the share says
+        how much of the last step each one computed. Who leads adds up everybody’s gradients and updates the weights.
+        <span slot="tools" class="small soft" data-testid="peer-count">
+          ${computing} computing${watching === 0 ? '' : `, ${watching} watching`}
+        </span>
+      </panel-header>
+      <div class="scroll" tabindex="0" role="group" aria-label="Table of peers">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Name, device</th>
+              <th scope="col" class="number">Tokens/s</th>
+              <th scope="col" class="share">Share of step</th>
+              <th scope="col">State</th>
+            </tr>
+          </thead>
+          <tbody>
+            ${repeat(
+              this.peers,
+              (peer) => peer.id,
+              (peer) => this.#row(peer, total),
+            )}
+          </tbody>
+        </table>
+      </div>
+    </section>`;
+  }
+}
+
+customElements.define('peers-panel', PeersPanel);

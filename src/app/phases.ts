@@ -1,0 +1,75 @@
+/** The session's phases, roles and peer states in plain words: one table, so that every panel says the same thing. */
+import type { SessionPhase, SessionState } from '../session/types.ts';
+
+export type PeerRow = SessionState['peers'][number];
+
+export interface PhaseWords {
+  /** Beside the title. */
+  readonly label: string;
+  /** What happens meanwhile, for phases in which a person waits; null when there is nothing to wait for. */
+  readonly waiting: string | null;
+  readonly tone: 'busy' | 'good' | 'still' | 'bad';
+}
+
+const phaseWords: Record<SessionPhase, PhaseWords> = {
+  idle: { label: 'not started', waiting: null, tone: 'still' },
+  'checking-device': {
+    label: 'checking this device',
+    waiting: 'Checking this device: it computes a small problem whose answer is known, and its speed is measured.',
+    tone: 'busy',
+  },
+  preparing: {
+    label: 'preparing',
+    waiting: 'Preparing: the model is laid out in memory and its GPU programs are compiled. This happens once.',
+    tone: 'busy',
+  },
+  'finding-room': { label: 'finding the room', waiting: 'Asking the server who leads this room.', tone: 'busy' },
+  connecting: {
+    label: 'connecting',
+    waiting: 'Connecting to the coordinator, directly from browser to browser.',
+    tone: 'busy',
+  },
+  'fetching-replica': {
+    label: 'fetching the weights',
+    waiting: 'Fetching the current weights of the model; then this device can take its share of the work.',
+    tone: 'busy',
+  },
+  running: { label: 'training', waiting: null, tone: 'good' },
+  paused: { label: 'paused', waiting: null, tone: 'still' },
+  finished: { label: 'finished', waiting: null, tone: 'good' },
+  reconnecting: {
+    label: 'reconnecting',
+    waiting: 'The connection is gone. This page keeps trying; nothing needs to be done.',
+    tone: 'bad',
+  },
+  stopped: { label: 'stopped', waiting: null, tone: 'still' },
+  left: { label: 'left', waiting: null, tone: 'still' },
+};
+
+export function wordsFor(phase: SessionPhase): PhaseWords {
+  return phaseWords[phase];
+}
+
+/** Phases that show the room screen. */
+export function isInRoom(phase: SessionPhase): boolean {
+  return phase !== 'idle' && phase !== 'left' && phase !== 'stopped';
+}
+
+export function hasEnded(phase: SessionPhase): boolean {
+  return phase === 'left' || phase === 'stopped';
+}
+
+const peerStateWords: Record<PeerRow['state'], string> = {
+  joining: 'joining',
+  syncing: 'fetching weights',
+  ready: 'ready',
+  computing: 'computing',
+  late: 'late',
+  silent: 'not answering',
+  watching: 'watching',
+  leaving: 'leaving',
+};
+
+export function peerStateInWords(state: PeerRow['state']): string {
+  return peerStateWords[state];
+}

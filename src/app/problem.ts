@@ -1,0 +1,44 @@
+/** Trouble that the page itself can see before any session work: the browser, and what was typed or pasted. */
+import { parseRoomLink } from '../session/link.ts';
+import type { RoomAddress } from '../session/link.ts';
+import { problem } from '../session/problems.ts';
+import type { SessionState } from '../session/types.ts';
+
+export type Problem = NonNullable<SessionState['problem']>;
+
+export interface BrowserFacts {
+  readonly isSecureContext: boolean;
+  readonly hasWebGpu: boolean;
+}
+
+/** Why this browser can't compute at all, or null. Cheap: whether its GPU computes rightly is the device check's business. */
+export function browserProblem(facts: BrowserFacts): Problem | null {
+  if (!facts.isSecureContext) {
+    return problem('insecure-context', 'Browsers open the GPU only to pages from a secure address, and this one is not.');
+  }
+  if (!facts.hasWebGpu) return problem('no-webgpu', 'This browser has no WebGPU, so this device can’t compute here.');
+  return null;
+}
+
+export function thisBrowser(): BrowserFacts {
+  return { isSecureContext: globalThis.isSecureContext, hasWebGpu: 'gpu' in navigator };
+}
+
+export type PastedLink = { readonly address: RoomAddress; readonly problem: null } | { readonly address: null; readonly problem: Problem };
+
+/** A pasted text is meant as a link, so unlike an address bar without a fragment it is never "no room at all". */
+export function readPastedLink(text: string): PastedLink {
+  const trimmed = text.trim();
+  const parsed = parseRoomLink(trimmed.includes('#') ? trimmed : `#${trimmed}`);
+  if (parsed === null) {
+    return {
+      address: null,
+      problem: {
+        code: 'bad-link',
+        message: 'This is not a room link.',
+        whatToDo: 'Copy the whole link from the room’s invite panel: it ends in #room=…&key=….',
+      },
+    };
+  }
+  return 'code' in parsed ? { address: null, problem: parsed } : { address: parsed, problem: null };
+}

@@ -1,0 +1,189 @@
+/** The settings, folded away: one field and one plain sentence each. Emits what a person changed; checks only ranges. */
+import { LitElement, css, html, nothing } from 'lit';
+import type { RunSettings } from '../session/types.ts';
+import { baseStyles } from './base-styles.ts';
+import { fieldGroups, modelSizes, readNumber, settingsFields, sizeOf } from './settings-fields.ts';
+import type { Edits, FieldKey, SettingsField } from './settings-fields.ts';
+
+/** @fires edits - detail: the new edits */
+export class RunSettingsElement extends LitElement {
+  static override properties = {
+    defaults: { attribute: false },
+    effective: { attribute: false },
+    edits: { attribute: false },
+    invalid: { state: true },
+  };
+
+  static override styles = [
+    baseStyles,
+    css`
+      details {
+        border-top: 1px solid var(--rule-strong);
+        border-bottom: 1px solid var(--rule-strong);
+      }
+      summary {
+        cursor: pointer;
+        padding: var(--space-3) 0;
+        font-weight: 600;
+      }
+      summary .soft {
+        font-weight: 400;
+      }
+      fieldset {
+        display: grid;
+        grid-template-columns: repeat(auto-fill, minmax(min(100%, 230px), 1fr));
+        gap: var(--space-4) var(--space-5);
+        margin: 0;
+        padding: var(--space-4) 0 var(--space-5);
+        border: 0;
+        border-top: 1px solid var(--rule);
+      }
+      legend {
+        float: left;
+        grid-column: 1 / -1;
+        padding: 0;
+        font: 600 var(--size-read) / 1.3 var(--face-read);
+      }
+      label {
+        font-weight: 600;
+      }
+      .field > .soft {
+        margin-top: var(--space-1);
+      }
+      .field .wrong {
+        color: var(--bad);
+      }
+      [aria-invalid='true'] {
+        border-color: var(--bad) !important;
+      }
+      .sizes {
+        grid-column: 1 / -1;
+        display: flex;
+        flex-wrap: wrap;
+        gap: var(--space-2);
+      }
+      .sizes button[aria-pressed='true'] {
+        background: var(--accent-wash);
+        border-color: var(--accent);
+        color: var(--ink);
+      }
+      .sizes .data {
+        font-weight: 400;
+        color: var(--ink-soft);
+      }
+      .foot {
+        padding: 0 0 var(--space-4);
+      }
+    `,
+  ];
+
+  /** The preset's own settings; null until known. */
+  defaults: RunSettings | null = null;
+  /** Settings with the edits applied, as the session understood them. */
+  effective: RunSettings | null = null;
+  edits: Edits = {};
+  private invalid: ReadonlySet<string> = new Set();
+
+  #emit(edits: Edits): void {
+    this.dispatchEvent(new CustomEvent<Edits>('edits', { detail: edits }));
+  }
+
+  #setInvalid(key: string, isInvalid: boolean): void {
+    const invalid = new Set(this.invalid);
+    if (isInvalid) invalid.add(key);
+    else invalid.delete(key);
+    this.invalid = invalid;
+  }
+
+  #edit(field: SettingsField, typed: string): void {
+    const value = field.kind === 'number' ? readNumber(field, typed) : typed;
+    this.#setInvalid(field.key, value === null);
+    if (value === null) return;
+    this.#emit({ ...this.edits, [field.key as FieldKey]: value });
+  }
+
+  #reset(): void {
+    this.invalid = new Set();
+    this.#emit({});
+  }
+
+  #field(field: SettingsField, defaults: RunSettings): unknown {
+    const value = this.edits[field.key as FieldKey] ?? field.read(defaults);
+    const isInvalid = this.invalid.has(field.key);
+    const helpId = `${field.key}-help`;
+    const control =
+      field.kind === 'number'
+        ? html`<input
+            id=${field.key}
+            type="number"
+            inputmode="decimal"
+            min=${field.min}
+            max=${field.max}
+            step=${field.step}
+            .value=${isInvalid ? nothing : String(value)}
+            aria-describedby=${helpId}
+            aria-invalid=${isInvalid ? 'true' : 'false'}
+            data-testid="setting-${field.key}"
+            @input=${(event: Event) => this.#edit(field, (event.target as HTMLInputElement).value)}
+          />`
+        : html`<select
+            id=${field.key}
+            aria-describedby=${helpId}
+            data-testid="setting-${field.key}"
+            @change=${(event: Event) => this.#edit(field, (event.target as HTMLSelectElement).value)}
+          >
+            ${field.choices.map(
+              (choice) => html`<option value=${choice.value} ?selected=${choice.value === value}>${choice.label}</option>`,
+            )}
+          </select>`;
+    return html`<div class="field">
+      <label for=${field.key}>${field.label}</label>
+      ${control}
+      <p class="small ${isInvalid ? 'wrong' : 'soft'}" id=${helpId}>
+        ${isInvalid && field.kind === 'number'
+          ? `Between ${field.min} and ${field.max}${field.step === 'any' ? '' : ', a whole number'}.`
+          : field.help}
+      </p>
+    </div>`;
+  }
+
+  #sizes(): unknown {
+    const current = this.effective === null ? null : sizeOf(this.effective);
+    return html`<div class="sizes" role="group" aria-label="Size of the model">
+      ${modelSizes.map(
+        ({ id, label, layers, hidden, heads }) => html`<button
+          type="button"
+          aria-pressed=${current === id ? 'true' : 'false'}
+          data-testid="size-${id}"
+          @click=${() => this.#emit({ ...this.edits, layers, hidden, heads })}
+        >
+          ${label} <span class="data small">${layers} × ${hidden}</span>
+        </button>`,
+      )}
+    </div>`;
+  }
+
+  override render(): unknown {
+    const { defaults } = this;
+    const changed = Object.keys(this.edits).length;
+    return html`<details data-testid="settings">
+      <summary>
+        Settings <span class="soft">${changed === 0 ? '– the preset’s own are good' : `– ${changed} changed`}</span>
+      </summary>
+      ${defaults === null
+        ? html`<p class="soft foot">They appear as soon as the preset is read.</p>`
+        : fieldGroups.map(
+            (group) => html`<fieldset>
+              <legend>${group}</legend>
+              ${group === 'Model' ? this.#sizes() : nothing}
+              ${settingsFields.filter((field) => field.group === group).map((field) => this.#field(field, defaults))}
+            </fieldset>`,
+          )}
+      ${changed > 0 || this.invalid.size > 0
+        ? html`<p class="foot"><button type="button" @click=${() => this.#reset()}>Back to the preset’s settings</button></p>`
+        : nothing}
+    </details>`;
+  }
+}
+
+customElements.define('run-settings', RunSettingsElement);
