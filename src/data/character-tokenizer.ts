@@ -124,4 +124,16 @@ export class CharacterTokenizer {
       },
     };
   }
+
+  /** Reads a `tokenizer.json` that `toHuggingFace` wrote; null when it is any other. */
+  static fromHuggingFace(json: unknown): CharacterTokenizer | null {
+    const model = isRecord(json) ? json['model'] : null;
+    if (!isRecord(json) || !isRecord(model) || model['type'] !== 'BPE' || !isRecord(model['vocab'])) return null;
+    const merges = model['merges'];
+    const addsSteps = ['normalizer', 'pre_tokenizer', 'post_processor'].some((step) => (json[step] ?? null) !== null);
+    if (addsSteps || !Array.isArray(merges) || merges.length > 0) return null;
+    const entries = Object.entries(model['vocab']).sort(([, a], [, b]) => Number(a) - Number(b));
+    const isDense = entries.every(([character, id], index) => id === index && [...character].length === 1);
+    return isDense ? new CharacterTokenizer(entries.map(([character]) => character)) : null;
+  }
 }

@@ -73,12 +73,12 @@ def make_ops():
     cases.append(op_case("rope", {"x": x}, decoder.rope(x, 10000.0), {"theta": 10000.0}))
     gate, up = normal(9, 29, scale=3), normal(9, 29)
     cases.append(op_case("swiglu", {"gate": gate, "up": up}, decoder.swiglu(gate, up)))
-    for rows, length, heads, kv_heads, size in [(2, 13, 3, 1, 10), (1, 37, 6, 2, 14), (3, 5, 2, 2, 6)]:
+    for rows, length, heads, kv_heads, size in [(2, 13, 3, 1, 12), (1, 37, 3, 1, 20), (3, 5, 2, 2, 4)]:
         q, k, v = normal(rows, length, heads, size), normal(rows, length, kv_heads, size), normal(rows, length, kv_heads, size)
         cases.append(op_case("attention", {"q": q, "k": k, "v": v}, decoder.attention(q, k, v)))
     table, ids = normal(53, 19), integers(53, 41)
     cases.append(op_case("embedding", {"table": table, "ids": ids}, table[ids]))
-    for rows, size, vocabulary in [(11, 19, 53), (39, 30, 211)]:
+    for rows, size, vocabulary in [(11, 19, 53), (39, 22, 211)]:
         hidden, weight = normal(rows, size), normal(vocabulary, size, scale=0.5)
         targets = integers(vocabulary, rows)
         loss_weights = torch.rand(rows, generator=generator).float().double()
@@ -91,12 +91,12 @@ def make_ops():
 
 llama = {
     "model_type": "llama", "vocab_size": 53, "hidden_size": 20, "intermediate_size": 27, "num_hidden_layers": 2,
-    "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 10, "max_position_embeddings": 64,
+    "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 12, "max_position_embeddings": 64,
     "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False, "initializer_range": 0.02,
 }
 qwen3 = {
     "model_type": "qwen3", "vocab_size": 53, "hidden_size": 22, "intermediate_size": 37, "num_hidden_layers": 2,
-    "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 6, "max_position_embeddings": 64,
+    "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 4, "max_position_embeddings": 64,
     "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "tie_word_embeddings": True, "initializer_range": 0.02,
 }
 

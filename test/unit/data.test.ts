@@ -40,6 +40,7 @@ describe('character tokenizer', () => {
     const theirs = new Tokenizer(JSON.parse(JSON.stringify(files.tokenizer)) as object, files.config);
     expect(theirs.encode(text).ids).toEqual([...tokenizer.encode(text)]);
     expect(theirs.decode([...tokenizer.encode(text)])).toBe(text);
+    expect(CharacterTokenizer.fromHuggingFace(JSON.parse(JSON.stringify(files.tokenizer)))?.characters).toEqual(tokenizer.characters);
   });
 });
 

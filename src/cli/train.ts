@@ -1,0 +1,171 @@
+/**
+ * `cotrain train`: a run alone, through the same trainer, batches and model as a room. Reads the files, drives the steps,
+ * writes the folder. Computes nothing itself.
+ */
+import { createWriteStream } from 'node:fs';
+import { basename, extname, join } from 'node:path';
+import { once } from 'node:events';
+import { corpusBatches, rowBatches } from '../data/batches.ts';
+import { CharacterTokenizer } from '../data/character-tokenizer.ts';
+import { textProblem } from '../data/presets.ts';
+import { parseTokenRows } from '../data/token-rows.ts';
+import type { BatchSource } from '../data/types.ts';
+import { parseConfig } from '../model/config.ts';
+import type { DecoderConfig } from '../model/types.ts';
+import type { Trainer, TrainerInfo } from '../trainer/types.ts';
+import type { TrainArguments } from './arguments.ts';
+import { CliError } from './errors.ts';
+import { copyTokenizer, findModel, makeFolder, readText, readWeights, writeGradients, writeModel, writeTokenizer } from './model-folder.ts';
+import type { ModelSource } from './model-folder.ts';
+import type { Progress } from './progress.ts';
+import { parseRunFile } from './run-file.ts';
+import type { RunFile } from './run-file.ts';
+import { readTextData } from './text-data.ts';
+
+export interface TrainHost {
+  readonly openTrainer: () => Trainer;
+  readonly progress: Progress;
+  /** One line for a person, on stderr. */
+  readonly warn: (line: string) => void;
+  /** True once the person asked to stop. */
+  readonly isInterrupted: () => boolean;
+}
+
+/** One line of metrics.jsonl. `loss` is the batch's weighted mean before the update, `tokens` are this step's. */
+interface StepMetrics {
+  readonly step: number;
+  readonly loss: number;
+  readonly gradNorm: number;
+  readonly lr: number;
+  readonly tokens: number;
+  readonly ms: number;
+  /** After the update; at every `evalEvery`-th step and the last. */
+  readonly validationLoss?: number;
+}
+
+interface Prepared {
+  readonly run: RunFile;
+  readonly config: DecoderConfig;
+  readonly source: ModelSource;
+  readonly batches: BatchSource;
+  /** Made from the text; null when the folder's travels along, or there is none. */
+  readonly tokenizer: CharacterTokenizer | null;
+}
+
+/** Share of a text that is held out when validation is asked for. */
+const validationShare = 0.1;
+
+/** Throws `CliError` (and errors of data, config and trainer) with one line that a person can act on. */
+export async function train(options: TrainArguments, host: TrainHost): Promise<void> {
+  const prepared = await prepare(options, host);
+  const { run, config, source } = prepared;
+  if (options.saveGradients !== null && options.saveGradients >= run.steps) {
+    throw new CliError(`--save-gradients ${options.saveGradients}: the run has steps 0 to ${run.steps - 1}`);
+  }
+  const weights = source.folder === null ? null : await readWeights(source.folder, config);
+  await makeFolder(options.out);
+  const trainer = host.openTrainer();
+  try {
+    const info = await start(trainer, run, config, weights);
+    host.progress.begin(run.steps, info.parameterCount);
+    await runSteps(trainer, prepared, options, host);
+    const { weights: trained } = await trainer.masterState();
+    await writeModel(options.out, config, new Float32Array(trained));
+    if (prepared.tokenizer !== null) await writeTokenizer(options.out, prepared.tokenizer.toHuggingFace(config.max_position_embeddings));
+    else if (source.folder !== null) await copyTokenizer(source.folder, options.out);
+  } finally {
+    host.progress.end();
+    await trainer.dispose();
+  }
+}
+
+async function prepare(options: TrainArguments, host: TrainHost): Promise<Prepared> {
+  const { run, unknownKeys } = parseRunFile(await readText(options.run), options.run);
+  for (const key of unknownKeys) host.warn(`${options.run}: nothing reads the key “${key}”`);
+  const source = await findModel(options.model, run.model, options.run);
+  const kind = extname(options.data);
+  switch (kind) {
+    case '.jsonl': {
+      const config = parseConfig(source.config);
+      const limits = { vocabularySize: config.vocab_size, contextLength: run.contextLength };
+      const rows = parseTokenRows(await readText(options.data), basename(options.data), limits);
+      if (run.evalEvery > 0) host.warn('evalEvery is not used: pre-tokenized rows have no validation part');
+      return { run, config, source, tokenizer: null, batches: rowBatches(rows, run) };
+    }
+    case '.txt': {
+      const text = await readText(options.data);
+      const { tokens, vocabularySize, tokenizer } = await readTextData(text, source.folder);
+      const config = withVocabulary(source.config, vocabularySize);
+      const problem = textProblem(tokens.length, run.contextLength);
+      if (problem !== null) throw new CliError(`${options.data}: ${problem.message} ${problem.whatToDo}`);
+      const share = run.evalEvery > 0 ? validationShare : 0;
+      return { run, config, source, tokenizer, batches: corpusBatches(tokens, { ...run, validationShare: share }) };
+    }
+    default:
+      throw new CliError(`--data ${options.data}: expected a .jsonl or .txt file`);
+  }
+}
+
+/** A config may leave `vocab_size` to the text; one that has it must have room for the text's tokens. */
+function withVocabulary(json: unknown, vocabularySize: number): DecoderConfig {
+  const lacksSize = typeof json === 'object' && json !== null && !('vocab_size' in json);
+  const config = parseConfig(lacksSize ? { ...json, vocab_size: vocabularySize } : json);
+  if (config.vocab_size < vocabularySize) {
+    throw new CliError(`the model's vocab_size is ${config.vocab_size}, and the text has ${vocabularySize} different tokens`);
+  }
+  return config;
+}
+
+async function start(
+  trainer: Trainer,
+  run: RunFile,
+  model: DecoderConfig,
+  weights: Float32Array<ArrayBuffer> | null,
+): Promise<TrainerInfo> {
+  const { contextLength, rowsPerMicrobatch, optimizer, steps, seed } = run;
+  const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed });
+  if (weights === null) await trainer.initialize();
+  else {
+    const zeros = () => new ArrayBuffer(weights.byteLength);
+    await trainer.restore({ step: 0, weights: weights.buffer, firstMoments: zeros(), secondMoments: zeros() });
+  }
+  return info;
+}
+
+async function runSteps(trainer: Trainer, prepared: Prepared, options: TrainArguments, host: TrainHost): Promise<void> {
+  const { run, config } = prepared;
+  const metrics = createWriteStream(join(options.out, 'metrics.jsonl'));
+  await once(metrics, 'open');
+  try {
+    for (let step = 0; step < run.steps && !host.isInterrupted(); step++) {
+      const measured = await runStep(trainer, prepared, step);
+      if (step === options.saveGradients) {
+        await writeGradients(options.out, step, config, await trainer.namedGradients(step, prepared.batches.weightOfStep(step)));
+      }
+      // One write for each line: whoever follows the file sees whole lines as they come.
+      if (!metrics.write(`${JSON.stringify(measured)}\n`)) await once(metrics, 'drain');
+      host.progress.step(measured);
+    }
+  } finally {
+    metrics.end();
+    await once(metrics, 'close');
+  }
+}
+
+async function runStep(trainer: Trainer, { run, batches }: Prepared, step: number): Promise<StepMetrics> {
+  const startedMs = performance.now();
+  const assignment = `step ${step}`;
+  const microbatches = Array.from({ length: batches.microbatchesPerStep }, (_, index) => ({ index, rows: batches.draw(step, index) }));
+  await trainer.beginStep(step);
+  const { lossSum, weightSum, tokens } = await trainer.computeGradients({ assignment, step, microbatches });
+  if (!(weightSum > 0)) throw new CliError(`step ${step} has no scored token: give it more rows, or remove rows without labels`);
+  await trainer.addOwnContribution(assignment);
+  const { applied, gradNorm, learningRate } = await trainer.commit(step, weightSum, { encodeUpdate: false });
+  if (!applied) {
+    throw new CliError(`step ${step}: loss ${lossSum / weightSum}, gradient norm ${gradNorm}: not finite. A lower learningRate or more warmupSteps helps`);
+  }
+  const ms = Math.round((performance.now() - startedMs) * 1000) / 1000;
+  const measured = { step, loss: lossSum / weightSum, gradNorm, lr: learningRate, tokens, ms };
+  const evaluates = run.evalEvery > 0 && batches.validation.length > 0 && ((step + 1) % run.evalEvery === 0 || step + 1 === run.steps);
+  return evaluates ? { ...measured, validationLoss: await trainer.evaluate(batches.validation) } : measured;
+}

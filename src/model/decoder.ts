@@ -1,0 +1,153 @@
+/**
+ * Llama and Qwen3 decoders as graphs: RMSNorm, rotary embedding, grouped-query causal attention (with normed queries and
+ * keys in Qwen3), SwiGLU, tied or untied head. Only what is computed: gradients are the engine's, weights come by name.
+ */
+import { Graph, valueAndGrad } from '../engine/index.ts';
+import type { Tensor } from '../engine/index.ts';
+import { attention } from '../engine/ops/attention.ts';
+import { dropout } from '../engine/ops/dropout.ts';
+import { embedding } from '../engine/ops/embedding.ts';
+import { linearCrossEntropy } from '../engine/ops/linear-cross-entropy.ts';
+import { linear } from '../engine/ops/matmul.ts';
+import { rmsNorm } from '../engine/ops/rms-norm.ts';
+import { rope } from '../engine/ops/rope.ts';
+import { swiglu } from '../engine/ops/swiglu.ts';
+import { add } from '../engine/ops/elementwise.ts';
+import { embeddingName, finalNormName, headName, layerNames, parameterShapes } from './parameters.ts';
+import type { DecoderConfig } from './types.ts';
+
+/** Every graph adds its loss here. */
+const lossTotal = 'loss';
+
+/**
+ * One micro-batch forward and backward. Inputs, with N = rows · contextLength: `ids` u32 [N], `targets` u32 [N],
+ * `lossWeights` f32 [N], `seed` u32 [4] (dropout's: run seed, step, micro-batch, 0; not read when dropout is 0). A run adds
+ * the weighted sum of losses to the total `loss` and gradients of that sum to every parameter's gradient.
+ */
+export function trainingGraph(config: DecoderConfig, rows: number, contextLength: number): Graph {
+  const graph = new Graph({ differentiates: true });
+  const decoder = new DecoderTrace(graph, config, rows, contextLength);
+  const seed = graph.input('seed', [4], 'u32');
+  valueAndGrad(graph, decoder.loss(seed), lossTotal);
+  return graph;
+}
+
+/** The same inputs but `seed`, and no gradients or dropout: a run adds the weighted sum of losses to the total `loss`. */
+export function evaluationGraph(config: DecoderConfig, rows: number, contextLength: number): Graph {
+  const graph = new Graph({ differentiates: false });
+  const decoder = new DecoderTrace(graph, config, rows, contextLength);
+  graph.accumulate(decoder.loss(null), { kind: 'total', name: lossTotal });
+  return graph;
+}
+
+/**
+ * What follows one position of each row, for sampling. Inputs: `ids` u32 [rows · length] and `position` u32 [rows],
+ * counted through all rows (row · length + place in the row). `logits` is f32 [rows, vocabulary].
+ */
+export function logitsGraph(config: DecoderConfig, rows: number, length: number): { readonly graph: Graph; readonly logits: Tensor } {
+  const graph = new Graph({ differentiates: false });
+  const decoder = new DecoderTrace(graph, config, rows, length);
+  const hidden = decoder.hidden(null);
+  // Picking rows of a matrix is what an embedding does.
+  const last = embedding(graph, graph.input('position', [rows], 'u32'), hidden);
+  return { graph, logits: linear(graph, last, decoder.head()) };
+}
+
+class DecoderTrace {
+  readonly #graph: Graph;
+  readonly #config: DecoderConfig;
+  readonly #rows: number;
+  readonly #length: number;
+  readonly #shapes: ReadonlyMap<string, readonly number[]>;
+  /** Counts the places where dropout is applied, so that no two share a mask. */
+  #dropoutSites = 0;
+
+  constructor(graph: Graph, config: DecoderConfig, rows: number, length: number) {
+    this.#graph = graph;
+    this.#config = config;
+    this.#rows = rows;
+    this.#length = length;
+    this.#shapes = new Map(parameterShapes(config));
+  }
+
+  /** Weighted sum of losses [1]. */
+  loss(seed: Tensor | null): Tensor {
+    const positions = this.#rows * this.#length;
+    const hidden = this.hidden(seed);
+    const targets = this.#graph.input('targets', [positions], 'u32');
+    const lossWeights = this.#graph.input('lossWeights', [positions], 'f32');
+    return linearCrossEntropy(this.#graph, hidden, this.head(), targets, lossWeights);
+  }
+
+  /** What the head reads: [rows · length, hidden]. */
+  hidden(seed: Tensor | null): Tensor {
+    const ids = this.#graph.input('ids', [this.#rows * this.#length], 'u32');
+    let stream = this.#drop(embedding(this.#graph, ids, this.#weight(embeddingName)), seed);
+    for (let layer = 0; layer < this.#config.num_hidden_layers; layer++) {
+      stream = this.#attend(stream, layer, seed);
+      stream = this.#feedForward(stream, layer, seed);
+    }
+    return this.#norm(stream, finalNormName);
+  }
+
+  /** [vocabulary, hidden] */
+  head(): Tensor {
+    return this.#weight(this.#config.tie_word_embeddings ? embeddingName : headName);
+  }
+
+  #attend(stream: Tensor, layer: number, seed: Tensor | null): Tensor {
+    const names = layerNames(layer);
+    const { num_attention_heads: heads, num_key_value_heads: keyHeads, rope_theta: theta } = this.#config;
+    const normed = this.#norm(stream, names.inputNorm);
+    let query = this.#heads(this.#project(normed, names.query), heads);
+    let key = this.#heads(this.#project(normed, names.key), keyHeads);
+    const value = this.#heads(this.#project(normed, names.value), keyHeads);
+    if (this.#config.model_type === 'qwen3') {
+      query = this.#norm(query, names.queryNorm);
+      key = this.#norm(key, names.keyNorm);
+    }
+    const mixed = attention(this.#graph, rope(this.#graph, query, theta), rope(this.#graph, key, theta), value);
+    const flat = this.#graph.reshape(mixed, [this.#rows * this.#length, heads * this.#config.head_dim]);
+    return this.#addTo(stream, flat, names.output, seed);
+  }
+
+  #feedForward(stream: Tensor, layer: number, seed: Tensor | null): Tensor {
+    const names = layerNames(layer);
+    const normed = this.#norm(stream, names.feedForwardNorm);
+    const inner = swiglu(this.#graph, this.#project(normed, names.gate), this.#project(normed, names.up));
+    return this.#addTo(stream, inner, names.down, seed);
+  }
+
+  /** stream + dropout(x · weightᵀ); in one kernel where nothing is dropped. */
+  #addTo(stream: Tensor, x: Tensor, name: string, seed: Tensor | null): Tensor {
+    if (!this.#drops(seed)) return linear(this.#graph, x, this.#weight(name), stream);
+    return add(this.#graph, stream, this.#drop(this.#project(x, name), seed));
+  }
+
+  #drops(seed: Tensor | null): seed is Tensor {
+    return seed !== null && this.#config.dropout > 0;
+  }
+
+  #drop(x: Tensor, seed: Tensor | null): Tensor {
+    return this.#drops(seed) ? dropout(this.#graph, x, seed, this.#config.dropout, this.#dropoutSites++) : x;
+  }
+
+  #project(x: Tensor, name: string): Tensor {
+    return linear(this.#graph, x, this.#weight(name));
+  }
+
+  #norm(x: Tensor, name: string): Tensor {
+    return rmsNorm(this.#graph, x, this.#weight(name), this.#config.rms_norm_eps);
+  }
+
+  /** [rows · length, heads · head size] seen as [rows, length, heads, head size]. */
+  #heads(x: Tensor, heads: number): Tensor {
+    return this.#graph.reshape(x, [this.#rows, this.#length, heads, this.#config.head_dim]);
+  }
+
+  #weight(name: string): Tensor {
+    const shape = this.#shapes.get(name);
+    if (shape === undefined) throw new RangeError(`a ${this.#config.model_type} model has no ${name}`);
+    return this.#graph.parameter(name, shape);
+  }
+}
