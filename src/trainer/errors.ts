@@ -54,9 +54,28 @@ export const problems = {
     message: `The part of the page that trains stopped${detail === '' ? '' : ` (${detail})`}.`,
     whatToDo: 'Reload the page.',
   }),
+  gpuFailed: (detail: string): Problem => ({
+    code: 'gpu-failed',
+    message: `The GPU refused the work: ${detail}.`,
+    whatToDo: 'Reload the page. If it happens again, this device can watch; another browser often helps.',
+  }),
   disposed: (): Problem => ({
     code: 'trainer-closed',
     message: 'The trainer was closed.',
     whatToDo: 'Reload the page to train again.',
   }),
 } as const;
+
+/** What a failed call on the GPU means to a person. Mistakes in a call (wrong order, wrong size) stay what they are. */
+export function asTrainerError(error: unknown): TrainerError {
+  if (error instanceof TrainerError) return error;
+  const carried = carriedProblem(error);
+  if (carried !== null) return new TrainerError(carried, error);
+  const message = error instanceof Error ? error.message : String(error);
+  // The engine has one class of errors; these two of its sentences call for advice of their own.
+  if (/no memory left|in one buffer; this adapter allows|out of memory/i.test(message)) {
+    return new TrainerError(problems.outOfMemory(message), error);
+  }
+  if (message.includes('the GPU was lost')) return new TrainerError(problems.gpuLost(message), error);
+  return new TrainerError(problems.gpuFailed(message), error);
+}

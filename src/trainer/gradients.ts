@@ -2,9 +2,10 @@
  * A gradient job: forward and backward over its micro-batches, sums left in the gradient region. It doesn't know whose
  * job it is nor what becomes of the sums.
  */
-import { hashBelow } from '../data/hash.ts';
+import { weightOf } from '../data/batches.ts';
 import type { MicrobatchRows } from '../data/types.ts';
-import type { Engine, Program, Region } from '../engine/engine.ts';
+import type { Engine, Program, Region } from '../engine/index.ts';
+import type { Run } from './run.ts';
 import type { GradientJob, GradientResult } from './types.ts';
 
 /** What a job runs on. */
@@ -23,16 +24,49 @@ export interface GradientMachine {
  */
 const runAhead = 2;
 
-/** Keeps this hash apart from others of (seed, step, index). */
-const dropoutSalt = 0xd509;
+class Pace {
+  readonly #queue: GPUQueue;
+  readonly #inFlight: Promise<unknown>[] = [];
 
-/** What dropout draws from: a function of the micro-batch alone, so that it does not matter who computes it. */
-export function dropoutSeed(seed: number, step: number, index: number): number {
-  return hashBelow(2 ** 32, seed, step, index, dropoutSalt);
+  constructor(engine: Engine) {
+    this.#queue = engine.device.queue;
+  }
+
+  /** Resolves when one more may be submitted. */
+  async ready(): Promise<void> {
+    if (this.#inFlight.length >= runAhead) await this.#inFlight.shift();
+  }
+
+  submitted(): void {
+    // A lost device settles this either way; the trainer reports the loss.
+    this.#inFlight.push(this.#queue.onSubmittedWorkDone().catch(() => undefined));
+  }
 }
 
-export function weightOf(rows: MicrobatchRows): number {
-  return rows.lossWeights.reduce((sum, weight) => sum + weight, 0);
+/** What dropout draws from: the micro-batch alone, so that it does not matter who computes it. */
+export function dropoutSeed(seed: number, step: number, index: number): Uint32Array {
+  return Uint32Array.of(seed, step, index, 0);
+}
+
+/** Sum of the weighted losses of some rows, and of their weights; forward only. */
+export async function sumLosses(
+  run: Pick<Run, 'engine' | 'evaluation' | 'evaluationLossSum'>,
+  microbatches: readonly MicrobatchRows[],
+): Promise<{ readonly lossSum: number; readonly weightSum: number }> {
+  const { engine, evaluationLossSum } = run;
+  const pace = new Pace(engine);
+  let weightSum = 0;
+  engine.clear(evaluationLossSum);
+  for (const rows of microbatches) {
+    const program = await run.evaluation(rows.rows, rows.contextLength);
+    await pace.ready();
+    setRows(program, rows);
+    program.run();
+    pace.submitted();
+    weightSum += weightOf(rows);
+  }
+  const [lossSum = Number.NaN] = new Float32Array(await engine.read(evaluationLossSum));
+  return { lossSum, weightSum };
 }
 
 /** Writes a micro-batch to a program's inputs. */
@@ -52,26 +86,25 @@ export async function computeGradientJob(
   const startedMs = performance.now();
   let weightSum = 0;
   let tokens = 0;
-  const inFlight: Promise<unknown>[] = [];
+  const pace = new Pace(engine);
   engine.clear(sums);
   for (const { index, rows } of job.microbatches) {
-    if (inFlight.length >= runAhead) await inFlight.shift();
+    await pace.ready();
     if (isCancelled()) break;
     setRows(program, rows);
-    program.setInput('seed', Uint32Array.of(dropoutSeed(seed, job.step, index)));
+    program.setInput('seed', dropoutSeed(seed, job.step, index));
     program.run();
-    // A lost device settles these either way; `Failure` reports the loss.
-    inFlight.push(engine.device.queue.onSubmittedWorkDone().catch(() => undefined));
+    pace.submitted();
     weightSum += weightOf(rows);
     tokens += rows.rows * rows.contextLength;
   }
   const cancelled = isCancelled();
-  if (cancelled) await Promise.all(inFlight);
-  const loss = cancelled ? 0 : new Float32Array(await engine.read(lossSum))[0];
+  // Also when cancelled: it waits until the GPU has done what was submitted.
+  const [loss = Number.NaN] = new Float32Array(await engine.read(lossSum));
   return {
     assignment: job.assignment,
     step: job.step,
-    lossSum: loss ?? 0,
+    lossSum: loss,
     weightSum,
     computeMs: performance.now() - startedMs,
     tokens,

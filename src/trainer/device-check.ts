@@ -1,0 +1,110 @@
+/**
+ * Whether this device may compute: a training step with a known answer on its own GPU, run twice, and how fast it is.
+ * A broken driver must never poison a room. It leaves nothing open.
+ */
+import { alignmentElements, openEngine } from '../engine/index.ts';
+import type { Engine, EngineOptions, Program } from '../engine/index.ts';
+import { parameterLayoutOf } from '../model/parameters.ts';
+import { trainingGraph } from '../model/decoder.ts';
+import { asTrainerError, problems } from './errors.ts';
+import { gpuName } from './device-name.ts';
+import type { NamedAdapter } from './device-name.ts';
+import { setRows } from './gradients.ts';
+import storedAnswer from './known-answer.json' with { type: 'json' };
+import {
+  condense,
+  firstDifference,
+  knownContextLength,
+  knownDropoutSeed,
+  knownModel,
+  knownRowCount,
+  knownRows,
+  knownWeights,
+} from './known-answer.ts';
+import type { KnownAnswer } from './known-answer.ts';
+import type { DeviceReport } from './types.ts';
+
+/** The probe's length, about; it ends with the submission that passes it. Well under the 1.5 s that joining may take. */
+const probeMs = 400;
+const probeRunsPerSubmission = 4;
+
+export interface DeviceCheckOptions {
+  /** What to call the device; default is the GPU's own name. */
+  readonly nameDevice?: (adapter: NamedAdapter) => string;
+  readonly engineOptions?: EngineOptions;
+  /** The right answer; default is the stored one. */
+  readonly expected?: KnownAnswer;
+}
+
+/** Never throws: what stands in the way is the report's `problem`. */
+export async function checkDevice(gpu: GPU | null, options: DeviceCheckOptions = {}): Promise<DeviceReport> {
+  if (gpu === null) return noGpu('');
+  let engine: Engine;
+  try {
+    engine = await openEngine(gpu, options.engineOptions);
+  } catch (error) {
+    return noGpu(error instanceof Error ? error.message : String(error));
+  }
+  const report = {
+    name: (options.nameDevice ?? gpuName)({ info: engine.device.adapterInfo }),
+    isSoftware: engine.profile.isSoftware,
+    features: [...engine.device.features],
+  };
+  try {
+    return { ...report, ...(await examine(engine, options.expected ?? storedAnswer)) };
+  } catch (error) {
+    return { ...report, probeTokensPerSecond: 0, problem: asTrainerError(error).problem };
+  } finally {
+    engine.destroy();
+  }
+}
+
+function noGpu(detail: string): DeviceReport {
+  const problem = problems.noWebGpu(detail);
+  return { name: 'no usable GPU', isSoftware: false, features: [], probeTokensPerSecond: 0, problem };
+}
+
+type Examination = Pick<DeviceReport, 'problem' | 'probeTokensPerSecond'>;
+
+async function examine(engine: Engine, expected: KnownAnswer): Promise<Examination> {
+  const layout = parameterLayoutOf(knownModel);
+  const weights = engine.allocate('known weights', layout.totalElements);
+  const sums = engine.allocate('known sums', layout.totalElements + alignmentElements);
+  const lossSum = { ...sums, offsetElements: layout.totalElements, lengthElements: 1 };
+  engine.write(weights, knownWeights(layout));
+  const program = await engine.compile(trainingGraph(knownModel, knownRowCount, knownContextLength), {
+    parameters: weights,
+    layout,
+    gradients: { ...sums, lengthElements: layout.totalElements },
+    totals: new Map([['loss', lossSum]]),
+  });
+  setRows(program, knownRows());
+  program.setInput('seed', Uint32Array.from(knownDropoutSeed));
+
+  async function answer(): Promise<Float32Array> {
+    engine.clear(sums);
+    program.run();
+    return new Float32Array(await engine.read(sums));
+  }
+  const first = await answer();
+  const wrong = firstDifference(expected, condense(layout, first[layout.totalElements] ?? Number.NaN, first));
+  if (wrong !== null) return { problem: problems.wrongResults(wrong), probeTokensPerSecond: 0 };
+  const second = await answer();
+  if (first.some((value, index) => !Object.is(value, second[index]))) {
+    return { problem: problems.wrongResults('the same step gave two different answers'), probeTokensPerSecond: 0 };
+  }
+  return { problem: null, probeTokensPerSecond: await probe(engine, program) };
+}
+
+async function probe(engine: Engine, program: Program): Promise<number> {
+  const startedMs = performance.now();
+  let runs = 0;
+  let elapsedMs = 0;
+  while (elapsedMs < probeMs) {
+    for (let run = 0; run < probeRunsPerSubmission; run++) program.run();
+    runs += probeRunsPerSubmission;
+    await engine.device.queue.onSubmittedWorkDone();
+    elapsedMs = performance.now() - startedMs;
+  }
+  return (runs * knownRowCount * knownContextLength * 1000) / elapsedMs;
+}

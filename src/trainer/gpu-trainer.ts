@@ -1,0 +1,338 @@
+/**
+ * The trainer on WebGPU: keeps the order of calls, checks that they fit the state, and turns what fails on the GPU into
+ * problems that a person can act on. The work itself is in `gradients.ts`, `step-update.ts` and `sampling.ts`.
+ *
+ * Calls run one after another in the order made. `cancel`, `whenLost` and `dispose` act at once; `sample` takes its turn
+ * once and then computes token by token between the other calls, so that it never holds them up.
+ */
+import { fp32Codec } from '../codec/fp32.ts';
+import type { MasterState } from '../checkpoint/types.ts';
+import type { MicrobatchRows } from '../data/types.ts';
+import { EngineError } from '../engine/index.ts';
+import { initialWeights } from '../model/initial.ts';
+import { checkDevice } from './device-check.ts';
+import type { DeviceCheckOptions } from './device-check.ts';
+import { TrainerError, asTrainerError, problems } from './errors.ts';
+import { Failure } from './failure.ts';
+import { computeGradientJob, sumLosses } from './gradients.ts';
+import { SerialQueue } from './queue.ts';
+import { openRun } from './run.ts';
+import type { Run } from './run.ts';
+import { paddedLength, sampleTokens } from './sampling.ts';
+import { StepUpdate } from './step-update.ts';
+import type {
+  CommitResult,
+  DeviceReport,
+  GradientJob,
+  GradientResult,
+  Problem,
+  SampleRequest,
+  Trainer,
+  TrainerInfo,
+  TrainerSettings,
+} from './types.ts';
+
+export interface GpuTrainerOptions extends Pick<DeviceCheckOptions, 'nameDevice' | 'engineOptions'> {
+  /** `navigator.gpu` or Dawn's; null where there is none: `check` then says so. */
+  readonly gpu: GPU | null;
+}
+
+/**
+ * Opens nothing until `check` or `prepare`. Calls that don't fit the state (wrong step, wrong assignment, wrong size)
+ * throw `RangeError` or `CodecError`; what fails on the GPU throws `TrainerError`. After a loss of the GPU every call
+ * throws, and a new trainer is needed.
+ */
+export function createGpuTrainer(options: GpuTrainerOptions): Trainer {
+  return new GpuTrainer(options);
+}
+
+const bytesPerElement = 4;
+
+class GpuTrainer implements Trainer {
+  readonly #options: GpuTrainerOptions;
+  readonly #queue = new SerialQueue();
+  readonly #failure = new Failure();
+  readonly #lost: Promise<Problem>;
+  #reportLoss: (problem: Problem) => void = () => undefined;
+  #run: Run | null = null;
+  /** Sum and optimizer of a coordinator; members never need their memory. */
+  #update: StepUpdate | null = null;
+  /** Updates that the weights have had; null while they are undefined. */
+  #replicaStep: number | null = null;
+  /** Whose gradient sums are on the GPU. */
+  #held: { readonly assignment: string; readonly step: number } | null = null;
+  /** Jobs under way or waiting, by assignment. */
+  readonly #jobs = new Map<string, { cancelled: boolean }>();
+
+  constructor(options: GpuTrainerOptions) {
+    this.#options = options;
+    this.#lost = new Promise((resolve) => {
+      this.#reportLoss = resolve;
+    });
+  }
+
+  check(): Promise<DeviceReport> {
+    return this.#turn(() => checkDevice(this.#options.gpu, this.#options));
+  }
+
+  prepare(settings: TrainerSettings): Promise<TrainerInfo> {
+    return this.#turn(async () => {
+      const { gpu, engineOptions } = this.#options;
+      if (gpu === null) throw new TrainerError(problems.noWebGpu(''));
+      this.#close();
+      const run = await openRun(gpu, settings, engineOptions);
+      this.#run = run;
+      void run.engine.lost.then(({ message }) => {
+        if (this.#run !== run) return;
+        const problem = problems.gpuLost(message);
+        this.#failure.fail(new TrainerError(problem));
+        this.#reportLoss(problem);
+      });
+      return {
+        parameterCount: run.layout.parameterCount,
+        flatElements: run.layout.totalElements,
+        gpuBytes: run.engine.counters.bufferBytes,
+        dispatchesPerMicrobatch: run.training.stats.dispatchesPerRun,
+      };
+    });
+  }
+
+  initialize(): Promise<string> {
+    return this.#turn(async () => {
+      const { settings } = this.#prepared();
+      this.#update?.clearMoments();
+      return this.#setReplica(0, initialWeights(settings.model, settings.seed));
+    });
+  }
+
+  restore(state: MasterState): Promise<string> {
+    return this.#turn(async () => {
+      const run = this.#prepared();
+      const bytes = run.layout.totalElements * bytesPerElement;
+      for (const part of ['weights', 'firstMoments', 'secondMoments'] as const) {
+        const given = state[part].byteLength;
+        if (given !== bytes) throw new RangeError(`the saved ${part} have ${given} bytes, and this model's have ${bytes}`);
+      }
+      const update = await this.#coordinating();
+      update.setMoments(new Float32Array(state.firstMoments), new Float32Array(state.secondMoments));
+      return this.#setReplica(state.step, new Float32Array(state.weights));
+    });
+  }
+
+  loadReplica(step: number, bytes: ArrayBuffer): Promise<string> {
+    return this.#turn(() => {
+      const { layout } = this.#prepared();
+      return this.#setReplica(step, fp32Codec.decodeUpdate(bytes, layout.totalElements));
+    });
+  }
+
+  applyUpdate(step: number, bytes: ArrayBuffer): Promise<string> {
+    return this.#turn(() => {
+      const { layout } = this.#atStep(step);
+      return this.#setReplica(step + 1, fp32Codec.decodeUpdate(bytes, layout.totalElements));
+    });
+  }
+
+  computeGradients(job: GradientJob): Promise<GradientResult> {
+    const control = { cancelled: false };
+    this.#jobs.set(job.assignment, control);
+    const computed = this.#turn(async () => {
+      const { engine, training, jobSums, lossSum, settings } = this.#atStep(job.step);
+      for (const { rows } of job.microbatches) checkShape(rows, settings);
+      this.#held = null;
+      const machine = { engine, program: training, sums: jobSums, lossSum, seed: settings.seed };
+      const result = await computeGradientJob(machine, job, () => control.cancelled);
+      if (!result.cancelled) this.#held = { assignment: job.assignment, step: job.step };
+      return result;
+    });
+    return computed.finally(() => this.#jobs.delete(job.assignment));
+  }
+
+  cancel(assignment: string): void {
+    const job = this.#jobs.get(assignment);
+    if (job) job.cancelled = true;
+  }
+
+  takeContribution(assignment: string): Promise<ArrayBuffer> {
+    return this.#turn(async () => {
+      const { engine, gradients } = this.#prepared();
+      this.#checkHeld(assignment);
+      return fp32Codec.encodeContribution(new Float32Array(await engine.read(gradients)));
+    });
+  }
+
+  beginStep(step: number): Promise<void> {
+    return this.#turn(async () => {
+      this.#atStep(step);
+      (await this.#coordinating()).begin(step);
+    });
+  }
+
+  addOwnContribution(assignment: string): Promise<void> {
+    return this.#turn(async () => {
+      const held = this.#checkHeld(assignment);
+      (await this.#coordinating()).addOwn(held.step);
+    });
+  }
+
+  addContribution(step: number, bytes: ArrayBuffer): Promise<void> {
+    return this.#turn(async () => {
+      const { layout } = this.#prepared();
+      const values = fp32Codec.decodeContribution(bytes, layout.totalElements);
+      await (await this.#coordinating()).add(step, values);
+    });
+  }
+
+  commit(step: number, weightSum: number, options: { readonly encodeUpdate: boolean }): Promise<CommitResult> {
+    return this.#turn(async () => {
+      const { engine, weights } = this.#atStep(step);
+      const result = await (await this.#coordinating()).commit(step, weightSum);
+      if (result.applied) this.#replicaStep = step + 1;
+      const update =
+        result.applied && options.encodeUpdate
+          ? fp32Codec.encodeUpdate(new Float32Array(await engine.read(weights)))
+          : null;
+      return { step, ...result, update };
+    });
+  }
+
+  replica(): Promise<{ readonly step: number; readonly bytes: ArrayBuffer; readonly hash: string }> {
+    return this.#turn(async () => {
+      const { run, step } = this.#withReplica();
+      const hash = await run.hash();
+      return { step, hash, bytes: fp32Codec.encodeUpdate(new Float32Array(await run.engine.read(run.weights))) };
+    });
+  }
+
+  masterState(): Promise<MasterState> {
+    return this.#turn(async () => {
+      const { run, step } = this.#withReplica();
+      const moments = await (await this.#coordinating()).readMoments();
+      return { step, weights: await run.engine.read(run.weights), ...moments };
+    });
+  }
+
+  namedGradients(step: number, weightSum: number): Promise<ReadonlyMap<string, Float32Array>> {
+    return this.#turn(async () => {
+      const { layout } = this.#prepared();
+      const sums = await (await this.#coordinating()).readSum(step);
+      const mean = sums.map((value) => value / weightSum);
+      return new Map(
+        layout.entries.map(({ name, offsetElements, lengthElements }) => [
+          name,
+          mean.slice(offsetElements, offsetElements + lengthElements),
+        ]),
+      );
+    });
+  }
+
+  evaluate(rows: readonly MicrobatchRows[]): Promise<number> {
+    return this.#turn(async () => {
+      const { run } = this.#withReplica();
+      const { lossSum, weightSum } = await sumLosses(run, rows);
+      if (!(weightSum > 0)) throw new RangeError('nothing to evaluate: these rows have no scored position');
+      return lossSum / weightSum;
+    });
+  }
+
+  async sample(request: SampleRequest): Promise<number[]> {
+    const { run } = await this.#turn(() => Promise.resolve(this.#withReplica()));
+    const { contextLength, model } = run.settings;
+    const limits = { contextLength, vocabularySize: model.vocab_size };
+    return this.#failure.guard(
+      explained(() => sampleTokens(request, limits, (window) => this.#nextLogits(run, window))),
+    );
+  }
+
+  whenLost(): Promise<Problem> {
+    return this.#lost;
+  }
+
+  dispose(): Promise<void> {
+    this.#failure.fail(new TrainerError(problems.disposed()));
+    this.#close();
+    return Promise.resolve();
+  }
+
+  async #nextLogits(run: Run, window: readonly number[]): Promise<Float32Array> {
+    const length = paddedLength(window.length, run.settings.contextLength);
+    const program = await run.logits(length);
+    if (this.#run !== run) throw new TrainerError(problems.disposed());
+    const ids = new Uint32Array(length);
+    ids.set(window);
+    // Nothing is awaited between these, so that samples under way at the same time don't see each other's windows.
+    program.setInput('ids', ids);
+    program.setInput('position', Uint32Array.of(window.length - 1));
+    program.run();
+    return program.readOutput('logits');
+  }
+
+  /** In its turn, unless the trainer has ended meanwhile. */
+  #turn<T>(work: () => Promise<T>): Promise<T> {
+    return this.#queue.run(() => {
+      if (this.#failure.reason !== null) throw this.#failure.reason;
+      return this.#failure.guard(explained(work));
+    });
+  }
+
+  #prepared(): Run {
+    if (this.#run === null) throw new RangeError('the trainer is not prepared');
+    return this.#run;
+  }
+
+  #withReplica(): { readonly run: Run; readonly step: number } {
+    const run = this.#prepared();
+    if (this.#replicaStep === null) throw new RangeError('the trainer has no weights yet');
+    return { run, step: this.#replicaStep };
+  }
+
+  #atStep(step: number): Run {
+    const replica = this.#withReplica();
+    if (replica.step !== step) throw new RangeError(`the replica is at step ${replica.step}, not ${step}`);
+    return replica.run;
+  }
+
+  #checkHeld(assignment: string): { readonly step: number } {
+    if (this.#held?.assignment !== assignment) throw new RangeError(`no gradients of assignment ${assignment} are here`);
+    return this.#held;
+  }
+
+  async #coordinating(): Promise<StepUpdate> {
+    this.#update ??= await StepUpdate.open(this.#prepared());
+    return this.#update;
+  }
+
+  #setReplica(step: number, weights: Float32Array<ArrayBuffer>): Promise<string> {
+    const run = this.#prepared();
+    run.engine.write(run.weights, weights);
+    this.#replicaStep = step;
+    this.#held = null;
+    return run.hash();
+  }
+
+  #close(): void {
+    const run = this.#run;
+    this.#run = null;
+    this.#update = null;
+    this.#replicaStep = null;
+    this.#held = null;
+    run?.engine.destroy();
+  }
+}
+
+/** What fails on the GPU, as a problem. Mistakes of the caller stay what they are. */
+async function explained<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw error instanceof EngineError ? asTrainerError(error) : error;
+  }
+}
+
+function checkShape(rows: MicrobatchRows, settings: TrainerSettings): void {
+  if (rows.rows === settings.rowsPerMicrobatch && rows.contextLength === settings.contextLength) return;
+  throw new RangeError(
+    `a micro-batch of ${rows.rows} × ${rows.contextLength} tokens; this run's have ` +
+      `${settings.rowsPerMicrobatch} × ${settings.contextLength}`,
+  );
+}

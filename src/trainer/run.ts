@@ -1,0 +1,99 @@
+/**
+ * One planned run on an opened GPU: the flat buffers every peer has, and the programs over them, compiled when first
+ * needed. What is done with them, and in which order, is the trainer's affair.
+ */
+import { alignmentElements, openEngine } from '../engine/index.ts';
+import type { Engine, EngineOptions, ParameterLayout, Program, Region } from '../engine/index.ts';
+import { evaluationGraph, logitsGraph, trainingGraph } from '../model/decoder.ts';
+import { parameterLayoutOf } from '../model/parameters.ts';
+import { ReplicaHash } from '../optim/index.ts';
+import type { TrainerSettings } from './types.ts';
+
+export interface Run {
+  readonly engine: Engine;
+  readonly settings: TrainerSettings;
+  readonly layout: ParameterLayout;
+  /** The replica; on the coordinator also the master weights. */
+  readonly weights: Region;
+  readonly gradients: Region;
+  readonly lossSum: Region;
+  /** Gradients and loss sum in one: cleared together. */
+  readonly jobSums: Region;
+  readonly evaluationLossSum: Region;
+  readonly training: Program;
+  /** Of the weights as they are when everything queued before is done. */
+  hash(): Promise<string>;
+  /** Forward only, for micro-batches of this shape. */
+  evaluation(rows: number, contextLength: number): Promise<Program>;
+  /** Logits of one row of this length: output `logits`. */
+  logits(length: number): Promise<Program>;
+}
+
+/** Throws `EngineError` when the GPU can't be opened or has not enough memory. */
+export async function openRun(gpu: GPU, settings: TrainerSettings, options: EngineOptions | undefined): Promise<Run> {
+  const engine = await openEngine(gpu, options);
+  try {
+    return await planRun(engine, settings);
+  } catch (error) {
+    engine.destroy();
+    throw error;
+  }
+}
+
+async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> {
+  const { model, contextLength, rowsPerMicrobatch } = settings;
+  const layout = parameterLayoutOf(model);
+  const weights = engine.allocate('weights', layout.totalElements);
+  const jobSums = engine.allocate('gradients', layout.totalElements + alignmentElements);
+  const gradients = { ...jobSums, lengthElements: layout.totalElements };
+  const lossSum = { ...jobSums, offsetElements: layout.totalElements, lengthElements: 1 };
+  const evaluationLossSum = engine.allocate('evaluation loss', 1);
+  const training = await engine.compile(trainingGraph(model, rowsPerMicrobatch, contextLength), {
+    parameters: weights,
+    layout,
+    gradients,
+    totals: new Map([['loss', lossSum]]),
+  });
+  const replicaHash = await ReplicaHash.create(engine, weights);
+  // A read waits for the allocations above and throws when one of them found no memory.
+  await engine.read(lossSum);
+  return {
+    engine,
+    settings,
+    layout,
+    weights,
+    gradients,
+    lossSum,
+    jobSums,
+    evaluationLossSum,
+    training,
+    hash: () => replicaHash.compute(),
+    evaluation: remembered((rows, length) =>
+      engine.compile(evaluationGraph(model, rows, length), {
+        parameters: weights,
+        layout,
+        totals: new Map([['loss', evaluationLossSum]]),
+      }),
+    ),
+    logits: remembered((length) => {
+      const { graph, logits } = logitsGraph(model, 1, length);
+      return engine.compile(graph, { parameters: weights, layout, outputs: new Map([['logits', logits]]) });
+    }),
+  };
+}
+
+/** Computes once for each combination of sizes; a failure is not remembered. */
+function remembered<Sizes extends readonly number[]>(
+  compute: (...sizes: Sizes) => Promise<Program>,
+): (...sizes: Sizes) => Promise<Program> {
+  const known = new Map<string, Promise<Program>>();
+  return (...sizes) => {
+    const key = sizes.join('×');
+    const before = known.get(key);
+    if (before) return before;
+    const computed = compute(...sizes);
+    known.set(key, computed);
+    computed.catch(() => known.delete(key));
+    return computed;
+  };
+}

@@ -1,0 +1,251 @@
+/** The trainer on a real adapter: shared steps equal lone ones, and nothing wrong is ever applied. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { MicrobatchRows } from '../../src/data/types.ts';
+import type { Trainer } from '../../src/trainer/types.ts';
+import { allIndices, freshTrainer, jobOf, patternSource, preparedTrainer, settings, soloStep } from './trainer-fixtures.ts';
+
+const source = patternSource();
+const opened: Trainer[] = [];
+
+async function fresh(): Promise<Trainer> {
+  const trainer = await freshTrainer();
+  opened.push(trainer);
+  return trainer;
+}
+
+async function prepared(): Promise<Trainer> {
+  const trainer = await preparedTrainer();
+  opened.push(trainer);
+  return trainer;
+}
+
+afterAll(async () => {
+  for (const trainer of opened) await trainer.dispose();
+});
+
+function bytes(buffer: ArrayBuffer | null | undefined): Buffer {
+  return Buffer.from(buffer ?? new ArrayBuffer(0));
+}
+
+describe('a step shared by two trainers', () => {
+  test('has the loss of one that computes everything, and leaves both replicas bit-identical', async () => {
+    const [lone, coordinator, member] = [await fresh(), await fresh(), await prepared()];
+    const replica = await coordinator.replica();
+    expect(await member.loadReplica(replica.step, replica.bytes)).toBe(replica.hash);
+    for (let step = 0; step < 8; step++) {
+      const expected = await soloStep(lone, source, step);
+      const [own, other] = [jobOf(source, step, [1]), jobOf(source, step, [2, 0])];
+      await coordinator.beginStep(step);
+      const results = await Promise.all([coordinator.computeGradients(own), member.computeGradients(other)]);
+      await coordinator.addContribution(step, await member.takeContribution(other.assignment));
+      await coordinator.addOwnContribution(own.assignment);
+      const weightSum = results[0].weightSum + results[1].weightSum;
+      const committed = await coordinator.commit(step, weightSum, { encodeUpdate: true });
+      const loss = (results[0].lossSum + results[1].lossSum) / weightSum;
+      expect(Math.abs(loss - expected.loss) / expected.loss, `loss of step ${step}`).toBeLessThan(1e-4);
+      expect(Math.abs(committed.gradNorm - expected.gradNorm) / expected.gradNorm, `norm of step ${step}`).toBeLessThan(1e-4);
+      expect(committed.learningRate).toBe(expected.learningRate);
+      expect(committed.update).not.toBeNull();
+      expect(await member.applyUpdate(step, committed.update ?? new ArrayBuffer(0))).toBe(committed.replicaHash);
+    }
+    const [a, b] = [await coordinator.replica(), await member.replica()];
+    expect(bytes(b.bytes).equals(bytes(a.bytes))).toBe(true);
+    expect([b.step, b.hash]).toEqual([8, a.hash]);
+  });
+});
+
+describe('training alone', () => {
+  test('learns the pattern, and a greedy sample continues it past the context', async () => {
+    const trainer = await fresh();
+    let loss = Number.NaN;
+    for (let step = 0; step < 60; step++) ({ loss } = await soloStep(trainer, source, step));
+    expect(loss).toBeLessThan(0.3); // ln 5 = 1.61 before; the first token of a row can't be known, and dropout is on.
+    const held = await trainer.evaluate([source.draw(1000, 0), source.draw(1000, 1)]);
+    expect(held).toBeLessThan(0.2);
+    const sampled = await trainer.sample({ promptIds: [1, 2, 0], maxNewTokens: 15, temperature: 0, seed: 1 });
+    expect(sampled).toEqual([1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
+  });
+
+  test('starts near the loss of guessing', async () => {
+    const trainer = await fresh();
+    const { loss } = await soloStep(trainer, source, 0);
+    expect(Math.abs(loss - Math.log(settings.model.vocab_size)) / Math.log(settings.model.vocab_size)).toBeLessThan(0.05);
+  });
+
+  test('goes on bit-identically from a restored state', async () => {
+    const [first, second] = [await fresh(), await prepared()];
+    for (let step = 0; step < 3; step++) await soloStep(first, source, step);
+    const hash = await second.restore(await first.masterState());
+    expect(hash).toBe((await first.replica()).hash);
+    for (let step = 3; step < 6; step++) {
+      const [a, b] = [await soloStep(first, source, step), await soloStep(second, source, step)];
+      expect(b).toEqual(a);
+    }
+  });
+
+  test('gives bit-identical gradients ten times over', async () => {
+    const trainer = await fresh();
+    const job = jobOf(source, 0, allIndices);
+    const answers: { lossSum: number; gradients: Buffer }[] = [];
+    for (let repeat = 0; repeat < 10; repeat++) {
+      const { lossSum } = await trainer.computeGradients(job);
+      answers.push({ lossSum, gradients: bytes(await trainer.takeContribution(job.assignment)) });
+    }
+    const [first] = answers;
+    for (const { lossSum, gradients } of answers) {
+      expect(lossSum).toBe(first?.lossSum);
+      expect(gradients.equals(first?.gradients ?? Buffer.of())).toBe(true);
+    }
+    expect(first?.gradients.some((byte) => byte !== 0)).toBe(true);
+  });
+
+  test('draws dropout by micro-batch: the same index alone or in company gives the same loss, another does not', async () => {
+    const trainer = await fresh();
+    const rows = source.draw(0, 0);
+    const lossOf = async (index: number): Promise<number> => {
+      const { lossSum } = await trainer.computeGradients({ assignment: 'a', step: 0, microbatches: [{ index, rows }] });
+      return lossSum;
+    };
+    const alone = await lossOf(0);
+    const both = await trainer.computeGradients(jobOf(source, 0, [1, 0]));
+    const other = await trainer.computeGradients(jobOf(source, 0, [1]));
+    expect(both.lossSum - other.lossSum).toBeCloseTo(alone, 4);
+    expect(await lossOf(7)).not.toBe(alone);
+  });
+});
+
+describe('the sum of a step', () => {
+  let trainer: Trainer;
+  let good: ArrayBuffer;
+  beforeAll(async () => {
+    trainer = await fresh();
+    const job = jobOf(source, 0, [0]);
+    await trainer.computeGradients(job);
+    good = await trainer.takeContribution(job.assignment);
+  });
+
+  async function sums(): Promise<Buffer> {
+    const gradients = await trainer.namedGradients(0, 1);
+    return Buffer.concat([...gradients.values()].map((values) => Buffer.from(values.buffer.slice(0))));
+  }
+
+  test.each([
+    ['holds a number that is not finite', () => withValue(good, 11, Number.NaN)],
+    ['is infinite somewhere', () => withValue(good, 0, Infinity)],
+    ['is too short', () => good.slice(0, -4)],
+    ['is empty', () => new ArrayBuffer(0)],
+  ])('refuses a contribution that %s, and stays as it was', async (_, make) => {
+    await trainer.beginStep(0);
+    await trainer.addContribution(0, good.slice(0));
+    const before = await sums();
+    await expect(trainer.addContribution(0, make())).rejects.toThrow(/contribution/);
+    expect((await sums()).equals(before)).toBe(true);
+    expect(before.some((byte) => byte !== 0)).toBe(true);
+  });
+
+  test('refuses a contribution to another step', async () => {
+    await trainer.beginStep(0);
+    await expect(trainer.addContribution(1, good.slice(0))).rejects.toThrow('step');
+  });
+
+  test('starts at nothing: what an earlier attempt added is gone', async () => {
+    await trainer.beginStep(0);
+    await trainer.addContribution(0, good.slice(0));
+    const once = await sums();
+    await trainer.addContribution(0, good.slice(0));
+    expect((await sums()).equals(once)).toBe(false);
+    await trainer.beginStep(0);
+    await trainer.addContribution(0, good.slice(0));
+    expect((await sums()).equals(once)).toBe(true);
+  });
+});
+
+function withValue(buffer: ArrayBuffer, at: number, value: number): ArrayBuffer {
+  const copy = new Float32Array(buffer.slice(0));
+  copy[at] = value;
+  return copy.buffer;
+}
+
+describe('a step that is not finite', () => {
+  test('is not applied; weights and moments stay, and the next good step is as if it had not been', async () => {
+    const [trainer, untouched] = [await fresh(), await fresh()];
+    for (const each of [trainer, untouched]) await soloStep(each, source, 0);
+    const before = await trainer.replica();
+    const poison = (rows: MicrobatchRows): MicrobatchRows => ({
+      ...rows,
+      lossWeights: rows.lossWeights.map((weight, at) => (at === 3 ? Infinity : weight)),
+    });
+    const refused = await soloStep(trainer, source, 1, (rows) => poison(rows)).catch((error: unknown) => error);
+    expect(refused, 'a weight sum that is no number').toBeInstanceOf(RangeError);
+
+    const job = jobOf(source, 1, allIndices);
+    const poisoned = job.microbatches.map(({ index, rows }) => ({ index, rows: poison(rows) }));
+    await trainer.beginStep(1);
+    const { lossSum } = await trainer.computeGradients({ ...job, microbatches: poisoned });
+    expect(Number.isFinite(lossSum)).toBe(false);
+    await trainer.addOwnContribution(job.assignment);
+    const committed = await trainer.commit(1, 60, { encodeUpdate: true });
+    expect(committed).toMatchObject({ applied: false, update: null, replicaHash: before.hash });
+    expect(await trainer.replica()).toEqual(before);
+    expect(await soloStep(trainer, source, 1)).toEqual(await soloStep(untouched, source, 1));
+  });
+});
+
+describe('calls', () => {
+  test('cancelled before their turn compute nothing, and the sums can not be taken', async () => {
+    const trainer = await fresh();
+    const job = jobOf(source, 0, allIndices);
+    const running = trainer.computeGradients(job);
+    trainer.cancel(job.assignment);
+    expect(await running).toMatchObject({ cancelled: true, tokens: 0 });
+    await expect(trainer.takeContribution(job.assignment)).rejects.toThrow('no gradients');
+    expect(await trainer.computeGradients(job), 'the same assignment may be tried again').toMatchObject({ cancelled: false });
+  });
+
+  test('cancelled under way stop between micro-batches', async () => {
+    const trainer = await fresh();
+    const indices = Array.from({ length: 200 }, (_, index) => index % 3);
+    const job = jobOf(source, 0, indices);
+    const first = trainer.computeGradients(jobOf(source, 0, [0]));
+    const running = trainer.computeGradients(job);
+    await first;
+    await trainer.sample({ promptIds: [0], maxNewTokens: 1, temperature: 0, seed: 1 }).finally(() => {
+      trainer.cancel(job.assignment);
+    });
+    const { cancelled, tokens } = await running;
+    expect(cancelled || tokens === 200 * 24).toBe(true);
+  });
+
+  test.each([
+    ['computing at a step the replica is not at', (trainer: Trainer) => trainer.computeGradients(jobOf(source, 4, [0]))],
+    ['updating from a step the replica is not at', (trainer: Trainer) => trainer.applyUpdate(4, new ArrayBuffer(0))],
+    ['beginning such a step', (trainer: Trainer) => trainer.beginStep(4)],
+    ['taking what nobody computed', (trainer: Trainer) => trainer.takeContribution('x')],
+    ['adding what nobody computed', (trainer: Trainer) => trainer.addOwnContribution('x')],
+    ['an update of another size', (trainer: Trainer) => trainer.applyUpdate(0, new ArrayBuffer(8))],
+    ['moments of another size', (trainer: Trainer) =>
+      trainer.restore({ step: 1, weights: new ArrayBuffer(4), firstMoments: new ArrayBuffer(4), secondMoments: new ArrayBuffer(4) })],
+    ['rows of another length', (trainer: Trainer) =>
+      trainer.computeGradients({
+        assignment: 'x',
+        step: 0,
+        microbatches: [{ index: 0, rows: { ...source.draw(0, 0), contextLength: 6, rows: 4 } }],
+      })],
+  ])('%s are refused in words, and the trainer goes on', async (_, call) => {
+    const trainer = await fresh();
+    await expect(call(trainer)).rejects.toThrow(/step|no gradients|bytes|tokens/);
+    expect((await soloStep(trainer, source, 0)).applied).toBe(true);
+  });
+
+  test('a long sample does not hold up calls made after it', async () => {
+    const trainer = await fresh();
+    const order: string[] = [];
+    const sampling = trainer
+      .sample({ promptIds: [0], maxNewTokens: 60, temperature: 1, seed: 1 })
+      .then((ids) => order.push(`sample of ${ids.length}`));
+    await trainer.computeGradients(jobOf(source, 0, [0]));
+    order.push('gradients');
+    await sampling;
+    expect(order).toEqual(['gradients', 'sample of 60']);
+  });
+});
