@@ -1,0 +1,135 @@
+// C[m,n] (+)= Σ_k A(m,k)·B(k,n) (+ R[m,n]): the same product, operands and flags as matmul-register.wgsl, for GPUs.
+// One workgroup of 16×16 invocations owns a 64×64 tile of C. It walks K in steps of 16: all invocations copy the
+// 64×16 tile of A and the 16×64 tile of B, each with coalesced reads, into 8 KiB of workgroup memory (k-major,
+// so that the inner loop reads neighbours), then each multiplies its own 4×4 elements. Elements past an edge
+// are read as zero and not stored.
+
+#if VECTOR_A
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+#else
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+#endif
+#if VECTOR_B
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
+#else
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+#endif
+@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+#if RESIDUAL
+@group(0) @binding(3) var<storage, read> r: array<f32>;
+#endif
+
+const tileExtent = 64u;
+const tileDepth = 16u;
+
+// [k][m] and [k][n].
+var<workgroup> tileA: array<f32, 1024>;
+var<workgroup> tileB: array<f32, 1024>;
+
+// Four consecutive elements of a row, zero where row or column is past its end.
+fn loadA(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
+  if (row >= rows || column >= columns) { return vec4<f32>(); }
+  let start = row * ROW_A + column;
+#if VECTOR_A
+  let value = a[start / 4u];
+#else
+  let value = vec4<f32>(a[start], a[start + min(1u, columns - 1u - column)],
+                        a[start + min(2u, columns - 1u - column)], a[start + min(3u, columns - 1u - column)]);
+#endif
+  return select(vec4<f32>(), value, vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(columns));
+}
+
+fn loadB(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
+  if (row >= rows || column >= columns) { return vec4<f32>(); }
+  let start = row * ROW_B + column;
+#if VECTOR_B
+  let value = b[start / 4u];
+#else
+  let value = vec4<f32>(b[start], b[start + min(1u, columns - 1u - column)],
+                        b[start + min(2u, columns - 1u - column)], b[start + min(3u, columns - 1u - column)]);
+#endif
+  return select(vec4<f32>(), value, vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(columns));
+}
+
+fn store(row: u32, column: u32, split: u32, value: vec4<f32>) {
+  if (row >= M || column >= N) { return; }
+  let index = (split * M + row) * ROW_C + column;
+  for (var i = 0u; i < min(4u, N - column); i++) {
+    var sum = value[i];
+#if RESIDUAL
+    sum += r[index + i];
+#endif
+#if ACCUMULATE
+    sum += c[index + i];
+#endif
+    c[index + i] = sum;
+  }
+}
+
+@compute @workgroup_size(16, 16)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_id) local: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let m = group.y * tileExtent;
+  let n = group.x * tileExtent;
+  let start = group.z * DEPTH_PER_SPLIT;
+  let end = min(start + DEPTH_PER_SPLIT, K);
+
+  var row0 = vec4<f32>();
+  var row1 = vec4<f32>();
+  var row2 = vec4<f32>();
+  var row3 = vec4<f32>();
+  for (var k = start; k < end; k += tileDepth) {
+#if A_BY_COLUMN
+    // Sixteen rows of sixteen quads along m.
+    let quadA = loadA(k + lane / 16u, m + lane % 16u * 4u, end, M);
+    let atA = lane / 16u * tileExtent + lane % 16u * 4u;
+    tileA[atA] = quadA.x;
+    tileA[atA + 1u] = quadA.y;
+    tileA[atA + 2u] = quadA.z;
+    tileA[atA + 3u] = quadA.w;
+#else
+    // Sixty-four rows of four quads along k.
+    let quadA = loadA(m + lane / 4u, k + lane % 4u * 4u, M, end);
+    let atA = lane % 4u * 4u * tileExtent + lane / 4u;
+    tileA[atA] = quadA.x;
+    tileA[atA + tileExtent] = quadA.y;
+    tileA[atA + 2u * tileExtent] = quadA.z;
+    tileA[atA + 3u * tileExtent] = quadA.w;
+#endif
+#if B_BY_COLUMN
+    let quadB = loadB(n + lane / 4u, k + lane % 4u * 4u, N, end);
+    let atB = lane % 4u * 4u * tileExtent + lane / 4u;
+    tileB[atB] = quadB.x;
+    tileB[atB + tileExtent] = quadB.y;
+    tileB[atB + 2u * tileExtent] = quadB.z;
+    tileB[atB + 3u * tileExtent] = quadB.w;
+#else
+    let quadB = loadB(k + lane / 16u, n + lane % 16u * 4u, end, N);
+    let atB = lane / 16u * tileExtent + lane % 16u * 4u;
+    tileB[atB] = quadB.x;
+    tileB[atB + 1u] = quadB.y;
+    tileB[atB + 2u] = quadB.z;
+    tileB[atB + 3u] = quadB.w;
+#endif
+    workgroupBarrier();
+    for (var depth = 0u; depth < tileDepth; depth++) {
+      let atM = depth * tileExtent + local.y * 4u;
+      let atN = depth * tileExtent + local.x * 4u;
+      let right = vec4<f32>(tileB[atN], tileB[atN + 1u], tileB[atN + 2u], tileB[atN + 3u]);
+      row0 = fma(vec4<f32>(tileA[atM]), right, row0);
+      row1 = fma(vec4<f32>(tileA[atM + 1u]), right, row1);
+      row2 = fma(vec4<f32>(tileA[atM + 2u]), right, row2);
+      row3 = fma(vec4<f32>(tileA[atM + 3u]), right, row3);
+    }
+    workgroupBarrier();
+  }
+  let row = m + local.y * 4u;
+  let column = n + local.x * 4u;
+  store(row, column, group.z, row0);
+  store(row + 1u, column, group.z, row1);
+  store(row + 2u, column, group.z, row2);
+  store(row + 3u, column, group.z, row3);
+}

@@ -1,0 +1,191 @@
+/**
+ * The head of a language model and its loss in one op: logits = hidden · weightᵀ, then the weighted sum of
+ * −log softmax(logits)[target] over rows. Gradients are computed with the loss, chunk by chunk of rows, so the whole
+ * [rows, vocabulary] matrix never exists. It is a sum, never a mean: who divides is the trainer.
+ */
+import crossEntropyShader from '../../../shaders/cross-entropy.wgsl?raw';
+import { EngineError, invariant } from '../errors.ts';
+import { sameShape } from '../graph.ts';
+import type { Graph } from '../graph.ts';
+import type { AdapterProfile, BindingRef, Dispatch, Lowering, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
+import { alignmentElements } from '../layout.ts';
+import { lowerMatmul, workgroupGrid } from './matmul-lowering.ts';
+import type { MatmulForm, MatrixRef } from './matmul-lowering.ts';
+
+interface LinearCrossEntropyAttrs {
+  /** Whether the gradients are outputs too. */
+  readonly differentiates: boolean;
+}
+
+interface Extents {
+  readonly rows: number;
+  readonly width: number;
+  readonly vocabulary: number;
+}
+
+/** Logits of one chunk: enough rows to fill a GPU, little enough to be found on any. */
+const maxLogitsBytes = 64 * 2 ** 20;
+const [logitsScratch, lossesScratch, partialsScratch] = [0, 1, 2];
+
+function extents(inputs: readonly TensorSpec[]): Extents {
+  const describe = (): string =>
+    `linearCrossEntropy of ${inputs.map((spec) => `${spec.dtype}[${spec.shape.join(', ')}]`).join(', ')} does not fit`;
+  const [hidden, weight, targets, lossWeights] = inputs;
+  const [rows, width] = hidden?.shape ?? [];
+  const [vocabulary] = weight?.shape ?? [];
+  if (!hidden || !weight || !targets || !lossWeights || !rows || !width || !vocabulary) throw new EngineError(describe());
+  invariant(
+    sameShape(hidden.shape, [rows, width]) &&
+      sameShape(weight.shape, [vocabulary, width]) &&
+      sameShape(targets.shape, [rows]) &&
+      sameShape(lossWeights.shape, [rows]) &&
+      targets.dtype === 'u32' &&
+      [hidden, weight, lossWeights].every(({ dtype }) => dtype === 'f32'),
+    describe,
+  );
+  return { rows, width, vocabulary };
+}
+
+/** Rows per chunk: a multiple of the binding alignment, so that a chunk of any per-row tensor can be bound. */
+function chunkRows(rowElements: number, adapter: AdapterProfile): number {
+  const rowBytes = rowElements * 4;
+  const budget = Math.min(maxLogitsBytes, adapter.maxStorageBufferBindingBytes);
+  const rows = Math.max(Math.floor(budget / rowBytes / alignmentElements), 1) * alignmentElements;
+  invariant(
+    rows * rowBytes <= adapter.maxStorageBufferBindingBytes,
+    () => `${alignmentElements} rows of logits over a vocabulary of ${rowElements} do not fit a binding of ${adapter.name}`,
+  );
+  return rows;
+}
+
+function lower(size: Extents, accumulate: readonly boolean[], differentiates: boolean, adapter: AdapterProfile): Lowering {
+  const { rows, width, vocabulary } = size;
+  // Rows of whole quads, so that the matmuls can read and write them as vectors. What pads them is never used.
+  const rowElements = Math.ceil(vocabulary / 4) * 4;
+  const rowsPerChunk = Math.min(rows, chunkRows(rowElements, adapter));
+  const logits: MatrixRef = { ref: { kind: 'scratch', index: logitsScratch }, rowElements };
+  const weight: MatrixRef = { ref: { kind: 'input', index: 1 }, rowElements: width };
+  const dispatches: Dispatch[] = [];
+  let partialElements = 0;
+  const product = (form: MatmulForm, extent: readonly [number, number, number], operands: readonly MatrixRef[], add: boolean): void => {
+    const [m, n, k] = extent;
+    const [a, b, c] = operands;
+    invariant(a !== undefined && b !== undefined && c !== undefined, () => 'a product has three operands');
+    const lowering = lowerMatmul({ form, m, n, k, a, b, c, accumulate: add }, adapter, partialsScratch);
+    dispatches.push(...lowering.dispatches);
+    partialElements = Math.max(partialElements, lowering.scratchElements?.[0] ?? 0);
+  };
+
+  for (let start = 0; start < rows; start += rowsPerChunk) {
+    const count = Math.min(rowsPerChunk, rows - start);
+    const part = (kind: BindingRef['kind'], index: number, perRow = 1): BindingRef => ({
+      kind,
+      index,
+      offsetElements: start * perRow,
+      lengthElements: count * perRow,
+    });
+    const hidden: MatrixRef = { ref: part('input', 0, width), rowElements: width };
+    product('NT', [count, vocabulary, width], [hidden, weight, logits], false);
+    const byInvocation = adapter.isSoftware;
+    const lanes = byInvocation ? 16 : vocabulary > 1024 ? 256 : 64;
+    dispatches.push({
+      label: `cross-entropy ${count}×${vocabulary}`,
+      shader: crossEntropyShader,
+      entryPoint: byInvocation ? 'rowsByInvocation' : 'rowsByWorkgroup',
+      constants: {
+        ROWS: count,
+        ROW: rowElements,
+        VOCABULARY: vocabulary,
+        LANES: lanes,
+        GRADIENT: differentiates,
+        SUMMING: false,
+      },
+      bindings: [logits.ref, part('input', 2), part('input', 3), part('scratch', lossesScratch)],
+      workgroups: workgroupGrid(byInvocation ? Math.ceil(count / lanes) : count, adapter),
+    });
+    if (!differentiates) continue;
+    const dHidden: MatrixRef = { ref: part('output', 1, width), rowElements: width };
+    const dWeight: MatrixRef = { ref: { kind: 'output', index: 2 }, rowElements: width };
+    product('NN', [count, width, vocabulary], [logits, weight, dHidden], accumulate[1] === true);
+    product('TN', [vocabulary, width, count], [logits, hidden, dWeight], accumulate[2] === true || start > 0);
+  }
+  dispatches.push({
+    label: `loss sum ${rows}`,
+    shader: crossEntropyShader,
+    entryPoint: 'sumLosses',
+    constants: { ROWS: rows, LANES: 64, SUMMING: true, ACCUMULATE: accumulate[0] === true },
+    bindings: [
+      { kind: 'scratch', index: lossesScratch },
+      { kind: 'output', index: 0 },
+    ],
+    workgroups: [1, 1, 1],
+  });
+  return {
+    dispatches,
+    scratchElements: [rowsPerChunk * rowElements, rows, ...(partialElements > 0 ? [partialElements] : [])],
+  };
+}
+
+function reference(inputs: readonly ReferenceArray[], size: Extents, differentiates: boolean): readonly ReferenceArray[] {
+  const { rows, width, vocabulary } = size;
+  const [hidden, weight, targets, lossWeights] = inputs;
+  invariant(
+    hidden !== undefined && weight !== undefined && targets !== undefined && lossWeights !== undefined,
+    () => 'linearCrossEntropy has four inputs',
+  );
+  const lossSum = new Float64Array(1);
+  const dHidden = new Float64Array(rows * width);
+  const dWeight = new Float64Array(vocabulary * width);
+  for (let row = 0; row < rows; row++) {
+    const rowWeight = lossWeights[row] ?? 0;
+    if (rowWeight === 0) continue;
+    const h = hidden.subarray(row * width, (row + 1) * width);
+    const logits = Float64Array.from({ length: vocabulary }, (_, token) =>
+      h.reduce((sum, value, d) => sum + value * (weight[token * width + d] ?? 0), 0),
+    );
+    const largest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+    const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);
+    const target = Math.min(targets[row] ?? 0, vocabulary - 1);
+    lossSum[0] = (lossSum[0] ?? 0) + rowWeight * (largest + Math.log(sum) - (logits[target] ?? 0));
+    for (let token = 0; token < vocabulary; token++) {
+      const share = Math.exp((logits[token] ?? 0) - largest) / sum;
+      const slope = rowWeight * (share - (token === target ? 1 : 0));
+      for (let d = 0; d < width; d++) {
+        const at = token * width + d;
+        dHidden[row * width + d] = (dHidden[row * width + d] ?? 0) + slope * (weight[at] ?? 0);
+        dWeight[at] = (dWeight[at] ?? 0) + slope * (h[d] ?? 0);
+      }
+    }
+  }
+  return differentiates ? [lossSum, dHidden, dWeight] : [lossSum];
+}
+
+export const linearCrossEntropyOp: Op<LinearCrossEntropyAttrs> = {
+  name: 'linearCrossEntropy',
+  accumulates: [true, true, true],
+  infer(inputs, { differentiates }) {
+    const { rows, width, vocabulary } = extents(inputs);
+    const shapes = differentiates ? [[1], [rows, width], [vocabulary, width]] : [[1]];
+    return shapes.map((shape) => ({ shape, dtype: 'f32' }));
+  },
+  reference: (inputs, { differentiates }, specs) => reference(inputs, extents(specs.inputs), differentiates),
+  lower: ({ inputs, accumulate, attrs, adapter }) => lower(extents(inputs), accumulate, attrs.differentiates, adapter),
+  /** The gradients were computed with the loss, for the cotangent one that seeds every backward pass. */
+  vjp({ outputs, needs }) {
+    const [, dHidden, dWeight] = outputs;
+    invariant(dHidden !== undefined && dWeight !== undefined, () => 'the graph was traced without differentiation');
+    return [needs[0] ? dHidden : null, needs[1] ? dWeight : null, null, null];
+  },
+};
+
+/**
+ * lossSum[1] = Σ_i lossWeights_i · −log softmax(hidden_i · weightᵀ)[targets_i], for hidden [N, D], weight [V, D], targets
+ * u32 [N] and lossWeights f32 [N]. Rows of weight zero contribute nothing, and a target past the vocabulary counts as
+ * its last entry. With logits all equal, each row adds its weight times ln V. Throws `EngineError` on wrong shapes.
+ */
+export function linearCrossEntropy(graph: Graph, hidden: Tensor, weight: Tensor, targets: Tensor, lossWeights: Tensor): Tensor {
+  const inputs = [hidden, weight, targets, lossWeights];
+  const [lossSum] = graph.apply(linearCrossEntropyOp, inputs, { differentiates: graph.differentiates });
+  invariant(lossSum !== undefined, () => 'linearCrossEntropy gives a loss');
+  return lossSum;
+}

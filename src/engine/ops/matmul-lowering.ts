@@ -1,0 +1,137 @@
+/**
+ * Turns one matrix product into dispatches: picks the kernel that suits the adapter, vector or scalar access, and
+ * whether the depth is split. Knows bindings and strides, not ops; `linear-cross-entropy.ts` uses it for its chunks.
+ */
+import registerShader from '../../../shaders/matmul-register.wgsl?raw';
+import splitSumShader from '../../../shaders/matmul-split-sum.wgsl?raw';
+import workgroupShader from '../../../shaders/matmul-workgroup.wgsl?raw';
+import { invariant } from '../errors.ts';
+import type { AdapterProfile, BindingRef, Dispatch, Lowering } from '../op.ts';
+
+/** C[m,n] = Σ_k A·B with A [m,k] or (TN) [k,m], and B [k,n] or (NT) [n,k]. */
+export type MatmulForm = 'NN' | 'NT' | 'TN';
+
+/** A row-major matrix: where it is, and how many elements lie between the starts of two rows. */
+export interface MatrixRef {
+  readonly ref: BindingRef;
+  readonly rowElements: number;
+}
+
+export interface MatmulPlan {
+  readonly form: MatmulForm;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly a: MatrixRef;
+  readonly b: MatrixRef;
+  /** When its rows are longer than n, what lies between n and the row's end may be overwritten. */
+  readonly c: MatrixRef;
+  /** Added to the product; has the layout of c. */
+  readonly residual?: BindingRef;
+  readonly accumulate: boolean;
+}
+
+interface Tiling {
+  readonly shader: string;
+  readonly constants: Readonly<Record<string, number>>;
+  /** Elements of C that one workgroup owns. */
+  readonly rows: number;
+  readonly columns: number;
+  /** Splitting the depth starts below this many workgroups: about what keeps the adapter busy. */
+  readonly wantedWorkgroups: number;
+  /** A split shorter than this costs more in partial sums than it gains. */
+  readonly minSplitDepth: number;
+}
+
+const registerLanes = { LANES_M: 4, LANES_N: 4 };
+const tilings: Readonly<Record<AdapterProfile['matmulTiles'], Tiling>> = {
+  register: {
+    shader: registerShader,
+    constants: registerLanes,
+    rows: 8 * registerLanes.LANES_M,
+    columns: 8 * registerLanes.LANES_N,
+    wantedWorkgroups: 8,
+    minSplitDepth: 256,
+  },
+  workgroup: {
+    shader: workgroupShader,
+    constants: {},
+    rows: 64,
+    columns: 64,
+    wantedWorkgroups: 128,
+    minSplitDepth: 128,
+  },
+};
+
+/** Both kernels walk the depth in steps that divide this, so only the last split has a ragged end. */
+const depthStep = 16;
+const maxPartialBytes = 64 * 2 ** 20;
+const splitSumInvocations = 64;
+
+/** A grid of at least `count` workgroups that stays within the limit of one dimension. */
+export function workgroupGrid(count: number, adapter: AdapterProfile): readonly [number, number, number] {
+  const y = Math.ceil(count / adapter.maxWorkgroupsPerDimension);
+  return [Math.ceil(count / y), y, 1];
+}
+
+/**
+ * The dispatches of a product. With a split depth the first scratch region holds the partial sums, which are added in a
+ * fixed order, so that the same inputs give the same bits. `scratchIndex` is where the caller puts that region.
+ */
+export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIndex = 0): Lowering {
+  const { form, m, n, k, a, b, c, residual, accumulate } = plan;
+  const tiling = tilings[adapter.matmulTiles];
+  const [gridX, gridY] = [Math.ceil(n / tiling.columns), Math.ceil(m / tiling.rows)];
+  invariant(
+    Math.max(gridX, gridY) <= adapter.maxWorkgroupsPerDimension,
+    () => `a product of ${m}×${n} is too large for one dispatch on ${adapter.name}`,
+  );
+  const maxPartialElements = Math.min(maxPartialBytes, adapter.maxStorageBufferBindingBytes) / 4;
+  const wanted = Math.min(
+    Math.ceil(tiling.wantedWorkgroups / (gridX * gridY)),
+    Math.floor(k / tiling.minSplitDepth),
+    Math.floor(maxPartialElements / (m * n)),
+  );
+  const depthPerSplit = Math.ceil(k / Math.max(wanted, 1) / depthStep) * depthStep;
+  const splits = Math.ceil(k / depthPerSplit);
+
+  const partials: MatrixRef = { ref: { kind: 'scratch', index: scratchIndex }, rowElements: n };
+  const target = splits > 1 ? partials : c;
+  const epilogue = { ACCUMULATE: accumulate, RESIDUAL: residual !== undefined };
+  const residualBinding = residual ? [residual] : [];
+  const size = `${form} ${m}×${n}×${k}`;
+  const product: Dispatch = {
+    label: `matmul ${size}`,
+    shader: tiling.shader,
+    entryPoint: 'main',
+    constants: {
+      ...tiling.constants,
+      M: m,
+      N: n,
+      K: k,
+      ROW_A: a.rowElements,
+      ROW_B: b.rowElements,
+      ROW_C: target.rowElements,
+      DEPTH_PER_SPLIT: depthPerSplit,
+      A_BY_COLUMN: form === 'TN',
+      B_BY_COLUMN: form === 'NT',
+      VECTOR_A: a.rowElements % 4 === 0,
+      VECTOR_B: b.rowElements % 4 === 0,
+      VECTOR_C: target.rowElements % 4 === 0,
+      ...(splits > 1 ? { ACCUMULATE: false, RESIDUAL: false } : epilogue),
+    },
+    bindings: [a.ref, b.ref, target.ref, ...(splits > 1 ? [] : residualBinding)],
+    workgroups: [gridX, gridY, splits],
+    flops: 2 * m * n * k,
+  };
+  if (splits === 1) return { dispatches: [product] };
+  const sum: Dispatch = {
+    label: `matmul sum ${size}`,
+    shader: splitSumShader,
+    entryPoint: 'main',
+    constants: { M: m, N: n, ROW_C: c.rowElements, SPLITS: splits, ...epilogue },
+    bindings: [partials.ref, c.ref, ...residualBinding],
+    workgroups: workgroupGrid(Math.ceil((m * n) / splitSumInvocations), adapter),
+  };
+  return { dispatches: [product, sum], scratchElements: [splits * m * n] };
+}

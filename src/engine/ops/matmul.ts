@@ -1,0 +1,127 @@
+/**
+ * Matrix products in the three forms a linear layer and its gradients need:
+ *   NT  y[.., N]  = x[.., K] · w[N, K]ᵀ (+ residual)   the layer; weights are [out, in], as Hugging Face stores them
+ *   NN  dx[.., K] = dy[.., N] · w[N, K]                 gradient of its input
+ *   TN  dw[N, K]  = dy[.., N]ᵀ · x[.., K]               gradient of its weight
+ * Leading dimensions count as rows. How a product becomes dispatches is in `matmul-lowering.ts`.
+ */
+import { EngineError, invariant } from '../errors.ts';
+import { elementCount, sameShape } from '../graph.ts';
+import type { Graph } from '../graph.ts';
+import type { Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
+import { lowerMatmul } from './matmul-lowering.ts';
+import type { MatmulForm } from './matmul-lowering.ts';
+
+type NoAttrs = Readonly<Record<never, never>>;
+
+interface Extents {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly shape: readonly number[];
+}
+
+function lastExtent(spec: TensorSpec): number {
+  return spec.shape.at(-1) ?? 1;
+}
+
+/** [rows, columns] of a tensor whose leading dimensions count as rows. */
+export function flattened(spec: TensorSpec): readonly [rows: number, columns: number] {
+  const columns = lastExtent(spec);
+  return [columns === 0 ? 0 : elementCount(spec.shape) / columns, columns];
+}
+
+function extents(form: MatmulForm, inputs: readonly TensorSpec[]): Extents {
+  const [a, b, residual] = inputs;
+  const describe = (): string =>
+    `matmul ${form} of ${inputs.map((spec) => `${spec.dtype}[${spec.shape.join(', ')}]`).join(', ')} does not fit`;
+  if (!a || !b || inputs.length > (form === 'NT' ? 3 : 2)) throw new EngineError(describe());
+  invariant(
+    inputs.every((spec) => spec.dtype === 'f32' && spec.shape.length > 0 && elementCount(spec.shape) > 0),
+    describe,
+  );
+  const [rowsA, columnsA] = flattened(a);
+  const [rowsB, columnsB] = flattened(b);
+  if (form === 'TN') {
+    invariant(rowsA === rowsB, describe);
+    return { m: columnsA, n: columnsB, k: rowsA, shape: [columnsA, columnsB] };
+  }
+  invariant(b.shape.length === 2, describe);
+  const n = form === 'NT' ? rowsB : columnsB;
+  invariant(columnsA === (form === 'NT' ? columnsB : rowsB), describe);
+  const shape = [...a.shape.slice(0, -1), n];
+  invariant(!residual || sameShape(residual.shape, shape), describe);
+  return { m: rowsA, n, k: columnsA, shape };
+}
+
+function reference(form: MatmulForm, inputs: readonly ReferenceArray[], size: Extents): ReferenceArray {
+  const [a, b, residual] = inputs;
+  invariant(a !== undefined && b !== undefined, () => 'matmul needs two inputs');
+  const { m, n, k } = size;
+  const [stepM, stepA] = form === 'TN' ? [1, m] : [k, 1];
+  const [stepN, stepB] = form === 'NT' ? [k, 1] : [1, n];
+  const c = new Float64Array(m * n);
+  for (let row = 0; row < m; row++) {
+    for (let column = 0; column < n; column++) {
+      let sum = residual?.[row * n + column] ?? 0;
+      for (let depth = 0; depth < k; depth++) {
+        sum += (a[row * stepM + depth * stepA] ?? 0) * (b[column * stepN + depth * stepB] ?? 0);
+      }
+      c[row * n + column] = sum;
+    }
+  }
+  return c;
+}
+
+function matmulOp(form: MatmulForm): Op<NoAttrs> {
+  return {
+    name: `matmul${form}`,
+    accumulates: [true],
+    infer: (inputs) => [{ shape: extents(form, inputs).shape, dtype: 'f32' }],
+    reference: (inputs, _attrs, specs) => [reference(form, inputs, extents(form, specs.inputs))],
+    lower({ inputs, accumulate, adapter }) {
+      const { m, n, k } = extents(form, inputs);
+      return lowerMatmul(
+        {
+          form,
+          m,
+          n,
+          k,
+          a: { ref: { kind: 'input', index: 0 }, rowElements: form === 'TN' ? m : k },
+          b: { ref: { kind: 'input', index: 1 }, rowElements: form === 'NT' ? k : n },
+          c: { ref: { kind: 'output', index: 0 }, rowElements: n },
+          ...(inputs.length === 3 && { residual: { kind: 'input', index: 2 } }),
+          accumulate: accumulate[0] === true,
+        },
+        adapter,
+      );
+    },
+  };
+}
+
+export const matmulNN: Op<NoAttrs> = matmulOp('NN');
+export const matmulTN: Op<NoAttrs> = matmulOp('TN');
+export const matmulNT: Op<NoAttrs> = {
+  ...matmulOp('NT'),
+  /** The sum with the residual may take the residual's place: each element is read by whoever writes it. */
+  inPlace: [2],
+  vjp({ graph, inputs, cotangents, needs }) {
+    const [x, weight] = inputs;
+    const [dy] = cotangents;
+    invariant(x !== undefined && weight !== undefined, () => 'matmulNT has two or three inputs');
+    if (!dy) return inputs.map(() => null);
+    return [
+      needs[0] ? graph.apply1(matmulNN, [dy, weight], {}) : null,
+      needs[1] ? graph.apply1(matmulTN, [dy, x], {}) : null,
+      ...(inputs.length === 3 ? [needs[2] ? dy : null] : []),
+    ];
+  },
+};
+
+/**
+ * A linear layer without bias: y[.., N] = x[.., K] · weight[N, K]ᵀ, plus `residual` [.., N] where one is given (added
+ * in the same kernel). Throws `EngineError` when the shapes don't fit.
+ */
+export function linear(graph: Graph, x: Tensor, weight: Tensor, residual?: Tensor): Tensor {
+  return graph.apply1(matmulNT, residual ? [x, weight, residual] : [x, weight], {});
+}
