@@ -15,6 +15,7 @@ export type { AdapterProfile, DType, Shape, Tensor } from './op.ts';
 export { openEngine } from './device.ts';
 export { EngineError } from './errors.ts';
 export { elementCount, Graph } from './graph.ts';
+export { mixed } from './mix.ts';
 export { alignmentElements, parameterLayout } from './layout.ts';
 export { valueAndGrad } from './autodiff.ts';
 export { interpret } from './interpreter.ts';

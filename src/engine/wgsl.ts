@@ -87,10 +87,9 @@ export function bindingsOf(source: string, entryPoint: string): readonly Binding
   const reached = new Set<string>([entryPoint]);
   const identifiers = new Set<string>();
   for (const name of reached) {
-    for (const [identifier] of (functions.get(name) ?? '').matchAll(/\b[A-Za-z_]\w*/g)) {
-      identifiers.add(identifier);
-      if (functions.has(identifier)) reached.add(identifier);
-    }
+    const body = functions.get(name) ?? '';
+    for (const [identifier] of body.matchAll(/\b[A-Za-z_]\w*/g)) identifiers.add(identifier);
+    for (const [, called = ''] of body.matchAll(/\b([A-Za-z_]\w*)\s*\(/g)) if (functions.has(called)) reached.add(called);
   }
   const declarations = new Map<number, BindingDeclaration>();
   for (const declaration of declaredBindings(text)) {

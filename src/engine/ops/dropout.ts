@@ -6,6 +6,7 @@ import shader from '../../../shaders/dropout.wgsl?raw';
 import { invariant } from '../errors.ts';
 import { elementCount } from '../graph.ts';
 import type { Graph } from '../graph.ts';
+import { mixed } from '../mix.ts';
 import type { Op, Tensor } from '../op.ts';
 import { input, output } from './bindings.ts';
 import { elementGrid } from './grid.ts';
@@ -28,12 +29,12 @@ const dropoutOp: Op<DropoutAttrs> = {
     return [{ shape: x.shape, dtype: 'f32' }];
   },
   reference([x = empty, seed = empty], { probability, site }) {
-    let key = mixed((site + goldenRatio) >>> 0);
-    for (const word of seed) key = mixed((key ^ word) >>> 0);
-    const second = mixed((key + goldenRatio) >>> 0);
+    let key = mixed(site + goldenRatio);
+    for (const word of seed) key = mixed(key ^ word);
+    const second = mixed(key + goldenRatio);
     const scale = 1 / (1 - probability);
     const threshold = thresholdOf(probability);
-    return [x.map((value, i) => (mixed((mixed((i ^ key) >>> 0) + second) >>> 0) >= threshold ? value * scale : 0))];
+    return [x.map((value, i) => (mixed(mixed(i ^ key) + second) >= threshold ? value * scale : 0))];
   },
   vjp({ graph, inputs: [, seed], cotangents: [cotangent], attrs }) {
     if (!seed || !cotangent) return [null, null];
@@ -53,14 +54,6 @@ const empty = new Float64Array(0);
 
 function thresholdOf(probability: number): number {
   return Math.floor(probability * 2 ** 32);
-}
-
-/** The shader's 32-bit mixing function. */
-function mixed(value: number): number {
-  let v = value;
-  v = Math.imul(v ^ (v >>> 16), 0x7feb352d);
-  v = Math.imul(v ^ (v >>> 15), 0x846ca68b);
-  return (v ^ (v >>> 16)) >>> 0;
 }
 
 /**

@@ -1,0 +1,49 @@
+/** Adds contributions to a sum of gradients on the GPU, refusing as a whole those that are not finite. */
+import shader from '../../shaders/contribution.wgsl?raw';
+import type { DirectDispatch, Engine, Region, Sequence } from '../engine/index.ts';
+import { flatRanges, partOf } from './ranges.ts';
+
+export class ContributionAdder {
+  readonly #engine: Engine;
+  readonly #verdict: Region;
+  readonly #sequence: Sequence;
+
+  private constructor(engine: Engine, verdict: Region, sequence: Sequence) {
+    this.#engine = engine;
+    this.#verdict = verdict;
+    this.#sequence = sequence;
+  }
+
+  /** Regions of one length; `contribution` is where each contribution is written before it is added. */
+  static async create(engine: Engine, sum: Region, contribution: Region): Promise<ContributionAdder> {
+    const ranges = flatRanges(sum.lengthElements, engine.profile);
+    const parts = ranges.reduce((total, { groups }) => total + groups, 0);
+    const flags = engine.allocate('contribution flags', parts);
+    const verdict = engine.allocate('contribution verdict', 1);
+    const dispatch = (entryPoint: string, range: (typeof ranges)[number]): DirectDispatch => ({
+      label: `contribution ${entryPoint}`,
+      shader,
+      entryPoint,
+      constants: { COUNT: range.count, FIRST_PART: range.firstGroup, GROUPS_X: range.groupsX, PARTS: parts },
+      bindings: [partOf(contribution, range), flags, verdict, partOf(sum, range)],
+      workgroups: entryPoint === 'judge' ? [1, 1, 1] : range.workgroups,
+    });
+    const sequence = await engine.sequence('contribution', [
+      ...ranges.map((range) => dispatch('inspect', range)),
+      ...ranges.slice(0, 1).map((range) => dispatch('judge', range)),
+      ...ranges.map((range) => dispatch('add', range)),
+    ]);
+    return new ContributionAdder(engine, verdict, sequence);
+  }
+
+  /** Queues the addition. */
+  add(): void {
+    this.#sequence.run();
+  }
+
+  /** Whether the last contribution was finite, and so was added. Waits for it. */
+  async wasAdded(): Promise<boolean> {
+    const [verdict] = new Uint32Array(await this.#engine.read(this.#verdict));
+    return verdict === 1;
+  }
+}

@@ -1,0 +1,8 @@
+/** Learning rates, AdamW, sums of contributions and the replica's fingerprint. */
+export type { AdamWCommit, AdamWResult, AdamWSettings } from './adamw-rule.ts';
+export type { OptimizerSettings } from './types.ts';
+export { AdamW } from './adamw.ts';
+export { AdamWReference } from './adamw-reference.ts';
+export { ContributionAdder } from './contribution.ts';
+export { ReplicaHash, replicaHashOf } from './replica-hash.ts';
+export { learningRateAt } from './schedule.ts';

@@ -1,0 +1,130 @@
+/** The optimizer's kernels against f64 on the CPU, in one binding and in many. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Engine } from '../../src/engine/index.ts';
+import { AdamW, AdamWReference, ContributionAdder, ReplicaHash, replicaHashOf } from '../../src/optim/index.ts';
+import { flatRanges } from '../../src/optim/ranges.ts';
+import { freshEngine } from './harness.ts';
+import { randomValues, relativeError } from './check-op.ts';
+
+const settings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, gradientClip: 1 };
+const layout = { totalElements: 64 * 331, decayedElements: 64 * 200 };
+
+/** The same engine, seen with bindings so small that every flat buffer needs several ranges. */
+function withBindingLimit(engine: Engine, bytes: number): Engine {
+  const profile = { ...engine.profile, maxStorageBufferBindingBytes: bytes };
+  return new Proxy(engine, {
+    get(target, key) {
+      if (key === 'profile') return profile;
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+let opened: Engine;
+beforeAll(async () => {
+  opened = await freshEngine();
+});
+afterAll(() => opened.destroy());
+
+describe.each([
+  ['one binding', 1 << 27],
+  ['several ranges', 20 * 1024],
+])('AdamW in %s', (_name, bytes) => {
+  test('follows the f64 optimizer over 20 updates with and without clipping', async () => {
+    const engine = withBindingLimit(opened, bytes);
+    const weights = engine.allocate('weights', layout.totalElements);
+    const gradientSum = engine.allocate('gradient sum', layout.totalElements);
+    const start = randomValues(layout.totalElements, 7);
+    engine.write(weights, Float32Array.from(start));
+    const optimizer = await AdamW.create(engine, layout, { weights, gradientSum }, settings);
+    const reference = new AdamWReference(Float64Array.from(Float32Array.from(start)), layout.decayedElements, settings);
+    for (let update = 1; update <= 20; update++) {
+      const gradients = Float32Array.from(randomValues(layout.totalElements, 100 + update), (g) => g * 37 * 10 ** -(update % 4));
+      engine.write(gradientSum, gradients);
+      reference.gradientSum.set(gradients);
+      const commit = { learningRate: 1e-2 / update, update, weightSum: 37 };
+      optimizer.commit(commit);
+      const expected = reference.commit(commit);
+      const result = await optimizer.result();
+      expect(result.applied).toBe(true);
+      expect(Math.abs(result.gradNorm / expected.gradNorm - 1)).toBeLessThan(1e-5);
+    }
+    const read = async (region: typeof weights) => Float64Array.from(new Float32Array(await engine.read(region)));
+    expect(relativeError(await read(weights), reference.weights)).toBeLessThan(1e-6);
+    expect(relativeError(await read(optimizer.firstMoment), reference.firstMoment)).toBeLessThan(1e-5);
+    expect(relativeError(await read(optimizer.secondMoment), reference.secondMoment)).toBeLessThan(1e-5);
+  });
+
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, 3e38])('changes nothing when a gradient is %s', async (value) => {
+    const engine = withBindingLimit(opened, bytes);
+    const weights = engine.allocate('weights', layout.totalElements);
+    const gradientSum = engine.allocate('gradient sum', layout.totalElements);
+    engine.write(weights, Float32Array.from(randomValues(layout.totalElements, 8)));
+    const optimizer = await AdamW.create(engine, layout, { weights, gradientSum }, settings);
+    const before = new Uint8Array(await engine.read(weights));
+    engine.write(gradientSum, Float32Array.of(value), layout.totalElements - 100);
+    const submits = engine.counters.submits;
+    optimizer.commit({ learningRate: 1e-3, update: 1, weightSum: 1 });
+    expect(engine.counters.submits - submits).toBe(1);
+    expect((await optimizer.result()).applied).toBe(false);
+    expect(new Uint8Array(await engine.read(weights))).toEqual(before);
+    expect(new Uint8Array(await engine.read(optimizer.firstMoment)).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test('contributions are added whole or not at all', async () => {
+    const engine = withBindingLimit(opened, bytes);
+    const sum = engine.allocate('sum', layout.totalElements);
+    const contribution = engine.allocate('contribution', layout.totalElements);
+    const adder = await ContributionAdder.create(engine, sum, contribution);
+    const first = Float32Array.from(randomValues(layout.totalElements, 1));
+    engine.write(contribution, first);
+    adder.add();
+    expect(await adder.wasAdded()).toBe(true);
+    adder.add();
+    const twice = first.map((value) => value * 2);
+    expect(new Float32Array(await engine.read(sum))).toEqual(twice);
+    engine.write(contribution, Float32Array.of(Number.NaN), layout.totalElements - 1);
+    adder.add();
+    expect(await adder.wasAdded()).toBe(false);
+    expect(new Float32Array(await engine.read(sum))).toEqual(twice);
+  });
+
+  test("the replica's hash is the CPU's and sees a flipped bit and swapped values", async () => {
+    const engine = withBindingLimit(opened, bytes);
+    const weights = engine.allocate('weights', layout.totalElements);
+    const hash = await ReplicaHash.create(engine, weights);
+    const values = Float32Array.from(randomValues(layout.totalElements, 5));
+    values[100] = -0;
+    values[101] = Number.NaN;
+    engine.write(weights, values);
+    const original = await hash.compute();
+    expect(original).toMatch(/^[0-9a-f]{16}$/);
+    expect(original).toBe(replicaHashOf(values));
+    const flipped = values.slice();
+    flipped[100] = 0;
+    engine.write(weights, flipped);
+    expect(await hash.compute()).toBe(replicaHashOf(flipped));
+    const swapped = values.slice();
+    [swapped[9], swapped[15_000]] = [values[15_000] ?? 0, values[9] ?? 0];
+    engine.write(weights, swapped);
+    const hashes = [original, replicaHashOf(flipped), await hash.compute()];
+    expect(new Set(hashes).size).toBe(3);
+  });
+});
+
+test('ranges cover every element once, start where bindings may and fit them', () => {
+  const ranges = flatRanges(100_003, { maxStorageBufferBindingBytes: 50_000, maxWorkgroupsPerDimension: 2 });
+  let next = 0;
+  let group = 0;
+  for (const { start, count, firstGroup, groups, workgroups } of ranges) {
+    expect([start, firstGroup]).toEqual([next, group]);
+    expect(start % 64).toBe(0);
+    expect(count * 4).toBeLessThanOrEqual(50_000);
+    expect(workgroups[0] * workgroups[1]).toBeGreaterThanOrEqual(groups);
+    expect(Math.max(...workgroups)).toBeLessThanOrEqual(2);
+    next += count;
+    group += groups;
+  }
+  expect(next).toBe(100_003);
+});
