@@ -117,6 +117,11 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   }
   /** @type {Part[]} */
   const parts = asked.length > 0 ? known.filter((part) => asked.includes(part)) : ['client', 'server', 'cli'];
-  const built = await buildStale(parts, { log: console.log });
-  if (built.length === 0) console.log('everything is up to date');
+  try {
+    const built = await buildStale(parts, { log: console.log });
+    if (built.length === 0) console.log('everything is up to date');
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : String(error));
+    process.exit(1);
+  }
 }

@@ -1,0 +1,41 @@
+/** Tests of the product in real Chromium: built page, real server, WebRTC, WebGPU. One worker: one machine, one GPU. */
+import { existsSync } from 'node:fs';
+import { defineConfig } from '@playwright/test';
+import { findChromium } from './tools/vulkan.mjs';
+
+const chromium = findChromium();
+/** Without a GPU Chromium computes WebGPU in SwiftShader, slowly but truly. */
+const hasGpu = process.platform !== 'linux' || existsSync('/dev/dri');
+
+export default defineConfig({
+  testDir: 'test/e2e',
+  outputDir: 'test-results/e2e',
+  globalSetup: './test/e2e/build.ts',
+  fullyParallel: false,
+  workers: 1,
+  retries: 0,
+  forbidOnly: process.env['CI'] !== undefined,
+  timeout: 120_000,
+  expect: { timeout: 20_000 },
+  reporter: [['list'], ['json', { outputFile: 'test-results/reports/playwright.json' }]],
+  use: {
+    browserName: 'chromium',
+    ...(chromium === null ? {} : { launchOptions: { executablePath: chromium, args: chromiumArguments() } }),
+    screenshot: 'only-on-failure',
+    trace: 'off',
+  },
+});
+
+function chromiumArguments(): string[] {
+  return [
+    '--enable-unsafe-webgpu',
+    ...(hasGpu ? [] : ['--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan']),
+    // Tests often run as root, where Chromium's own sandbox can't.
+    '--no-sandbox',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ];
+}

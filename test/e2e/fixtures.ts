@@ -1,0 +1,54 @@
+/** Playwright's `test` with a running server and pages in contexts of their own; a console error fails the test. */
+import { test as base, expect } from '@playwright/test';
+import type { BrowserContextOptions, Page } from '@playwright/test';
+import { startServer } from './server.ts';
+import type { RunningServer } from './server.ts';
+
+interface OpenOptions extends BrowserContextOptions {
+  /** Path with fragment, or a whole link. */
+  readonly at?: string;
+}
+
+interface TestFixtures {
+  /** A page in a fresh context (own storage, own peer), opened at the landing page unless told otherwise. */
+  readonly openPage: (options?: OpenOptions) => Promise<Page>;
+  /** What pages wrote to the console as errors; a test that provokes one removes it. */
+  readonly consoleErrors: string[];
+}
+
+interface WorkerFixtures {
+  readonly server: RunningServer;
+}
+
+export const test = base.extend<TestFixtures, WorkerFixtures>({
+  server: [
+    async ({ browserName: _browserName }, use) => {
+      const server = await startServer();
+      await use(server);
+      await server.stop();
+    },
+    { scope: 'worker' },
+  ],
+  consoleErrors: async ({ browserName: _browserName }, use) => {
+    const errors: string[] = [];
+    await use(errors);
+    expect(errors, 'errors on the pages’ consoles').toEqual([]);
+  },
+  openPage: async ({ browser, server, consoleErrors }, use) => {
+    const contexts: { close(): Promise<void> }[] = [];
+    await use(async ({ at = '/', ...options } = {}) => {
+      const context = await browser.newContext(options);
+      contexts.push(context);
+      const page = await context.newPage();
+      page.on('console', (message) => {
+        if (message.type() === 'error') consoleErrors.push(`${message.text()} (${message.location().url})`);
+      });
+      page.on('pageerror', (error) => consoleErrors.push(error.stack ?? error.message));
+      await page.goto(new URL(at, server.url).href);
+      return page;
+    });
+    await Promise.all(contexts.map((context) => context.close()));
+  },
+});
+
+export { expect };
