@@ -32,6 +32,7 @@ import {
   decline,
   dropStep,
   isWaitingForWorkers,
+  notFinite,
   ownResult,
   pauseForTrouble,
   withdrawAll,
@@ -155,12 +156,7 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
   const { state, nowMs } = turn;
   const { work, config } = state;
   if (work === null || !work.isCommitting || work.step !== step) return;
-  if (!metrics.applied) {
-    return pauseForTrouble(turn, {
-      code: 'non-finite',
-      message: `The loss or the gradient of step ${step} is not finite, so the step was not applied.`,
-    });
-  }
+  if (!metrics.applied) return pauseForTrouble(turn, notFinite(step));
   const next = (step + 1) as Step;
   state.work = null;
   state.step = next;

@@ -92,6 +92,10 @@ const contributionsRefused: RoomProblem = {
   message: 'Every peer that computed a part of this step came back with numbers that are not finite.',
 };
 
+export function notFinite(step: Step): RoomProblem {
+  return { code: 'non-finite', message: `The loss or the gradient of step ${step} is not finite, so the step was not applied.` };
+}
+
 /** Pauses the room with the step undone. Numbers that nobody can compute are the run's fault, not the peers'. */
 export function pauseForTrouble(turn: Turn, problem: RoomProblem): void {
   const { state } = turn;
@@ -317,6 +321,11 @@ export function isWaitingForWorkers({ phase, work, ...state }: CoordinatorState)
 
 function commit(turn: Turn, work: StepWork): void {
   const { state } = turn;
+  if (!Number.isFinite(work.lossSum)) return pauseForTrouble(turn, notFinite(work.step));
+  if (work.weightSum <= 0) {
+    const message = `No position in the batch of step ${work.step} is scored, so there is nothing to learn from it.`;
+    return pauseForTrouble(turn, { code: 'nothing-scored', message });
+  }
   state.work = { ...work, isCommitting: true };
   const encodeUpdate = [...state.peers.values()].some((peer) => holdsStep(peer, work.step));
   turn.effects.push({ type: 'commit', step: work.step, lossSum: work.lossSum, weightSum: work.weightSum, encodeUpdate });

@@ -1,0 +1,195 @@
+/**
+ * The trainer's contract on the CPU, for simulated rooms: the real decoder graph through the reference interpreter, the
+ * reference AdamW, the real codec. Small models only. What a room has no use for (device check, sampling) is not here.
+ */
+import { fp32Codec } from '../../src/codec/fp32.ts';
+import type { MasterState } from '../../src/checkpoint/types.ts';
+import type { MicrobatchRows } from '../../src/data/types.ts';
+import { weightOf } from '../../src/data/batches.ts';
+import { interpret } from '../../src/engine/index.ts';
+import type { Graph, ParameterLayout } from '../../src/engine/index.ts';
+import { evaluationGraph, trainingGraph } from '../../src/model/decoder.ts';
+import { initialWeights } from '../../src/model/initial.ts';
+import { parameterLayoutOf } from '../../src/model/parameters.ts';
+import { AdamWReference, learningRateAt, replicaHashOf } from '../../src/optim/index.ts';
+import type { CommitResult, GradientJob, GradientResult, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
+
+type RoomCalls =
+  | 'initialize'
+  | 'restore'
+  | 'loadReplica'
+  | 'applyUpdate'
+  | 'computeGradients'
+  | 'takeContribution'
+  | 'beginStep'
+  | 'addOwnContribution'
+  | 'addContribution'
+  | 'commit'
+  | 'replica'
+  | 'masterState'
+  | 'evaluate';
+
+export class CpuTrainer implements Pick<Trainer, RoomCalls> {
+  readonly #settings: TrainerSettings;
+  readonly #layout: ParameterLayout;
+  readonly #training: Graph;
+  readonly #evaluation: Graph;
+  #optimizer: AdamWReference | null = null;
+  #weights: Float32Array<ArrayBuffer> = new Float32Array();
+  #parameters: ReadonlyMap<string, Float64Array> = new Map();
+  #step = 0;
+  #held: { readonly assignment: string; readonly step: number; readonly sums: Float32Array } | null = null;
+  #summedStep: number | null = null;
+
+  constructor(settings: TrainerSettings) {
+    this.#settings = settings;
+    this.#layout = parameterLayoutOf(settings.model);
+    this.#training = trainingGraph(settings.model, settings.rowsPerMicrobatch, settings.contextLength);
+    this.#evaluation = evaluationGraph(settings.model, settings.rowsPerMicrobatch, settings.contextLength);
+  }
+
+  /** Hash of the replica as it is now. */
+  get hash(): string {
+    return replicaHashOf(this.#weights);
+  }
+
+  async initialize(): Promise<string> {
+    this.#lead(Float64Array.from(initialWeights(this.#settings.model, this.#settings.seed)), 0);
+    return this.hash;
+  }
+
+  async restore(state: MasterState): Promise<string> {
+    const optimizer = this.#lead(Float64Array.from(new Float32Array(state.weights)), state.step);
+    optimizer.firstMoment.set(new Float32Array(state.firstMoments));
+    optimizer.secondMoment.set(new Float32Array(state.secondMoments));
+    return this.hash;
+  }
+
+  async loadReplica(step: number, bytes: ArrayBuffer): Promise<string> {
+    this.#use(fp32Codec.decodeUpdate(bytes.slice(0), this.#layout.totalElements), step);
+    return this.hash;
+  }
+
+  async applyUpdate(step: number, bytes: ArrayBuffer): Promise<string> {
+    if (step !== this.#step) throw new RangeError(`update of step ${step} for a replica at ${this.#step}`);
+    return this.loadReplica(step + 1, bytes);
+  }
+
+  async computeGradients(job: GradientJob): Promise<GradientResult> {
+    if (job.step !== this.#step) throw new RangeError(`work of step ${job.step} with a replica at ${this.#step}`);
+    const sums = new Float64Array(this.#layout.totalElements);
+    let lossSum = 0;
+    let weightSum = 0;
+    let tokens = 0;
+    for (const { index, rows } of job.microbatches) {
+      const seed = Float64Array.of(this.#settings.seed, job.step, index, 0);
+      const { gradients, totals } = interpret(this.#training, { parameters: this.#parameters, inputs: inputsOf(rows, seed) });
+      for (const { name, offsetElements } of this.#layout.entries) {
+        gradients.get(name)?.forEach((value, at) => {
+          sums[offsetElements + at] = (sums[offsetElements + at] ?? 0) + value;
+        });
+      }
+      lossSum += totals.get('loss') ?? 0;
+      weightSum += weightOf(rows);
+      tokens += rows.inputIds.length;
+    }
+    this.#held = { assignment: job.assignment, step: job.step, sums: Float32Array.from(sums) };
+    return { assignment: job.assignment, step: job.step, lossSum, weightSum, computeMs: 0, tokens, cancelled: false };
+  }
+
+  async takeContribution(assignment: string): Promise<ArrayBuffer> {
+    return fp32Codec.encodeContribution(this.#heldSums(assignment));
+  }
+
+  async beginStep(step: number): Promise<void> {
+    if (step !== this.#step) throw new RangeError(`step ${step} with weights at ${this.#step}`);
+    this.#summedStep = step;
+    this.#coordinating().gradientSum.fill(0);
+  }
+
+  async addOwnContribution(assignment: string): Promise<void> {
+    this.#add(this.#heldSums(assignment));
+  }
+
+  async addContribution(step: number, bytes: ArrayBuffer): Promise<void> {
+    if (step !== this.#summedStep) throw new RangeError(`contribution to step ${step} while step ${this.#summedStep} is summed`);
+    this.#add(fp32Codec.decodeContribution(bytes, this.#layout.totalElements));
+  }
+
+  async commit(step: number, weightSum: number, options: { readonly encodeUpdate: boolean }): Promise<CommitResult> {
+    if (step !== this.#summedStep) throw new RangeError(`commit of step ${step} while step ${this.#summedStep} is summed`);
+    const optimizer = this.#coordinating();
+    const learningRate = learningRateAt(this.#settings.optimizer, step, this.#settings.steps);
+    const { gradNorm, applied } = optimizer.commit({ learningRate, update: step + 1, weightSum });
+    this.#summedStep = null;
+    if (applied) this.#use(Float32Array.from(optimizer.weights), step + 1);
+    const update = applied && options.encodeUpdate ? fp32Codec.encodeUpdate(this.#weights) : null;
+    return { step, gradNorm, learningRate, applied, replicaHash: this.hash, update };
+  }
+
+  async replica(): Promise<{ readonly step: number; readonly bytes: ArrayBuffer; readonly hash: string }> {
+    return { step: this.#step, bytes: fp32Codec.encodeUpdate(this.#weights), hash: this.hash };
+  }
+
+  async masterState(): Promise<MasterState> {
+    const { firstMoment, secondMoment } = this.#coordinating();
+    return {
+      step: this.#step,
+      weights: this.#weights.slice().buffer,
+      firstMoments: Float32Array.from(firstMoment).buffer,
+      secondMoments: Float32Array.from(secondMoment).buffer,
+    };
+  }
+
+  async evaluate(batches: readonly MicrobatchRows[]): Promise<number> {
+    let lossSum = 0;
+    let weightSum = 0;
+    for (const rows of batches) {
+      const { totals } = interpret(this.#evaluation, { parameters: this.#parameters, inputs: inputsOf(rows, null) });
+      lossSum += totals.get('loss') ?? 0;
+      weightSum += weightOf(rows);
+    }
+    return lossSum / weightSum;
+  }
+
+  #lead(weights: Float64Array, step: number): AdamWReference {
+    this.#optimizer = new AdamWReference(weights, this.#layout.decayedElements, this.#settings.optimizer);
+    this.#use(Float32Array.from(weights), step);
+    return this.#optimizer;
+  }
+
+  #use(weights: Float32Array<ArrayBuffer>, step: number): void {
+    this.#weights = weights;
+    this.#step = step;
+    this.#parameters = new Map(
+      this.#layout.entries.map(({ name, offsetElements, lengthElements }) => [
+        name,
+        Float64Array.from(weights.subarray(offsetElements, offsetElements + lengthElements)),
+      ]),
+    );
+  }
+
+  #coordinating(): AdamWReference {
+    if (this.#optimizer === null) throw new Error('this trainer does not coordinate');
+    return this.#optimizer;
+  }
+
+  #heldSums(assignment: string): Float32Array {
+    if (this.#held?.assignment !== assignment) throw new RangeError(`${assignment} is not the last job`);
+    return this.#held.sums;
+  }
+
+  #add(sums: Float32Array): void {
+    const { gradientSum } = this.#coordinating();
+    for (let at = 0; at < gradientSum.length; at += 1) gradientSum[at] = (gradientSum[at] ?? 0) + (sums[at] ?? 0);
+  }
+}
+
+function inputsOf(rows: MicrobatchRows, seed: Float64Array<ArrayBuffer> | null): ReadonlyMap<string, Float64Array> {
+  const inputs = new Map([
+    ['ids', Float64Array.from(rows.inputIds)],
+    ['targets', Float64Array.from(rows.targets)],
+    ['lossWeights', Float64Array.from(rows.lossWeights)],
+  ]);
+  return seed === null ? inputs : inputs.set('seed', seed);
+}

@@ -1,0 +1,99 @@
+/** A run small enough to train thousands of times: one layer, hidden size 8, a vocabulary of 8, four micro-batches a step. */
+import { corpusBatches, weightOf } from '../../src/data/batches.ts';
+import type { BatchSource } from '../../src/data/types.ts';
+import type { DecoderConfig } from '../../src/model/types.ts';
+import type { TrainerSettings } from '../../src/trainer/types.ts';
+import { CpuTrainer } from './cpu-trainer.ts';
+import { Random } from './random.ts';
+
+export interface TinyRun {
+  readonly settings: TrainerSettings;
+  readonly source: BatchSource;
+  readonly tokensPerMicrobatch: number;
+}
+
+const contextLength = 8;
+const rowsPerMicrobatch = 1;
+const corpusTokens = 160;
+
+const model: DecoderConfig = {
+  model_type: 'llama',
+  vocab_size: 8,
+  hidden_size: 8,
+  intermediate_size: 16,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+  head_dim: 4,
+  max_position_embeddings: contextLength,
+  rms_norm_eps: 1e-6,
+  rope_theta: 10_000,
+  tie_word_embeddings: true,
+  initializer_range: 0.1,
+  dropout: 0,
+};
+
+/** Weights, text and batches all depend on the seed. Micro-batches weigh differently, so that a mean of means would show. */
+export function tinyRun(seed: number, steps: number, microbatchesPerStep = 4): TinyRun {
+  const random = new Random(seed);
+  const settings: TrainerSettings = {
+    model,
+    contextLength,
+    rowsPerMicrobatch,
+    steps,
+    seed,
+    optimizer: {
+      learningRate: 0.01,
+      minLearningRate: 0.001,
+      warmupSteps: 3,
+      schedule: 'cosine',
+      beta1: 0.9,
+      beta2: 0.95,
+      epsilon: 1e-8,
+      weightDecay: 0.1,
+      gradientClip: 1,
+    },
+  };
+  // A walk over the vocabulary that mostly goes up by one: something to learn, and noise.
+  const tokens = new Uint32Array(corpusTokens);
+  for (let at = 1; at < tokens.length; at += 1) {
+    tokens[at] = random.chance(0.8) ? ((tokens[at - 1] ?? 0) + 1) % model.vocab_size : random.below(model.vocab_size);
+  }
+  const source = corpusBatches(tokens, {
+    rowsPerStep: microbatchesPerStep * rowsPerMicrobatch,
+    rowsPerMicrobatch,
+    contextLength,
+    order: 'shuffled',
+    seed,
+    validationShare: 0.1,
+  });
+  return { settings, source: unevenlyScored(source), tokensPerMicrobatch: rowsPerMicrobatch * contextLength };
+}
+
+/** Losses of the run as one trainer makes them, with no room around it: what every room must reproduce. */
+export async function undisturbedLosses(run: TinyRun): Promise<readonly number[]> {
+  const { settings, source } = run;
+  const trainer = new CpuTrainer(settings);
+  await trainer.initialize();
+  const losses: number[] = [];
+  for (let step = 0; step < settings.steps; step += 1) {
+    await trainer.beginStep(step);
+    const microbatches = Array.from({ length: source.microbatchesPerStep }, (_, index) => ({ index, rows: source.draw(step, index) }));
+    const { lossSum, weightSum } = await trainer.computeGradients({ assignment: 'all', step, microbatches });
+    await trainer.addOwnContribution('all');
+    await trainer.commit(step, weightSum, { encodeUpdate: false });
+    losses.push(lossSum / weightSum);
+  }
+  return losses;
+}
+
+/** Micro-batch i does not score its first i positions. */
+function unevenlyScored(source: BatchSource): BatchSource {
+  const draw = (step: number, index: number) => {
+    const rows = source.draw(step, index);
+    return { ...rows, lossWeights: rows.lossWeights.map((weight, position) => (position < index ? 0 : weight)) };
+  };
+  const weightOfStep = (step: number) =>
+    Array.from({ length: source.microbatchesPerStep }, (_, index) => weightOf(draw(step, index))).reduce((sum, weight) => sum + weight, 0);
+  return { ...source, draw, weightOfStep };
+}
