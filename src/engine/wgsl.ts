@@ -88,7 +88,7 @@ export function bindingsOf(source: string, entryPoint: string): readonly Binding
   const identifiers = new Set<string>();
   for (const name of reached) {
     const body = functions.get(name) ?? '';
-    for (const [identifier] of body.matchAll(/\b[A-Za-z_]\w*/g)) identifiers.add(identifier);
+    for (const [identifier] of body.matchAll(/(?<![\w.])[A-Za-z_]\w*/g)) identifiers.add(identifier);
     for (const [, called = ''] of body.matchAll(/\b([A-Za-z_]\w*)\s*\(/g)) if (functions.has(called)) reached.add(called);
   }
   const declarations = new Map<number, BindingDeclaration>();
