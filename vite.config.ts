@@ -1,7 +1,7 @@
 /**
- * How sources become what runs: the page (dist/client), the server (dist/server), the command line (dist/cli) and the
- * benchmarks (dist/bench) are four environments of one configuration. `tools/build.mjs` builds those that are stale.
- * Not here: tests (vitest.config.ts, playwright.config.ts).
+ * How sources become what runs: the page (dist/client), the server (dist/server) and the command line (dist/cli) are
+ * three environments of one configuration. `tools/build.mjs` builds those that are stale.
+ * Not here: tests (vitest.config.ts, playwright.config.ts) and benchmarks (tools/bench.mjs).
  */
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vite';
@@ -75,7 +75,6 @@ export default defineConfig({
     },
     server: nodeProgram('server', 'signaling/main.ts'),
     cli: nodeProgram('cli', 'src/cli/main.ts'),
-    bench: nodeProgram('bench', 'test/bench/main.ts'),
   },
   builder: {},
 });

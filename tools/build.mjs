@@ -1,6 +1,6 @@
 /**
- * Brings dist/ up to date: builds the parts (page, server, command line, benchmarks) whose sources changed since they
- * were last built, and nothing else. Used by `npm start`, the command line, the tests and the benchmarks.
+ * Brings dist/ up to date: builds the parts (page, server, command line) whose sources changed since they were last
+ * built, and nothing else. Used by `npm start`, the command line, the tests and the benchmarks.
  * Not a watcher: `npm run dev` is Vite's.
  */
 import { createHash } from 'node:crypto';
@@ -8,7 +8,7 @@ import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, wr
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** @typedef {'client' | 'server' | 'cli' | 'bench'} Part */
+/** @typedef {'client' | 'server' | 'cli'} Part */
 
 export const projectRoot = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -20,7 +20,6 @@ const sources = {
   client: [...buildFiles, 'index.html', 'public', 'src', 'shaders'],
   server: [...buildFiles, 'signaling'],
   cli: [...buildFiles, 'src', 'shaders'],
-  bench: [...buildFiles, 'src', 'shaders', 'signaling', 'test/bench'],
 };
 
 /** Written into each built part: the digest of the sources it was built from. */
@@ -115,8 +114,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     console.error(`build: there is no part “${unknown}”; parts are ${known.join(', ')}`);
     process.exit(1);
   }
-  /** @type {Part[]} */
-  const parts = asked.length > 0 ? known.filter((part) => asked.includes(part)) : ['client', 'server', 'cli'];
+  const parts = asked.length > 0 ? known.filter((part) => asked.includes(part)) : known;
   try {
     const built = await buildStale(parts, { log: console.log });
     if (built.length === 0) console.log('everything is up to date');

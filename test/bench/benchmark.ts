@@ -1,0 +1,32 @@
+/** What a benchmark is, and how its figures are printed. A benchmark lives in a file of this folder named after it. */
+
+/** A plain table: every figure that the README quotes is printed by one. */
+export interface Table {
+  readonly title: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+  /** Conditions that the figures depend on (adapter, sizes, repetitions). */
+  readonly notes?: readonly string[];
+}
+
+/** What `npm run bench -- NAME` finds in `test/bench/NAME.ts`. */
+export interface Benchmark {
+  /** Runs it on this machine. Throws when it can't be run here, saying why. */
+  run(): Promise<readonly Table[]>;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const [low = NaN, high = NaN] = sorted.length % 2 === 1 ? [sorted[middle], sorted[middle]] : [sorted[middle - 1], sorted[middle]];
+  return (low + high) / 2;
+}
+
+/** Columns as wide as their widest cell; the first is flush left, figures are flush right. */
+export function formatTable({ title, columns, rows, notes = [] }: Table): string {
+  const widths = columns.map((name, column) => Math.max(name.length, ...rows.map((row) => (row[column] ?? '').length)));
+  const line = (cells: readonly string[]) =>
+    widths.map((width, column) => (column === 0 ? (cells[column] ?? '').padEnd(width) : (cells[column] ?? '').padStart(width))).join('  ');
+  const ruler = widths.map((width) => '-'.repeat(width)).join('  ');
+  return [title, ...notes.map((note) => `  ${note}`), '', line(columns), ruler, ...rows.map(line), ''].join('\n');
+}
