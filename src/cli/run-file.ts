@@ -50,12 +50,13 @@ export function parseRunFile(text: string, fileName: string): { readonly run: Ru
   } catch (error) {
     throw new CliError(`${fileName} is not valid JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new CliError(`${fileName} is not a JSON object`);
   const result = v.safeParse(runFileSchema, json);
   if (!result.success) {
     const [issue] = result.issues;
-    const key = v.getDotPath(issue);
+    const key = v.getDotPath(issue) ?? 'a key';
     const expected = issue.requirement === undefined ? (issue.expected ?? 'another value') : issue.message.replace(/^Invalid \w+: Expected /, '');
-    throw new CliError(`${fileName}: ${key === null ? 'expected an object' : `${key} should be ${readable(expected)}`}, and is ${issue.received}`);
+    throw new CliError(`${fileName}: ${key} should be ${readable(expected)}, and is ${issue.received}`);
   }
   const { model = null, ...settings } = result.output;
   return {
@@ -69,8 +70,7 @@ function readable(expected: string): string {
   return expected.replace(/ (but|and) received .*$/, '').replace(/^>=/, 'at least ').replace(/^<=/, 'at most ').replace(/^</, 'below ');
 }
 
-function unknownKeysOf(json: unknown): string[] {
-  if (typeof json !== 'object' || json === null) return [];
+function unknownKeysOf(json: object): string[] {
   const optimizer = 'optimizer' in json && typeof json.optimizer === 'object' && json.optimizer !== null ? json.optimizer : {};
   return [
     ...Object.keys(json).filter((key) => !(key in entries)),

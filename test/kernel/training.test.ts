@@ -1,0 +1,101 @@
+/**
+ * Whole runs through the command line's path, in this process: files in, trainer on the GPU, files out. The AdamW traces
+ * are PyTorch's.
+ */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readSafetensors, writeSafetensors } from '../../src/checkpoint/safetensors.ts';
+import { train } from '../../src/cli/train.ts';
+import type { TrainHost } from '../../src/cli/train.ts';
+import { presets } from '../../src/data/presets.ts';
+import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
+import { namedTensors, readTrace, relativeError } from '../golden/golden.ts';
+import type { TracePoint } from '../golden/golden.ts';
+import { nodeGpu } from './harness.ts';
+
+let folder = '';
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cotrain-training-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const host: TrainHost = {
+  openTrainer: () => createGpuTrainer({ gpu: nodeGpu() }),
+  progress: { begin: () => undefined, step: () => undefined, end: () => undefined },
+  warn: () => undefined,
+  isInterrupted: () => false,
+};
+
+async function metricsOf(out: string): Promise<TracePoint[]> {
+  const lines = (await readFile(join(out, 'metrics.jsonl'), 'utf8')).trim().split('\n');
+  return lines.map((line) => JSON.parse(line) as TracePoint);
+}
+
+describe.each(['llama', 'qwen3'] as const)('20 steps of AdamW on a %s', (name) => {
+  const golden = readTrace(name);
+  const { gradientsAtStep } = golden;
+  let out = '';
+
+  beforeAll(async () => {
+    const model = await mkdtemp(join(folder, 'model-'));
+    out = join(model, 'out');
+    const run = join(model, 'run.json');
+    const data = join(model, 'rows.jsonl');
+    await writeFile(join(model, 'config.json'), JSON.stringify(golden.config));
+    await writeFile(join(model, 'model.safetensors'), writeSafetensors(namedTensors(golden.initial)));
+    await writeFile(run, JSON.stringify(golden.run));
+    await writeFile(data, golden.rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    await train({ model, data, run, out, saveGradients: gradientsAtStep }, host);
+  });
+
+  it('has PyTorch’s losses, gradient norms and learning rates at every step', async () => {
+    const measured = await metricsOf(out);
+    expect(measured.map(({ step }) => step)).toEqual(golden.trace.map(({ step }) => step));
+    for (const [step, right] of golden.trace.entries()) {
+      const { loss = 0, gradNorm = 0, lr = 0 } = measured[step] ?? {};
+      expect(Math.abs(loss / right.loss - 1), `loss of step ${step}`).toBeLessThan(2e-5);
+      expect(Math.abs(gradNorm / right.gradNorm - 1), `gradient norm of step ${step}`).toBeLessThan(2e-4);
+      expect(Math.abs(lr / right.lr - 1), `learning rate of step ${step}`).toBeLessThan(1e-6);
+    }
+  });
+
+  it('saves PyTorch’s gradients of the mean loss before clipping', async () => {
+    const saved = readSafetensors(await readFile(join(out, `gradients-step${gradientsAtStep}.safetensors`)));
+    const right = namedTensors(golden.gradients);
+    expect([...saved.keys()].sort()).toEqual([...right.keys()].sort());
+    for (const [tensor, { shape, data }] of right) {
+      expect(saved.get(tensor)?.shape, tensor).toEqual(shape);
+      expect(relativeError(saved.get(tensor)?.data ?? [], data), tensor).toBeLessThan(1e-3);
+    }
+  });
+
+  it('ends with PyTorch’s weights in a folder that it can start from again', async () => {
+    const saved = readSafetensors(await readFile(join(out, 'model.safetensors')));
+    for (const [tensor, { data }] of namedTensors(golden.final)) {
+      expect(relativeError(saved.get(tensor)?.data ?? [], data), tensor).toBeLessThan(1e-3);
+    }
+    const config = JSON.parse(await readFile(join(out, 'config.json'), 'utf8')) as object;
+    expect(config).toMatchObject(golden.config);
+  });
+});
+
+describe.each(presets.filter(({ text }) => text.kind === 'inline').map((preset) => [preset.id, preset] as const))('the preset %s', (id, preset) => {
+  it('starts at ln(vocabulary), learns its text by heart within its steps, and writes its tokenizer', async () => {
+    if (preset.text.kind !== 'inline') throw new Error('no text');
+    const { model, ...settings } = preset.settings;
+    const directory = await mkdtemp(join(folder, `${id}-`));
+    const [run, data, out] = [join(directory, 'run.json'), join(directory, 'text.txt'), join(directory, 'out')];
+    await writeFile(data, preset.text.text);
+    await writeFile(run, JSON.stringify({ ...settings, model }));
+    await train({ model: null, data, run, out, saveGradients: null }, host);
+    const losses = (await metricsOf(out)).map(({ loss }) => loss);
+    const expected = Math.log(new Set(preset.text.text).size);
+    expect(losses).toHaveLength(300);
+    expect(Math.abs((losses[0] ?? 0) / expected - 1)).toBeLessThan(0.05);
+    const end = losses.slice(-10).reduce((sum, loss) => sum + loss / 10, 0);
+    expect(end).toBeLessThan(id === 'tiny-rhyme' ? 0.2 : 0.1);
+    expect(JSON.parse(await readFile(join(out, 'tokenizer.json'), 'utf8'))).toHaveProperty('model.vocab');
+  });
+});

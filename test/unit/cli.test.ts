@@ -1,0 +1,124 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseCommand } from '../../src/cli/arguments.ts';
+import { parseRunFile } from '../../src/cli/run-file.ts';
+import { train } from '../../src/cli/train.ts';
+
+describe('the command line', () => {
+  it('explains itself and its command', () => {
+    expect(parseCommand(['--help'])).toMatchObject({ kind: 'help', text: expect.stringContaining('train') as unknown });
+    expect(parseCommand([])).toMatchObject({ kind: 'help' });
+    expect(parseCommand(['train', '--help'])).toMatchObject({ text: expect.stringContaining('--save-gradients') as unknown });
+  });
+
+  it('reads the options of train', () => {
+    expect(parseCommand(['train', '--model', 'm', '--data', 'd.txt', '--run=r.json', '--out', 'o', '--save-gradients', '3'])).toEqual({
+      kind: 'train',
+      options: { model: 'm', data: 'd.txt', run: 'r.json', out: 'o', saveGradients: 3 },
+    });
+  });
+
+  it.each([
+    ['“fly”', ['fly']],
+    ['--data is missing', ['train', '--run', 'r', '--out', 'o']],
+    ['--out is missing', ['train', '--run', 'r', '--data', 'd']],
+    ["'--speed'", ['train', '--speed', '9']],
+    ["'--data", ['train', '--data', '--run', 'r']],
+    ['“x”', ['train', '--data', 'd', '--run', 'r', '--out', 'o', '--save-gradients', 'x']],
+  ])('names what is wrong: %s', (message, words) => {
+    expect(() => parseCommand(words)).toThrow(message);
+    expect(() => parseCommand(words)).toThrow(/^[^\n]*$/);
+  });
+});
+
+describe('the run file', () => {
+  it('fills in what is left out', () => {
+    const { run, unknownKeys } = parseRunFile('{"steps": 20, "optimizer": {"learningRate": 0.01}}', 'run.json');
+    expect(unknownKeys).toEqual([]);
+    expect(run).toEqual({
+      model: null,
+      steps: 20,
+      rowsPerStep: 8,
+      rowsPerMicrobatch: 2,
+      contextLength: 128,
+      order: 'shuffled',
+      seed: 1,
+      codec: 'fp32',
+      evalEvery: 0,
+      optimizer: {
+        learningRate: 0.01,
+        minLearningRate: 1e-4,
+        warmupSteps: 0,
+        schedule: 'cosine',
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weightDecay: 0.1,
+        gradientClip: 1,
+      },
+    });
+  });
+
+  it('cuts a micro-batch to the step and reports keys that nothing reads', () => {
+    const { run, unknownKeys } = parseRunFile('{"rowsPerStep": 3, "rowsPerMicrobatch": 8, "stepz": 1, "optimizer": {"lr": 1}}', 'run.json');
+    expect(run.rowsPerMicrobatch).toBe(3);
+    expect(unknownKeys).toEqual(['stepz', 'optimizer.lr']);
+  });
+
+  it.each([
+    ['run.json is not valid JSON', '{"steps": '],
+    ['run.json is not a JSON object', '[1]'],
+    ['steps should be at least 1', '{"steps": 0}'],
+    ['steps should be', '{"steps": 1.5}'],
+    ['steps should be number, and is "300"', '{"steps": "300"}'],
+    ['order should be ("shuffled" | "sequential"), and is "random"', '{"order": "random"}'],
+    ['codec should be "fp32", and is "int3"', '{"codec": "int3"}'],
+    ['optimizer.beta1 should be below 1', '{"optimizer": {"beta1": 1}}'],
+    ['optimizer.schedule should be', '{"optimizer": {"schedule": "step"}}'],
+  ])('is refused with “%s”', (message, text) => {
+    expect(() => parseRunFile(text, 'run.json')).toThrow(message);
+  });
+});
+
+describe('train, before it opens a GPU', () => {
+  let folder = '';
+  const path = (name: string) => join(folder, name);
+  const config = { model_type: 'llama', vocab_size: 5, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 2 };
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'cotrain-cli-'));
+    await writeFile(path('text.txt'), 'abcdef');
+    await writeFile(path('rows.jsonl'), '{"input_ids": [1, 2, 9]}\n');
+    await writeFile(path('data.csv'), 'a,b\n');
+    await writeFile(path('no-model.json'), '{}');
+    await writeFile(path('run.json'), JSON.stringify({ model: config, steps: 3, contextLength: 4 }));
+    await writeFile(path('long.json'), JSON.stringify({ model: { ...config, vocab_size: 6 }, contextLength: 100 }));
+    await writeFile(path('gpt.json'), JSON.stringify({ model: { ...config, model_type: 'gpt2' } }));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  it.each([
+    ['nowhere.json does not exist', { run: 'nowhere.json' }],
+    ['no model: give --model DIR', { run: 'no-model.json' }],
+    ['the model folder nowhere does not exist', { model: 'nowhere' }],
+    ['model_type "gpt2" is not supported', { run: 'gpt.json' }],
+    ['nothing.txt does not exist', { data: 'nothing.txt' }],
+    ['expected a .jsonl or .txt file', { data: 'data.csv' }],
+    ['rows.jsonl:1: input_ids[2] is 9', { data: 'rows.jsonl' }],
+    ["the model's vocab_size is 5, and the text has 6", {}],
+    ['set the context to 6 or less', { run: 'long.json' }],
+  ])('refuses with “%s”', async (message, changes: { readonly run?: string; readonly data?: string; readonly model?: string }) => {
+    const options = { model: changes.model ?? null, data: path(changes.data ?? 'text.txt'), run: path(changes.run ?? 'run.json'), out: path('out'), saveGradients: null };
+    const host = {
+      openTrainer: () => {
+        throw new Error('the GPU was opened');
+      },
+      progress: { begin: () => undefined, step: () => undefined, end: () => undefined },
+      warn: () => undefined,
+      isInterrupted: () => false,
+    };
+    await expect(train(options, host)).rejects.toThrow(message);
+  });
+});
