@@ -97,10 +97,10 @@ export function planMemory(request: PlanRequest): MemoryPlan {
     function donorOf(outputIndex: number): MutableBlock | undefined {
       const share = request.shares[position]?.find(({ output }) => output === outputIndex);
       const input = share && node.inputs[share.input];
-      if (!input || kept.has(input.id) || lastUse.get(input.id) !== position) return undefined;
+      if (!input || kept.has(input.id)) return undefined;
       if (node.inputs.filter(({ id }) => id === input.id).length !== 1) return undefined;
       const block = blockOfTensor.get(input.id);
-      // A donor already taken over by another output of this node outlives it or has been extended.
+      // No reader after this node, and not taken over by another output of it.
       return block?.lastNode === position && !node.outputs.some(({ id }) => blockOfTensor.get(id) === block)
         ? block
         : undefined;
