@@ -30,6 +30,7 @@ export interface ConnectionHandlers {
 
 export interface Connection {
   readonly remoteId: string;
+  /** Never blocks; nothing happens after the connection closed. Throws `RangeError` for a message over 8 MiB of JSON. */
   sendControl(message: unknown): void;
   /** Resolves when the last byte was handed to the channel; rejects when the connection closes first. Blobs keep their order. */
   sendBlob(header: unknown, bytes: ArrayBuffer): Promise<void>;
@@ -38,6 +39,7 @@ export interface Connection {
 }
 
 export interface Endpoint {
+  /** Where others reach this peer now. Changes (see `idChanged`) when the signalling server no longer grants the old one. */
   readonly id: string;
   /** Rejects with a `TransportError` that carries a problem (peer unavailable, ICE failed in which state, wrong key, timeout). */
   connect(remoteId: string, handlers: ConnectionHandlers): Promise<Connection>;
@@ -53,6 +55,10 @@ export interface EndpointOptions {
   /** An incoming connection whose handshake succeeded. */
   readonly accept: (connection: Connection) => ConnectionHandlers;
   readonly signallingChanged: (state: 'online' | 'offline') => void;
+  /** Tell the directory: newcomers can't reach the old id any more. Connections that are open go on. */
+  readonly idChanged?: (id: string) => void;
+  /** A peer that announces a larger blob is hung up on. Default 1 GiB. */
+  readonly maxBlobBytes?: number;
 }
 
 export class TransportError extends Error {

@@ -1,0 +1,400 @@
+/**
+ * A `Connection` over two open-or-opening data channels, control and bulk: handshake, then messages and blobs with
+ * backpressure. Knows nothing of PeerJS or of how the channels came about.
+ */
+import {
+  BlobReader,
+  BlobWriter,
+  closeFrame,
+  controlFrames,
+  ControlReader,
+  FrameError,
+  frameBytes,
+  handshakeFrame,
+  type Blob,
+} from './framing.ts';
+import { shakeHands, type HandshakeIdentity } from './handshake.ts';
+import { problems } from './problems.ts';
+import { pathOf } from './stats.ts';
+import { TransportError, type Connection, type ConnectionHandlers, type ConnectionStats } from './types.ts';
+
+/** What is used of `RTCDataChannel`; ordered and reliable, `binaryType` 'arraybuffer'. */
+export type ByteChannel = Pick<
+  RTCDataChannel,
+  'addEventListener' | 'bufferedAmount' | 'bufferedAmountLowThreshold' | 'close' | 'readyState' | 'removeEventListener' | 'send'
+>;
+
+export interface LinkOptions {
+  readonly control: ByteChannel;
+  readonly bulk: ByteChannel;
+  /** Asked once both channels are open: fingerprints are known only then. */
+  readonly identity: () => HandshakeIdentity;
+  /** Called when the handshake has succeeded, and only then. */
+  readonly handlers: (connection: Connection) => ConnectionHandlers;
+  readonly maxBlobBytes: number;
+  readonly getStats: () => Promise<RTCStatsReport>;
+  /** Takes down what is below, once, when the link is over. */
+  readonly release: () => void;
+}
+
+export interface Link {
+  /** The proved connection. Rejects with a `TransportError`. */
+  readonly opened: Promise<Connection>;
+  /** For what is noticed from outside (ICE failed, PeerJS closed): ends the link with this as its reason. */
+  fail(error: TransportError): void;
+}
+
+/**
+ * Enough to keep the channel busy from one `bufferedamountlow` to the next, little enough that a burst costs the main
+ * thread a few milliseconds. Chromium throws at 16 MiB.
+ */
+const highWaterBytes = 1024 * 1024;
+const lowWaterBytes = 256 * 1024;
+/** Control messages that wait for the channel; a peer that takes none of this is not worth keeping. */
+const maxQueuedControlBytes = 32 * 1024 * 1024;
+const drainTimeoutMs = 30_000;
+const handshakeTimeoutMs = 10_000;
+/** The other side hangs up when our closing words arrive; without an answer we do. */
+const lingerMs = 1000;
+/** Shorter transfers say more of the buffer than of the network. */
+const shortestMeasuredMs = 100;
+
+type Phase = 'opening' | 'verified' | 'open' | 'closed';
+
+export function openLink(options: LinkOptions): Link {
+  const link = new DataChannelLink(options);
+  return { opened: link.opened, fail: (error) => link.end(error, null, error.message) };
+}
+
+class DataChannelLink implements Connection {
+  readonly opened: Promise<Connection>;
+  readonly #options: LinkOptions;
+  readonly #controlReader = new ControlReader();
+  readonly #blobReader: BlobReader;
+  readonly #scratch = new Uint8Array(frameBytes);
+  readonly #settle: { resolve(connection: Connection): void; reject(error: TransportError): void };
+  readonly #handshakeTimer: ReturnType<typeof setTimeout>;
+  /** What arrived before the other side's proof was checked waits here; it is at most a few handshake messages. */
+  readonly #handshakeInbox: unknown[] = [];
+  #handshakeWaiter: { resolve(message: unknown): void; reject(error: TransportError): void } | null = null;
+  /** Complete messages and blobs that arrived between our check and the other side's `accepted`. */
+  #early: (() => void)[] | null = [];
+  #phase: Phase = 'opening';
+  #handlers: ConnectionHandlers | null = null;
+  #remoteId = '';
+  #controlQueue: Uint8Array<ArrayBuffer>[] = [];
+  #controlQueueBytes = 0;
+  #controlSending = false;
+  /** The tail of the chain that keeps blobs in order. */
+  #lastBlob: Promise<void> = Promise.resolve();
+  /** Called with the reason when the link ends, so that whoever waits for a channel stops. */
+  readonly #waiting = new Set<(error: TransportError) => void>();
+  #endedWith: TransportError | null = null;
+  #bytesSent = 0;
+  #bytesReceived = 0;
+  #sendBytesPerSecond: number | null = null;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.#blobReader = new BlobReader(options.maxBlobBytes);
+    let settle: typeof this.#settle | undefined;
+    this.opened = new Promise((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    this.#settle = settle as unknown as typeof this.#settle;
+    this.#handshakeTimer = setTimeout(() => {
+      this.#fail(`the other side did not prove the room key within ${handshakeTimeoutMs / 1000} s`, 'timeout');
+    }, handshakeTimeoutMs);
+    for (const channel of [options.control, options.bulk]) {
+      channel.bufferedAmountLowThreshold = lowWaterBytes;
+      channel.addEventListener('close', () => {
+        this.#fail('the connection was lost', null);
+      });
+    }
+    options.control.addEventListener('message', (event) => this.#guard(() => this.#controlArrived(bytesOf(event.data))));
+    options.bulk.addEventListener('message', (event) => this.#guard(() => this.#bulkArrived(bytesOf(event.data))));
+    this.#shakeHands().then(
+      () => this.#becomeOpen(),
+      (error: unknown) => {
+        if (error instanceof TransportError) this.end(error, error.problem.code, error.message);
+        else this.#fail(String(error), 'failed');
+      },
+    );
+  }
+
+  get remoteId(): string {
+    return this.#remoteId;
+  }
+
+  async #shakeHands(): Promise<void> {
+    await Promise.all([this.#whenOpen(this.#options.control), this.#whenOpen(this.#options.bulk)]);
+    const identity = this.#options.identity();
+    this.#remoteId = identity.remoteId;
+    await shakeHands(
+      identity,
+      {
+        send: (message) => this.#sendNow(handshakeFrame(message)),
+        receive: () => this.#nextHandshakeMessage(),
+      },
+      {
+        verified: () => {
+          if (this.#phase === 'opening') this.#phase = 'verified';
+        },
+      },
+    );
+  }
+
+  #whenOpen(channel: ByteChannel): Promise<void> {
+    if (channel.readyState === 'open') return Promise.resolve();
+    return this.#until((done) => {
+      channel.addEventListener('open', done, { once: true });
+      return () => channel.removeEventListener('open', done);
+    });
+  }
+
+  #nextHandshakeMessage(): Promise<unknown> {
+    if (this.#endedWith !== null) return Promise.reject(this.#endedWith);
+    if (this.#handshakeInbox.length > 0) return Promise.resolve(this.#handshakeInbox.shift());
+    return new Promise((resolve, reject) => {
+      this.#handshakeWaiter = { resolve, reject };
+    });
+  }
+
+  #becomeOpen(): void {
+    if (this.#phase !== 'verified') return;
+    clearTimeout(this.#handshakeTimer);
+    this.#phase = 'open';
+    this.#handlers = this.#options.handlers(this);
+    this.#settle.resolve(this);
+    // A task of its own: the code that awaits the connection goes first, then what came early, then what comes.
+    setTimeout(() => this.#deliverEarly(), 0);
+  }
+
+  #deliverEarly(): void {
+    const early = this.#early ?? [];
+    this.#early = null;
+    for (const deliver of early) deliver();
+  }
+
+  /** Whatever is wrong with what arrived ends this link, with the reason for both sides; it never gets out of here. */
+  #guard(action: () => void): void {
+    if (this.#phase === 'closed') return;
+    try {
+      action();
+    } catch (error) {
+      if (!(error instanceof FrameError)) throw error;
+      this.#fail(error.message, 'malformed');
+    }
+  }
+
+  #controlArrived(data: Uint8Array): void {
+    this.#bytesReceived += data.byteLength;
+    const event = this.#controlReader.read(data);
+    if (event === null) {
+      // Without this a stranger could make us collect 8 MiB.
+      if (this.#phase === 'opening') throw new FrameError('a message arrived before the key was proved');
+      return;
+    }
+    switch (event.type) {
+      case 'handshake':
+        this.#handshakeArrived(event.message);
+        return;
+      case 'close':
+        // During the handshake the other side may be first to see what is wrong; both should show the same problem.
+        if (event.code === 'wrong-key') this.end(problems.wrongKey(), null, event.reason);
+        else this.#fail(event.reason, null);
+        return;
+      case 'message':
+        if (this.#phase === 'opening') throw new FrameError('a message arrived before the key was proved');
+        this.#deliver(() => this.#handlers?.control(event.message));
+        return;
+    }
+  }
+
+  #handshakeArrived(message: unknown): void {
+    if (this.#phase === 'open') throw new FrameError('a handshake message arrived after the handshake');
+    const waiter = this.#handshakeWaiter;
+    this.#handshakeWaiter = null;
+    if (waiter !== null) waiter.resolve(message);
+    else if (this.#handshakeInbox.length < 3) this.#handshakeInbox.push(message);
+    else throw new FrameError('too many handshake messages arrived');
+  }
+
+  #bulkArrived(data: Uint8Array): void {
+    this.#bytesReceived += data.byteLength;
+    if (this.#phase === 'opening') throw new FrameError('a blob arrived before the key was proved');
+    const blob: Blob | null = this.#blobReader.read(data);
+    if (blob !== null) this.#deliver(() => this.#handlers?.blob(blob.header, blob.bytes));
+  }
+
+  #deliver(action: () => void): void {
+    if (this.#early === null) action();
+    else this.#early.push(action);
+  }
+
+  sendControl(message: unknown): void {
+    const frames = controlFrames(message);
+    if (this.#phase !== 'open') return;
+    for (const frame of frames) {
+      this.#controlQueue.push(frame);
+      this.#controlQueueBytes += frame.byteLength;
+    }
+    if (this.#controlQueueBytes > maxQueuedControlBytes) {
+      this.#fail('the other side takes no messages', null);
+      return;
+    }
+    if (!this.#controlSending) void this.#sendQueue();
+  }
+
+  async #sendQueue(): Promise<void> {
+    this.#controlSending = true;
+    try {
+      for (let frame = this.#controlQueue.shift(); frame !== undefined; frame = this.#controlQueue.shift()) {
+        this.#controlQueueBytes -= frame.byteLength;
+        if (this.#options.control.bufferedAmount > highWaterBytes) await this.#drained(this.#options.control);
+        this.#sendNow(frame);
+      }
+    } catch (error) {
+      if (!(error instanceof TransportError)) throw error; // The link has ended, and said so.
+    } finally {
+      this.#controlSending = false;
+    }
+  }
+
+  sendBlob(header: unknown, bytes: ArrayBuffer): Promise<void> {
+    const sending = this.#lastBlob.then(() => this.#sendBlobNow(new BlobWriter(header, bytes, this.#scratch)));
+    // The next blob goes on whatever became of this one; this one's caller hears of its end.
+    this.#lastBlob = sending.catch(() => undefined);
+    return sending;
+  }
+
+  async #sendBlobNow(writer: BlobWriter): Promise<void> {
+    if (this.#phase !== 'open') throw this.#endedWith ?? problems.connectionClosed('it is not open');
+    const { bulk } = this.#options;
+    const startedMs = performance.now();
+    const bufferedBefore = bulk.bufferedAmount;
+    while (!writer.done) {
+      if (bulk.bufferedAmount > highWaterBytes) await this.#drained(bulk);
+      const frame = writer.next();
+      this.#sendOn(bulk, frame);
+    }
+    const elapsedMs = performance.now() - startedMs;
+    if (elapsedMs >= shortestMeasuredMs) {
+      this.#sendBytesPerSecond = ((writer.totalBytes + bufferedBefore - bulk.bufferedAmount) / elapsedMs) * 1000;
+    }
+  }
+
+  #drained(channel: ByteChannel): Promise<void> {
+    return this.#until((done) => {
+      let timer: ReturnType<typeof setTimeout>;
+      const watch = (before: number): void => {
+        timer = setTimeout(() => {
+          const now = channel.bufferedAmount;
+          if (now < before) watch(now);
+          else this.#fail(`the other side took nothing for ${drainTimeoutMs / 1000} s`, null);
+        }, drainTimeoutMs);
+      };
+      watch(channel.bufferedAmount);
+      channel.addEventListener('bufferedamountlow', done, { once: true });
+      return () => {
+        clearTimeout(timer);
+        channel.removeEventListener('bufferedamountlow', done);
+      };
+    });
+  }
+
+  /** Waits for an event that `start` listens for, or for the end of the link. `start` returns how to stop listening. */
+  #until(start: (done: () => void) => () => void): Promise<void> {
+    if (this.#endedWith !== null) return Promise.reject(this.#endedWith);
+    return new Promise((resolve, reject) => {
+      const finish = (settle: () => void): void => {
+        this.#waiting.delete(onEnd);
+        stop();
+        settle();
+      };
+      const onEnd = (error: TransportError): void => finish(() => reject(error));
+      const stop = start(() => finish(resolve));
+      this.#waiting.add(onEnd);
+    });
+  }
+
+  #sendNow(frame: Uint8Array<ArrayBuffer>): void {
+    this.#sendOn(this.#options.control, frame);
+  }
+
+  #sendOn(channel: ByteChannel, frame: Uint8Array<ArrayBuffer>): void {
+    if (this.#endedWith !== null) throw this.#endedWith;
+    try {
+      channel.send(frame);
+    } catch (error) {
+      // The channel closed and its event is still on its way, or the browser's own buffer is full.
+      throw this.#fail(error instanceof Error ? error.message : 'the channel is closed', null);
+    }
+    this.#bytesSent += frame.byteLength;
+  }
+
+  async stats(): Promise<ConnectionStats> {
+    const report = this.#phase === 'closed' ? null : await this.#options.getStats().catch(() => null);
+    return {
+      bytesSent: this.#bytesSent,
+      bytesReceived: this.#bytesReceived,
+      sendBytesPerSecond: this.#sendBytesPerSecond,
+      ...(report === null ? { path: null, roundTripMs: null } : pathOf(report)),
+    };
+  }
+
+  close(reason: string): void {
+    this.#fail(reason, 'closed');
+  }
+
+  #fail(reason: string, tellAs: string | null): TransportError {
+    const error = problems.connectionClosed(reason);
+    this.end(error, tellAs, reason);
+    return error;
+  }
+
+  /** `tellAs`: the code under which the other side is told why, or null when it knows or can't hear. */
+  end(error: TransportError, tellAs: string | null, reason: string): void {
+    if (this.#phase === 'closed') return;
+    const wasOpen = this.#phase === 'open';
+    this.#phase = 'closed';
+    this.#endedWith = error;
+    this.#controlQueue = [];
+    clearTimeout(this.#handshakeTimer);
+    if (tellAs !== null && this.#options.control.readyState === 'open') {
+      try {
+        this.#options.control.send(closeFrame(tellAs, reason));
+        this.#linger();
+      } catch {
+        this.#options.release(); // Nothing can be said any more.
+      }
+    } else {
+      this.#options.release();
+    }
+    this.#handshakeWaiter?.reject(error);
+    for (const tell of this.#waiting) tell(error);
+    if (wasOpen) {
+      this.#deliverEarly();
+      this.#handlers?.closed(reason);
+    } else {
+      this.#settle.reject(error);
+    }
+  }
+
+  /** Closing at once would lose the closing words: the other side closes when it has them. */
+  #linger(): void {
+    const timer = setTimeout(release, lingerMs);
+    const { control, release: releaseBelow } = this.#options;
+    function release(): void {
+      clearTimeout(timer);
+      control.removeEventListener('close', release);
+      releaseBelow();
+    }
+    control.addEventListener('close', release);
+  }
+}
+
+/** Text frames are none of ours; as empty bytes they fail as an unknown kind. */
+function bytesOf(data: unknown): Uint8Array {
+  return data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array(0);
+}

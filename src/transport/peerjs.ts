@@ -1,0 +1,157 @@
+/**
+ * Endpoints over PeerJS: it finds the other tab through the signalling server and makes the RTCPeerConnection; data
+ * then goes over two channels of our own beside PeerJS's, which stays on this thread so that a hidden tab isn't
+ * throttled. Keeps signalling alive (`signalling.ts` says how); what crosses the channels is `link.ts`'s.
+ */
+import type { DataConnection, Peer, PeerError } from 'peerjs';
+import { defaultMaxBlobBytes } from './framing.ts';
+import { fingerprintOf, type HandshakeIdentity } from './handshake.ts';
+import { openLink, type Link } from './link.ts';
+import { problems, type ConnectionStates } from './problems.ts';
+import { keepSignalling, type Signalling } from './signalling.ts';
+import { TransportError, type Connection, type ConnectionHandlers, type Endpoint, type EndpointOptions } from './types.ts';
+
+/** PeerJS negotiates its channel in-band and gets stream 0 or 1. Both sides must agree on ours. */
+const controlStream = 20;
+const bulkStream = 21;
+/** From asking for a connection to its channels being open; gathering and checking candidates through a relay can take 10 s. */
+const connectTimeoutSeconds = 20;
+/** Connections that haven't proved the key yet: a stranger who learned our id can't make us hold more. */
+const maxUnproved = 64;
+
+/** Rejects with a `TransportError` when signalling can't be reached; later losses are repaired in the background. */
+export async function openEndpoint(options: EndpointOptions): Promise<Endpoint> {
+  if (typeof RTCPeerConnection === 'undefined') throw problems.webRtcUnavailable();
+  const endpoint = new PeerJsEndpoint(options);
+  await endpoint.start();
+  return endpoint;
+}
+
+/** One PeerJS connection on its way to being a `Connection`. */
+interface Attempt {
+  readonly remoteId: string;
+  readonly fail: (error: TransportError) => void;
+}
+
+class PeerJsEndpoint implements Endpoint {
+  readonly #options: EndpointOptions;
+  /** PeerJS reads it whenever it makes a connection, so refreshing it in place is enough. Never its default servers. */
+  readonly #rtcConfig: RTCConfiguration & { iceServers: RTCIceServer[] } = { iceServers: [] };
+  readonly #signalling: Signalling;
+  readonly #attempts = new Set<Attempt>();
+  #unproved = 0;
+  #destroyed = false;
+
+  constructor(options: EndpointOptions) {
+    this.#options = options;
+    this.#signalling = keepSignalling({
+      url: options.signallingUrl,
+      rtcConfig: this.#rtcConfig,
+      stateChanged: options.signallingChanged,
+      idChanged: (id) => options.idChanged?.(id),
+      incoming: (peer, connection) => this.#incoming(peer, connection),
+      peerError: (error) => this.#peerError(error),
+      beforeConnecting: () => this.#refreshIceServers(),
+    });
+  }
+
+  get id(): string {
+    return this.#signalling.id;
+  }
+
+  start(): Promise<void> {
+    return this.#signalling.opened;
+  }
+
+  async #refreshIceServers(): Promise<void> {
+    // An unreachable server leaves what was known: within one network no ICE server is needed at all.
+    const servers = await this.#options.iceServers().catch(() => null);
+    if (servers !== null) this.#rtcConfig.iceServers = [...servers];
+  }
+
+  async connect(remoteId: string, handlers: ConnectionHandlers): Promise<Connection> {
+    await this.#refreshIceServers();
+    const peer = this.#signalling.onlinePeer();
+    if (peer === null || this.#destroyed) throw problems.signallingUnreachable(this.#options.signallingUrl);
+    const ownId = this.id;
+    // PeerJS returns nothing (and emits an error) when the socket was lost in this very moment.
+    const connection = peer.connect(remoteId, { reliable: true, serialization: 'raw' }) as DataConnection | undefined;
+    if (connection === undefined) throw problems.signallingUnreachable(this.#options.signallingUrl);
+    return this.#link(connection, { role: 'caller', ownId, handlers: () => handlers });
+  }
+
+  #incoming(peer: Peer, connection: DataConnection): void {
+    if (this.#destroyed || this.#unproved >= maxUnproved) {
+      connection.close();
+      return;
+    }
+    this.#unproved += 1;
+    this.#link(connection, { role: 'callee', ownId: peer.id, handlers: this.#options.accept }).then(
+      () => {
+        this.#unproved -= 1;
+      },
+      () => {
+        // Whoever failed to prove the key is no business of ours; the caller is told why.
+        this.#unproved -= 1;
+      },
+    );
+  }
+
+  #link(
+    connection: DataConnection,
+    side: { readonly role: 'caller' | 'callee'; readonly ownId: string; readonly handlers: (connection: Connection) => ConnectionHandlers },
+  ): Promise<Connection> {
+    const rtc = connection.peerConnection;
+    const makeChannel = (label: string, id: number): RTCDataChannel => {
+      const channel = rtc.createDataChannel(label, { negotiated: true, id, ordered: true });
+      channel.binaryType = 'arraybuffer';
+      return channel;
+    };
+    const identity = (): HandshakeIdentity => ({
+      role: side.role,
+      room: this.#options.room,
+      key: this.#options.key,
+      ownId: side.ownId,
+      remoteId: connection.peer,
+      ownFingerprint: fingerprintOf(rtc.localDescription?.sdp ?? ''),
+      remoteFingerprint: fingerprintOf(rtc.remoteDescription?.sdp ?? ''),
+    });
+    const control = makeChannel('cotrain-control', controlStream);
+    const link: Link = openLink({
+      control,
+      bulk: makeChannel('cotrain-bulk', bulkStream),
+      identity,
+      handlers: side.handlers,
+      maxBlobBytes: this.#options.maxBlobBytes ?? defaultMaxBlobBytes,
+      getStats: () => rtc.getStats(),
+      release: () => connection.close(),
+    });
+
+    const states = (): ConnectionStates => ({ ice: rtc.iceConnectionState, connection: rtc.connectionState });
+    const relayConfigured = this.#rtcConfig.iceServers.some((server) => [server.urls].flat().some((url) => url.startsWith('turn')));
+    const timer = setTimeout(() => {
+      if (control.readyState !== 'open') link.fail(problems.connectionTimeout(states(), connectTimeoutSeconds, relayConfigured));
+    }, connectTimeoutSeconds * 1000);
+    // PeerJS closes the connection right after it reports a failed state, so the state is taken here, not later.
+    connection.on('error', () => link.fail(problems.connectionFailed(states(), relayConfigured)));
+    connection.on('close', () => link.fail(problems.connectionClosed('the other side is gone')));
+    const attempt: Attempt = { remoteId: connection.peer, fail: (error) => link.fail(error) };
+    this.#attempts.add(attempt);
+    return link.opened.finally(() => {
+      clearTimeout(timer);
+      this.#attempts.delete(attempt);
+    });
+  }
+
+  #peerError(error: PeerError<string>): void {
+    if (error.type !== 'peer-unavailable') return; // The rest is signalling's own, or ends in that connection's timeout.
+    // The id stands only in the message. Connections that are open don't need signalling and take no harm.
+    for (const attempt of this.#attempts) if (error.message.endsWith(` ${attempt.remoteId}`)) attempt.fail(problems.peerUnavailable());
+  }
+
+  destroy(): void {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    this.#signalling.close();
+  }
+}
