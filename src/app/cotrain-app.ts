@@ -3,6 +3,7 @@
  * people can read and training doesn't notice.
  */
 import { LitElement, css, html } from 'lit';
+import { cache } from 'lit/directives/cache.js';
 import { parseRoomLink } from '../session/link.ts';
 import type { SessionController, SessionState } from '../session/types.ts';
 import { baseStyles } from './base-styles.ts';
@@ -32,7 +33,6 @@ export class CotrainApp extends LitElement {
   static override properties = {
     controller: { attribute: false },
     state: { state: true },
-    fragment: { state: true },
     isEndSeen: { state: true },
   };
 
@@ -63,17 +63,16 @@ export class CotrainApp extends LitElement {
 
   controller: SessionController | null = null;
   private state: SessionState | null = null;
-  private fragment = location.hash;
   /** The person has gone on from the screen that follows a room. */
   private isEndSeen = false;
 
   #gate: RenderGate<SessionState> | null = null;
   #unsubscribe: (() => void) | null = null;
   #screenShown: Screen = 'starting';
+  /** The room this page was in last, to join it again. */
+  #lastLink: string | null = null;
 
-  readonly #onHash = (): void => {
-    this.fragment = location.hash;
-  };
+  readonly #onHash = (): void => this.requestUpdate();
   readonly #onVisible = (): void => {
     if (!document.hidden) this.#gate?.flush();
   };
@@ -93,7 +92,9 @@ export class CotrainApp extends LitElement {
 
   override willUpdate(changed: Map<PropertyKey, unknown>): void {
     if (changed.has('controller')) this.#listen();
-    if (this.state !== null && isInRoom(this.state.phase)) this.isEndSeen = false;
+    if (this.state === null || !isInRoom(this.state.phase)) return;
+    this.isEndSeen = false;
+    this.#lastLink = this.state.link ?? this.#lastLink;
   }
 
   #listen(): void {
@@ -116,12 +117,18 @@ export class CotrainApp extends LitElement {
     if (this.controller === null || this.state === null) return 'starting';
     if (isInRoom(this.state.phase)) return 'room';
     if (hasEnded(this.state.phase) && !this.isEndSeen) return 'end';
-    return parseRoomLink(this.fragment) === null ? 'landing' : 'join';
+    // Read anew each time: the session writes the address bar too, which fires no event.
+    return parseRoomLink(location.hash) === null ? 'landing' : 'join';
   }
 
   #goHome(): void {
     history.pushState(null, '', location.pathname + location.search);
-    this.fragment = '';
+    this.isEndSeen = true;
+    this.requestUpdate();
+  }
+
+  #rejoin(): void {
+    if (this.#lastLink !== null) location.hash = new URL(this.#lastLink).hash;
     this.isEndSeen = true;
   }
 
@@ -146,10 +153,10 @@ export class CotrainApp extends LitElement {
         return html`<end-screen
           .state=${state}
           @home=${() => this.#goHome()}
-          @rejoin=${() => (this.isEndSeen = true)}
+          @rejoin=${() => this.#rejoin()}
         ></end-screen>`;
       case 'join': {
-        const link = parseRoomLink(this.fragment);
+        const link = parseRoomLink(location.hash);
         const isProblem = link !== null && 'code' in link;
         return html`<join-screen
           .controller=${controller}
@@ -183,7 +190,7 @@ export class CotrainApp extends LitElement {
           : html`<word-mark></word-mark>`}
         <theme-toggle></theme-toggle>
       </header>
-      <main tabindex="-1" data-screen=${screen}>${this.#content(screen)}</main>
+      <main tabindex="-1" data-screen=${screen}>${cache(this.#content(screen))}</main>
     `;
   }
 }

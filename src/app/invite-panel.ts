@@ -32,8 +32,30 @@ export class InvitePanel extends LitElement {
         flex: none;
         min-width: 6.5em;
       }
-      a {
-        font-weight: 600;
+      .words {
+        display: grid;
+        gap: var(--space-2);
+        justify-items: start;
+      }
+      .words button {
+        min-height: 32px;
+        padding: 0 var(--space-3);
+        font-weight: 500;
+      }
+      dialog {
+        width: min(94vw, 86vh);
+        padding: var(--space-5);
+        border: 0;
+        border-radius: var(--corner);
+        background: var(--sheet);
+        color: var(--ink);
+      }
+      dialog::backdrop {
+        background: rgb(0 0 0 / 60%);
+      }
+      dialog p {
+        margin: var(--space-3) 0;
+        overflow-wrap: anywhere;
       }
     `,
   ];
@@ -45,6 +67,10 @@ export class InvitePanel extends LitElement {
   override disconnectedCallback(): void {
     super.disconnectedCallback();
     clearTimeout(this.#timer);
+  }
+
+  get #dialog(): HTMLDialogElement | null {
+    return this.renderRoot.querySelector('dialog');
   }
 
   async #copy(): Promise<void> {
@@ -74,12 +100,20 @@ export class InvitePanel extends LitElement {
             ${this.copied === 'yes' ? 'Copied ✓' : 'Copy link'}
           </button>
         </div>
-        <qr-code .text=${this.link}></qr-code>
-        <p class="small soft">
-          Anyone with this link can join and help, or watch. They see the loss curve, the samples, everybody’s name and device,
-          and get the pieces of text they compute with.
-        </p>
+        <qr-code data-testid="qr" .text=${this.link}></qr-code>
+        <div class="words">
+          <p class="small soft">
+            Anyone with this link can join and help, or watch. They see the loss curve, the samples, everybody’s name and
+            device, and get the pieces of text they compute with.
+          </p>
+          <button data-testid="qr-large" @click=${() => this.#dialog?.showModal()}>Show large</button>
+        </div>
       </div>
+      <dialog aria-label="QR code of the room link, large">
+        <qr-code .text=${this.link}></qr-code>
+        <p class="data small">${this.link}</p>
+        <button data-testid="qr-close" @click=${() => this.#dialog?.close()}>Close</button>
+      </dialog>
       <span class="unseen" role="status">
         ${this.copied === 'yes' ? 'Link copied.' : this.copied === 'by-hand' ? 'The link is selected: copy it by hand.' : ''}
       </span>

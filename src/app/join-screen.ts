@@ -128,8 +128,8 @@ export class JoinScreen extends LitElement {
         <h1>You’re invited to a training room.</h1>
         <p class="read soft">
           Room <span class="data" data-testid="room-id">${this.room}</span>. When you join, this tab computes a share of every
-          step with this device’s GPU and shows the run as everybody sees it. Leave whenever you like; nothing stays behind but
-          your name in this browser.
+          step with this device’s GPU and shows the run as everybody sees it. Leave whenever you
+          like.
         </p>
       </div>
       <div class="columns">

@@ -12,6 +12,7 @@ import type { Problem } from './problem.ts';
 import { rememberedName } from './preferences.ts';
 import { createSettings } from './settings-fields.ts';
 import type { Edits } from './settings-fields.ts';
+import './curve-figure.ts';
 import './name-field.ts';
 import './own-text.ts';
 import './preset-picker.ts';
@@ -89,10 +90,6 @@ export class LandingScreen extends LitElement {
   /** Answers to questions that were superseded meanwhile are dropped. */
   async #estimate(): Promise<void> {
     const question = ++this.#question;
-    if (this.preset === 'own-text' && this.text === '') {
-      this.estimate = null;
-      return;
-    }
     try {
       const estimate = await this.controller.estimate(this.#settings());
       if (question !== this.#question) return;
@@ -152,6 +149,12 @@ export class LandingScreen extends LitElement {
     await this.#loadRuns();
   }
 
+  #showRuns(): void {
+    const heading = this.renderRoot.querySelector<HTMLElement>('#continue-heading');
+    heading?.scrollIntoView({ block: 'start' });
+    heading?.focus({ preventScroll: true });
+  }
+
   #join(event: Event): void {
     event.preventDefault();
     const link = readPastedLink(this.pasted);
@@ -162,16 +165,12 @@ export class LandingScreen extends LitElement {
 
   #startForm(): unknown {
     const needsText = this.preset === 'own-text' && this.text === '';
-    const blocking = this.#browserProblem ?? this.estimate?.problem ?? null;
+    const settingsProblem = needsText ? null : (this.estimate?.problem ?? null);
+    const blocking = this.#browserProblem ?? settingsProblem;
     return html`<section class="start" aria-labelledby="start-heading">
       <h2 id="start-heading">The run</h2>
-      <run-figures .estimate=${this.estimate}></run-figures>
-      <p class="soft small">
-        Before it has learned anything, a model can only guess: its loss then is ln V, the surprise of drawing one of V
-        characters blindly. Training brings it down from there.
-      </p>
       <name-field .name=${this.name} @name=${(event: CustomEvent<string>) => (this.name = event.detail)}></name-field>
-      <problem-banner .problem=${this.own ?? this.estimate?.problem ?? this.problem}></problem-banner>
+      <problem-banner .problem=${this.own ?? settingsProblem ?? this.problem}></problem-banner>
       <button
         class="primary go"
         data-testid="start"
@@ -182,6 +181,11 @@ export class LandingScreen extends LitElement {
       </button>
       <p class="soft small" aria-live="polite">
         ${needsText ? 'Your text is still missing.' : 'Starts on this device alone; the room’s link is there at once.'}
+      </p>
+      <run-figures .estimate=${this.estimate?.problem === null ? this.estimate : null}></run-figures>
+      <p class="soft small">
+        Before it has learned anything, a model can only guess: its loss then is ln V, the surprise of drawing one of V
+        characters blindly. Training brings it down from there.
       </p>
     </section>`;
   }
@@ -211,11 +215,21 @@ export class LandingScreen extends LitElement {
   override render(): unknown {
     return html`
       <div class="hero">
-        <h1>Train a small language model together, each browser tab doing a share of the work.</h1>
-        <p class="read soft">
-          Choose a text and start. Whoever opens your link helps: their tab computes with its own GPU, everybody watches one
-          loss curve, and nothing is installed.
-        </p>
+        <div class="words">
+          <h1>Train a small language model together, each browser tab doing a share of the work.</h1>
+          <p class="read soft">
+            Choose a text and start. Whoever opens your link helps: their tab computes with its own GPU, everybody watches one
+            loss curve, and nothing is installed.
+          </p>
+          ${this.runs.length === 0
+            ? nothing
+            : html`<p>
+                <button @click=${() => this.#showRuns()}>
+                  ${this.runs.length === 1 ? 'Continue your saved run' : `Continue one of ${this.runs.length} saved runs`}
+                </button>
+              </p>`}
+        </div>
+        <curve-figure></curve-figure>
       </div>
       ${this.#browserProblem === null
         ? nothing
@@ -232,17 +246,17 @@ export class LandingScreen extends LitElement {
             : nothing}
           <run-settings
             .defaults=${this.defaults}
-            .effective=${this.estimate?.settings ?? null}
+            .effective=${this.estimate?.problem === null ? this.estimate.settings : null}
             .edits=${this.edits}
             @edits=${(event: CustomEvent<Edits>) => this.#setEdits(event.detail)}
           ></run-settings>
         </section>
-        <div class="side">
-          ${this.#startForm()}
+        ${this.#startForm()}
+        <div class="more">
           ${this.runs.length === 0
             ? nothing
-            : html`<section aria-labelledby="continue-heading">
-                <h2 id="continue-heading">Continue</h2>
+            : html`<section class="continue" aria-labelledby="continue-heading">
+                <h2 id="continue-heading" tabindex="-1">Continue</h2>
                 <saved-runs
                   .runs=${this.runs}
                   .disabled=${this.isStarting || this.#browserProblem !== null}

@@ -3,7 +3,12 @@ import { css } from 'lit';
 
 export const landingStyles = css`
   .hero {
-    padding: var(--space-6) 0 var(--space-6);
+    display: grid;
+    gap: var(--space-5) var(--space-7);
+    align-items: end;
+    padding: var(--space-6) 0;
+  }
+  .words {
     display: grid;
     gap: var(--space-4);
   }
@@ -35,9 +40,11 @@ export const landingStyles = css`
   .choice h2 {
     margin: 0;
   }
-  .side {
+  .more {
     display: grid;
     gap: var(--space-6);
+    grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr));
+    align-items: start;
   }
   .start {
     display: grid;
@@ -63,10 +70,25 @@ export const landingStyles = css`
   .paste button {
     flex: none;
   }
+  @media (max-width: 600px) {
+    .hero {
+      padding-top: var(--space-4);
+    }
+    curve-figure {
+      display: none;
+    }
+  }
   @media (min-width: 900px) {
+    .hero,
     .columns {
       grid-template-columns: minmax(0, 1fr) 340px;
+    }
+    .columns {
       gap: var(--space-6) var(--space-7);
+      grid-template-rows: auto 1fr;
+    }
+    .start {
+      grid-area: 1 / 2 / 3;
     }
   }
 `;

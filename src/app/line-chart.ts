@@ -41,6 +41,7 @@ export class LineChart extends LitElement {
     valueText: { type: String },
     isSteerable: { type: Boolean },
     formatValue: { attribute: false },
+    emptyText: { type: String },
     isZoomed: { state: true },
   };
 
@@ -51,6 +52,19 @@ export class LineChart extends LitElement {
       .box {
         position: relative;
         overflow: hidden;
+      }
+      .empty .uplot {
+        visibility: hidden;
+      }
+      .empty::after {
+        content: attr(data-empty);
+        position: absolute;
+        inset: 0;
+        display: grid;
+        place-items: center;
+        padding: var(--space-4);
+        text-align: center;
+        color: var(--ink-soft);
       }
       .u-cursor-x {
         border-right-color: var(--ink);
@@ -84,6 +98,8 @@ export class LineChart extends LitElement {
   /** Reachable by keyboard: arrow keys move the crosshair. */
   isSteerable = false;
   formatValue: (value: number) => string = String;
+  /** Said in the chart's place while there is nothing to draw. */
+  emptyText = '';
   private isZoomed = false;
 
   #plot: uPlot | null = null;
@@ -277,7 +293,11 @@ export class LineChart extends LitElement {
   override render(): unknown {
     const steps = this.data[0];
     const last = steps.length - 1;
-    const box = html`<div class="box" style=${styleMap({ height: `${this.height}px` })}></div>`;
+    const box = html`<div
+      class="box ${last < 0 ? 'empty' : ''}"
+      data-empty=${this.emptyText}
+      style=${styleMap({ height: `${this.height}px` })}
+    ></div>`;
     const zoomOut = this.isZoomed
       ? html`<button class="plain whole" @click=${() => this.#zoomOut()}>Whole run</button>`
       : '';

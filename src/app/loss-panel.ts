@@ -77,7 +77,7 @@ export class LossPanel extends LitElement {
       dl {
         display: flex;
         flex-wrap: wrap;
-        gap: 2px var(--space-4);
+        gap: 2px var(--space-3);
         margin: 0;
         padding: var(--space-2) var(--space-3);
         border-bottom: 1px solid var(--rule);
@@ -139,6 +139,10 @@ export class LossPanel extends LitElement {
         color: var(--ink-soft);
       }
       @media (max-width: 600px) {
+        .download {
+          position: absolute;
+          clip-path: inset(50%);
+        }
         .pair {
           grid-template-columns: 1fr;
         }
@@ -227,8 +231,8 @@ export class LossPanel extends LitElement {
       ${cell('step', 'step', formatMaybe(point?.step, formatInteger))} ${cell('train', 'training', formatMaybe(point?.loss, formatLoss))}
       ${cell('train', 'smoothed', formatMaybe(smooth, formatLoss))}
       ${cell('validation', 'validation', formatMaybe(validation, formatLoss))}
-      ${cell('rate', 'learning rate', formatMaybe(point?.lr, formatLearningRate))}
-      ${cell('norm', 'gradient norm', formatMaybe(point?.gradNorm, formatLoss))}
+      ${cell('rate', 'rate', formatMaybe(point?.lr, formatLearningRate))}
+      ${cell('norm', 'gradient', formatMaybe(point?.gradNorm, formatLoss))}
     `;
     const spoken =
       point === undefined
@@ -258,7 +262,7 @@ export class LossPanel extends LitElement {
         Log axis
       </button>
       <button class="csv" data-testid="download-csv" ?disabled=${this.history.length === 0} @click=${() => this.#download()}>
-        Download CSV
+        <span class="download">Download</span> CSV
       </button>
     </div>`;
   }
@@ -279,6 +283,7 @@ export class LossPanel extends LitElement {
         <dl data-testid="readout">${cells}</dl>
         <line-chart
           label="Training and validation loss by step"
+          emptyText="The curve begins with the first step."
           .series=${lossSeries}
           .data=${this.#lossData}
           .isLog=${this.isLog}

@@ -1,4 +1,5 @@
 /** The page's entry: theme, elements, session. Everything else is reached from here. */
+import { installPageApi } from '../session/page-api.ts';
 import { createSession } from '../session/session.ts';
 import './cotrain-app.ts';
 import { installTheme } from './theme.ts';
@@ -7,4 +8,6 @@ installTheme();
 
 const app = document.querySelector('cotrain-app');
 if (app === null) throw new Error('index.html has no <cotrain-app>');
-app.controller = createSession();
+const session = createSession();
+installPageApi(session);
+app.controller = session;

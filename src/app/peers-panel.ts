@@ -16,7 +16,7 @@ export class PeersPanel extends LitElement {
     panelStyles,
     css`
       .scroll {
-        max-height: 26em;
+        max-height: 640px;
         overflow: auto;
       }
       table {
@@ -87,6 +87,9 @@ export class PeersPanel extends LitElement {
       .share .bar {
         margin-right: 7ch;
       }
+      .state {
+        padding-left: var(--space-4);
+      }
       .late {
         color: var(--warn);
         font-weight: 600;
@@ -105,7 +108,8 @@ export class PeersPanel extends LitElement {
           width: auto;
         }
         .state {
-          width: 5.5em;
+          width: 6.5em;
+          padding-left: var(--space-2);
         }
       }
     `,
@@ -153,7 +157,7 @@ export class PeersPanel extends LitElement {
               <th scope="col">Name, device</th>
               <th scope="col" class="number">Tokens/s</th>
               <th scope="col" class="share">Share of step</th>
-              <th scope="col">State</th>
+              <th scope="col" class="state">State</th>
             </tr>
           </thead>
           <tbody>

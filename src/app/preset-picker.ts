@@ -1,9 +1,25 @@
 /** The presets as a sheet of specimens, each text written one character to a square. A radio group. */
 import { LitElement, css, html, nothing } from 'lit';
+import { presets } from '../data/presets.ts';
+import type { Preset } from '../data/presets.ts';
 import type { PresetId } from '../session/types.ts';
 import { baseStyles, squaredTextStyles } from './base-styles.ts';
-import { presetCards } from './presets.ts';
-import type { PresetCard } from './presets.ts';
+
+/** Enough to fill a line on a wide screen. */
+const specimenLength = 64;
+/** The book itself is fetched only when it is chosen. */
+const bookBeginning = 'Call me Ishmael. Some years ago—never mind how long precisely—ha';
+
+function specimenOf({ text }: Preset): string | null {
+  switch (text.kind) {
+    case 'inline':
+      return text.text.slice(0, specimenLength);
+    case 'asset':
+      return bookBeginning;
+    case 'given':
+      return null;
+  }
+}
 
 /** @fires pick - detail: PresetId */
 export class PresetPicker extends LitElement {
@@ -59,7 +75,12 @@ export class PresetPicker extends LitElement {
         outline: none;
       }
       .title {
+        display: block;
         font: 600 var(--size-lead) / 1.3 var(--face-read);
+      }
+      .about {
+        display: block;
+        color: var(--ink-soft);
       }
       .squared {
         margin-top: var(--space-2);
@@ -76,7 +97,8 @@ export class PresetPicker extends LitElement {
 
   picked: PresetId = 'repeated-pattern';
 
-  #card(card: PresetCard): unknown {
+  #card(card: Preset): unknown {
+    const specimen = specimenOf(card);
     return html`<label data-testid="preset-${card.id}">
       <input
         type="radio"
@@ -88,8 +110,8 @@ export class PresetPicker extends LitElement {
       />
       <span class="words">
         <span class="title">${card.title}</span>
-        <span class="soft" id="${card.id}-words"> ${card.description}</span>
-        ${card.specimen === null ? nothing : html`<div class="squared" aria-hidden="true">${card.specimen}</div>`}
+        <span class="about" id="${card.id}-words">${card.description}</span>
+        ${specimen === null ? nothing : html`<div class="squared" aria-hidden="true">${specimen}</div>`}
       </span>
     </label>`;
   }
@@ -97,7 +119,7 @@ export class PresetPicker extends LitElement {
   override render(): unknown {
     return html`<fieldset>
       <legend class="unseen">What to train</legend>
-      ${presetCards.map((card) => this.#card(card))}
+      ${presets.map((card) => this.#card(card))}
     </fieldset>`;
   }
 }

@@ -53,7 +53,6 @@ export class QrCode extends LitElement {
       shape-rendering="crispEdges"
       role="img"
       aria-label="QR code of the room link"
-      data-testid="qr"
     >
       ${svg`<path d=${d} fill="#000"></path>`}
     </svg>`;

@@ -36,11 +36,8 @@ export class RoomScreen extends LitElement {
         align-content: start;
         min-width: 0;
       }
-      .above {
-        display: grid;
-        gap: var(--space-3);
-      }
-      .above > * {
+      .above > p,
+      .above > .has-problem {
         margin-bottom: var(--space-4);
       }
       .note {
@@ -52,6 +49,25 @@ export class RoomScreen extends LitElement {
         padding: var(--space-3) var(--space-4);
         border-left: 4px solid var(--accent);
         background: var(--accent-wash);
+      }
+      @media (max-width: 979px) {
+        /* One column: what the model writes comes right after how well it does. */
+        .main,
+        .side {
+          display: contents;
+        }
+        sample-panel {
+          order: 1;
+        }
+        peers-panel {
+          order: 2;
+        }
+        invite-panel {
+          order: 3;
+        }
+        notice-log {
+          order: 4;
+        }
       }
       @media (min-width: 980px) {
         .grid {
@@ -116,6 +132,7 @@ export class RoomScreen extends LitElement {
 
   override render(): unknown {
     const { state } = this;
+    const problem = this.own ?? state.problem;
     return html`
       <run-header
         .state=${state}
@@ -124,7 +141,12 @@ export class RoomScreen extends LitElement {
         @leave=${() => this.#askToLeave()}
       ></run-header>
       <div class="above">
-        <problem-banner .problem=${this.own ?? state.problem} dismissible @dismiss=${() => this.#dismiss()}></problem-banner>
+        <problem-banner
+          class=${problem === null ? '' : 'has-problem'}
+          .problem=${problem}
+          dismissible
+          @dismiss=${() => this.#dismiss()}
+        ></problem-banner>
         ${this.#finished()} ${this.#softwareNote()}
       </div>
       <div class="grid">

@@ -144,7 +144,21 @@ export const runHeaderStyles = css`
   }
   @media (max-width: 600px) {
     .cells {
-      grid-template-columns: 1fr 1fr;
+      grid-template-columns: repeat(3, 1fr);
+    }
+    .cells .wide {
+      grid-column: 1 / -1;
+    }
+    .cells > div {
+      padding: var(--space-1) 0;
+    }
+    .cells dd,
+    .cells .wide + div dd {
+      font-size: 1rem;
+      line-height: 1.5;
+    }
+    .cells .wide dd {
+      font-size: var(--size-figure);
     }
     .controls {
       width: 100%;

@@ -71,10 +71,10 @@ export class RunHeader extends LitElement {
       </div>`;
   }
 
-  #cell(name: string, value: unknown, unit: string, testId: string, raw: number | null): unknown {
+  #cell(name: string, value: string, testId: string, raw: number | null): unknown {
     return html`<div>
       <dt>${name}</dt>
-      <dd data-testid=${testId} data-value=${raw ?? ''}>${value}${unit === '' ? nothing : html`<span class="unit"> ${unit}</span>`}</dd>
+      <dd data-testid=${testId} data-value=${raw ?? ''}>${value}</dd>
     </div>`;
   }
 
@@ -100,12 +100,12 @@ export class RunHeader extends LitElement {
             ><span class="unit"> of ${state.steps === 0 ? unknown : formatInteger(state.steps)}</span>
           </dd>
         </div>
-        ${this.#cell('Loss', formatMaybe(state.loss, formatLoss), '', 'loss', state.loss)}
-        ${this.#cell('Validation', formatMaybe(state.validationLoss, formatLoss), '', 'validation-loss', state.validationLoss)}
-        ${this.#cell('Room', formatRate(state.tokensPerSecond), 'tokens/s', 'room-rate', state.tokensPerSecond)}
-        ${this.#cell('This tab', formatRate(state.ownTokensPerSecond), 'tokens/s', 'own-rate', state.ownTokensPerSecond)}
-        ${this.#cell('Elapsed', formatDuration(state.elapsedMs), '', 'elapsed', state.elapsedMs)}
-        ${this.#cell('Remaining', formatMaybe(state.remainingMs, formatDuration), '', 'remaining', state.remainingMs)}
+        ${this.#cell('Loss', formatMaybe(state.loss, formatLoss), 'loss', state.loss)}
+        ${this.#cell('Validation', formatMaybe(state.validationLoss, formatLoss), 'validation-loss', state.validationLoss)}
+        ${this.#cell('Room, tokens/s', formatRate(state.tokensPerSecond), 'room-rate', state.tokensPerSecond)}
+        ${this.#cell('You, tokens/s', formatRate(state.ownTokensPerSecond), 'own-rate', state.ownTokensPerSecond)}
+        ${this.#cell('Elapsed', formatDuration(state.elapsedMs), 'elapsed', state.elapsedMs)}
+        ${this.#cell('Remaining', formatMaybe(state.remainingMs, formatDuration), 'remaining', state.remainingMs)}
       </dl>
       ${this.#ruler()}
       <p class="status ${tone === 'bad' ? 'bad' : ''}" role="status" data-testid="status-line">${this.#statusLine()}</p>

@@ -1,8 +1,9 @@
 /** The settings, folded away: one field and one plain sentence each. Emits what a person changed; checks only ranges. */
 import { LitElement, css, html, nothing } from 'lit';
+import { modelSizes } from '../data/presets.ts';
 import type { RunSettings } from '../session/types.ts';
 import { baseStyles } from './base-styles.ts';
-import { fieldGroups, modelSizes, readNumber, settingsFields, sizeOf } from './settings-fields.ts';
+import { baseSettings, fieldGroups, readNumber, settingsFields, sizeNames, sizeOf, withSize } from './settings-fields.ts';
 import type { Edits, FieldKey, SettingsField } from './settings-fields.ts';
 
 /** @fires edits - detail: the new edits */
@@ -67,9 +68,11 @@ export class RunSettingsElement extends LitElement {
         border-color: var(--accent);
         color: var(--ink);
       }
-      .sizes .data {
-        font-weight: 400;
-        color: var(--ink-soft);
+      .sizes button {
+        flex: 1 1 210px;
+        padding-block: var(--space-2);
+        font-weight: 500;
+        text-align: left;
       }
       .foot {
         padding: 0 0 var(--space-4);
@@ -108,7 +111,7 @@ export class RunSettingsElement extends LitElement {
   }
 
   #field(field: SettingsField, defaults: RunSettings): unknown {
-    const value = this.edits[field.key as FieldKey] ?? field.read(defaults);
+    const value = this.edits[field.key as FieldKey] ?? field.read(baseSettings(defaults, this.edits));
     const isInvalid = this.invalid.has(field.key);
     const helpId = `${field.key}-help`;
     const control =
@@ -150,14 +153,14 @@ export class RunSettingsElement extends LitElement {
   #sizes(): unknown {
     const current = this.effective === null ? null : sizeOf(this.effective);
     return html`<div class="sizes" role="group" aria-label="Size of the model">
-      ${modelSizes.map(
-        ({ id, label, layers, hidden, heads }) => html`<button
+      ${sizeNames.map(
+        (size) => html`<button
           type="button"
-          aria-pressed=${current === id ? 'true' : 'false'}
-          data-testid="size-${id}"
-          @click=${() => this.#emit({ ...this.edits, layers, hidden, heads })}
+          aria-pressed=${current === size ? 'true' : 'false'}
+          data-testid="size-${size}"
+          @click=${() => this.#emit(withSize(this.edits, size))}
         >
-          ${label} <span class="data small">${layers} × ${hidden}</span>
+          ${modelSizes[size].title}
         </button>`,
       )}
     </div>`;

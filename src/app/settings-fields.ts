@@ -2,6 +2,8 @@
  * The settings a person may change before a run, as a table, and how changes become what `create` takes. Which
  * combinations can run is for the session's estimate to say, not decided here.
  */
+import { modelSizes } from '../data/presets.ts';
+import type { ModelSize } from '../data/presets.ts';
 import type { CreateSettings, PresetId, RunSettings } from '../session/types.ts';
 
 interface FieldBase {
@@ -122,21 +124,15 @@ export const settingsFields = [
 export const fieldGroups = ['Model', 'Batch', 'Optimizer', 'Run'] as const;
 
 export type FieldKey = (typeof settingsFields)[number]['key'];
-/** What a person changed, by field; whatever isn't here stays the preset's. */
-export type Edits = Readonly<Partial<Record<FieldKey, number | string>>>;
+/** What a person changed, by field; whatever isn't here stays the preset's. `size` replaces the preset's whole model. */
+export type Edits = Readonly<Partial<Record<FieldKey, number | string>> & { size?: ModelSize }>;
 
-export interface ModelSize {
-  readonly id: string;
-  readonly label: string;
-  readonly layers: number;
-  readonly hidden: number;
-  readonly heads: number;
+export const sizeNames = Object.keys(modelSizes) as readonly ModelSize[];
+
+/** The settings that single fields depart from: the preset's, in the chosen size. */
+export function baseSettings(defaults: RunSettings, edits: Edits): RunSettings {
+  return edits.size === undefined ? defaults : { ...defaults, model: { ...defaults.model, ...modelSizes[edits.size].model } };
 }
-export const modelSizes: readonly ModelSize[] = [
-  { id: 'tiny', label: 'Tiny', layers: 2, hidden: 64, heads: 4 },
-  { id: 'small', label: 'Small', layers: 4, hidden: 128, heads: 4 },
-  { id: 'medium', label: 'Medium', layers: 6, hidden: 256, heads: 8 },
-];
 
 /** The number typed, or null when it is none or outside the field's range. */
 export function readNumber(field: NumberField, typed: string): number | null {
@@ -151,9 +147,10 @@ export function readNumber(field: NumberField, typed: string): number | null {
  * proportions.
  */
 function modelOf(defaults: RunSettings, edits: Edits): CreateSettings['model'] {
-  const { layers, hidden, heads, dropout } = edits;
-  const base = defaults.model;
-  const depth = typeof layers === 'number' ? { num_hidden_layers: layers } : {};
+  const { size, layers, hidden, heads, dropout } = edits;
+  const base = baseSettings(defaults, edits).model;
+  const whole = size === undefined ? {} : modelSizes[size].model;
+  const depth = typeof layers === 'number' ? { ...whole, num_hidden_layers: layers } : whole;
   const noise = typeof dropout === 'number' ? { dropout } : {};
   if (typeof hidden !== 'number' && typeof heads !== 'number') return { ...depth, ...noise };
   const width = typeof hidden === 'number' ? hidden : base.hidden_size;
@@ -201,8 +198,18 @@ export function createSettings(
   };
 }
 
-/** Which of the named sizes the edits amount to, or null. */
-export function sizeOf(settings: RunSettings): string | null {
+/** Which of the named sizes the settings amount to, or null. */
+export function sizeOf(settings: RunSettings): ModelSize | null {
   const { num_hidden_layers: layers, hidden_size: hidden, num_attention_heads: heads } = settings.model;
-  return modelSizes.find((size) => size.layers === layers && size.hidden === hidden && size.heads === heads)?.id ?? null;
+  const isThis = (size: ModelSize): boolean => {
+    const { model } = modelSizes[size];
+    return model.num_hidden_layers === layers && model.hidden_size === hidden && model.num_attention_heads === heads;
+  };
+  return sizeNames.find(isThis) ?? null;
+}
+
+/** Another size: what was typed for the old one's shape is dropped, the rest stays. */
+export function withSize(edits: Edits, size: ModelSize): Edits {
+  const { layers: _layers, hidden: _hidden, heads: _heads, ...rest } = edits;
+  return { ...rest, size };
 }

@@ -1,8 +1,9 @@
 /** What people give the page: files, links, settings. */
 import { describe, expect, it } from 'vitest';
 import { browserProblem, readPastedLink } from '../../src/app/problem.ts';
-import { createSettings, readNumber, settingsFields, sizeOf } from '../../src/app/settings-fields.ts';
+import { createSettings, readNumber, settingsFields, sizeOf, withSize } from '../../src/app/settings-fields.ts';
 import type { NumberField } from '../../src/app/settings-fields.ts';
+import { modelSizes } from '../../src/data/presets.ts';
 import { decodeText, maxTextBytes, readTextFile } from '../../src/app/text-file.ts';
 import type { RunSettings } from '../../src/session/types.ts';
 
@@ -128,6 +129,21 @@ describe('settings', () => {
       text: 'abc',
       model: { hidden_size: 256, intermediate_size: 512, num_attention_heads: 8, num_key_value_heads: 4, head_dim: 32 },
     });
+  });
+
+  it('in another size take that size’s whole model, and single changes on top of it', () => {
+    const small = createSettings('own-text', defaults, { size: 'small' }).model;
+    expect(small).toEqual(modelSizes.small.model);
+    expect(createSettings('own-text', defaults, { size: 'small', hidden: 256 }).model).toEqual({
+      ...modelSizes.small.model,
+      hidden_size: 256,
+      intermediate_size: 768,
+      head_dim: 64,
+    });
+  });
+
+  it('drop what was typed for the old shape when another size is chosen', () => {
+    expect(withSize({ layers: 7, hidden: 96, heads: 3, steps: 10 }, 'tiny')).toEqual({ size: 'tiny', steps: 10 });
   });
 
   it('give every head its own keys where heads can’t be shared evenly', () => {
