@@ -73,6 +73,7 @@ class GpuEngine implements Engine {
   readonly kernels: KernelCache;
   readonly #staging: StagingRing;
   readonly #buffers: GPUBuffer[] = [];
+  readonly #arenas: Region[] = [];
   /** The first error that no scope caught; every later wait for the GPU reports it. */
   #failure: EngineError | null = null;
   #destroyed = false;
@@ -109,6 +110,14 @@ class GpuEngine implements Engine {
     this.counters.buffersCreated++;
     this.counters.bufferBytes += size;
     return { buffer, offsetElements: 0, lengthElements };
+  }
+
+  arena(index: number, lengthElements: number): Region {
+    const known = this.#arenas[index];
+    if (known && known.lengthElements >= lengthElements) return known;
+    const larger = this.allocate(`arena ${index}`, lengthElements);
+    this.#arenas[index] = larger;
+    return larger;
   }
 
   async compile(graph: Graph, options: CompileOptions): Promise<Program> {

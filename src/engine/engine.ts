@@ -39,6 +39,7 @@ export interface Sequence {
 
 export interface ProgramStats {
   readonly dispatchesPerRun: number;
+  /** What the plan takes of the arenas that all programs of an engine share. */
   readonly arenaBytes: number;
   /** The largest sum of live activations at any moment: no plan can need less. */
   readonly arenaLowerBoundBytes: number;

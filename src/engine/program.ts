@@ -17,6 +17,8 @@ import { bindingsOf, canMerge, specialise } from './wgsl.ts';
 export interface ProgramHost
   extends Pick<Engine, 'allocate' | 'clear' | 'counters' | 'device' | 'profile' | 'read' | 'write'> {
   readonly kernels: KernelCache;
+  /** Memory for values that don't outlive a run: programs run one after another, so they share it. */
+  arena(index: number, lengthElements: number): Region;
 }
 
 export async function compileProgram(host: ProgramHost, graph: Graph, options: CompileOptions): Promise<Program> {
@@ -26,9 +28,13 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
   }
   const nodes = liveNodes(graph, kept);
   const lowerings = nodes.map((node) => lowerNode(host, graph, node));
-  const inputs = allocateTogether(host, 'inputs', new Map([...graph.inputs].map(([name, tensor]) => [name, tensor])));
+  const inputs = allocateTogether(host, 'inputs', graph.inputs);
   const regions = persistentRegions(host, graph, nodes, options);
   for (const [name, tensor] of graph.inputs) regions.set(tensor.id, regionNamed(inputs, name));
+  // Outputs have memory of their own: another program may run before they are read.
+  const computed = new Map([...(options.outputs ?? [])].filter(([, { id }]) => !regions.has(id)));
+  const outputMemory = allocateTogether(host, 'outputs', computed);
+  for (const [name, { id }] of computed) regions.set(id, regionNamed(outputMemory, name));
   const plan = planMemory({
     nodes,
     scratchElements: lowerings.map(({ scratchElements }) => scratchElements ?? []),
@@ -37,7 +43,7 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
     elsewhere: new Set(regions.keys()),
     maxArenaElements: Math.floor(host.profile.maxBufferBytes / 4 / alignmentElements) * alignmentElements,
   });
-  const arenas = plan.arenaElements.map((elements, index) => host.allocate(`arena ${index}`, elements));
+  const arenas = plan.arenaElements.map((elements, index) => host.arena(index, elements));
   const inArena = (place: { arena: number; offsetElements: number; lengthElements: number } | undefined): Region => {
     const arena = place && arenas[place.arena];
     invariant(arena !== undefined, () => 'a tensor is used before it is computed');

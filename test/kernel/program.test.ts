@@ -1,6 +1,6 @@
 /** Programs on a GPU: replay, accumulation, in-place memory, counters. */
 import { describe, expect, test } from 'vitest';
-import { Graph, parameterLayout } from '../../src/engine/index.ts';
+import { EngineError, Graph, parameterLayout } from '../../src/engine/index.ts';
 import { add, copy, fill } from '../../src/engine/ops/elementwise.ts';
 import { freshEngine } from './harness.ts';
 
@@ -49,7 +49,43 @@ describe('a program', () => {
   });
 });
 
+test('programs share their arena, and outputs survive the next program', async () => {
+  const engine = await freshEngine();
+  const layout = parameterLayout([['p', [640]]]);
+  const parameters = engine.allocate('parameters', layout.totalElements);
+  const compiled = async (value: number) => {
+    const graph = new Graph({ differentiates: false });
+    const sum = add(graph, fill(graph, [640], value), fill(graph, [640], 1));
+    return engine.compile(graph, { parameters, layout, outputs: new Map([['y', sum]]) });
+  };
+  const first = await compiled(1);
+  const bytes = engine.counters.bufferBytes;
+  const second = await compiled(2);
+  expect(engine.counters.bufferBytes - bytes).toBe(640 * 4);
+  first.run();
+  second.run();
+  expect((await first.readOutput('y'))[639]).toBe(2);
+  expect((await second.readOutput('y'))[639]).toBe(3);
+  engine.destroy();
+});
+
 describe('trouble', () => {
+  test('a lost device is told, and so is everyone who waits for it', async () => {
+    const engine = await freshEngine();
+    const region = engine.allocate('r', 64);
+    engine.device.destroy();
+    expect((await engine.lost).reason).toBe('destroyed');
+    await expect(engine.read(region)).rejects.toThrow(/the GPU was lost/);
+  });
+
+  test('an error on the GPU is thrown by the next wait', async () => {
+    const engine = await freshEngine();
+    const region = engine.allocate('r', 64);
+    engine.device.queue.writeBuffer(region.buffer, 256, new Uint8Array(4));
+    await expect(engine.read(region)).rejects.toThrow(EngineError);
+    engine.destroy();
+  });
+
   test('a shader that does not compile is reported with its kernel and line', async () => {
     const engine = await freshEngine();
     const region = engine.allocate('r', 64);
