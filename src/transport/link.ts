@@ -72,7 +72,7 @@ class DataChannelLink implements Connection {
   readonly #controlReader = new ControlReader();
   readonly #blobReader: BlobReader;
   readonly #scratch = new Uint8Array(frameBytes);
-  readonly #settle: { resolve(connection: Connection): void; reject(error: TransportError): void };
+  #settle: { resolve(connection: Connection): void; reject(error: TransportError): void } | null = null;
   readonly #handshakeTimer: ReturnType<typeof setTimeout>;
   /** What arrived before the other side's proof was checked waits here; it is at most a few handshake messages. */
   readonly #handshakeInbox: unknown[] = [];
@@ -97,11 +97,9 @@ class DataChannelLink implements Connection {
   constructor(options: LinkOptions) {
     this.#options = options;
     this.#blobReader = new BlobReader(options.maxBlobBytes);
-    let settle: typeof this.#settle | undefined;
     this.opened = new Promise((resolve, reject) => {
-      settle = { resolve, reject };
+      this.#settle = { resolve, reject };
     });
-    this.#settle = settle as unknown as typeof this.#settle;
     this.#handshakeTimer = setTimeout(() => {
       this.#fail(`the other side did not prove the room key within ${handshakeTimeoutMs / 1000} s`, 'timeout');
     }, handshakeTimeoutMs);
@@ -165,7 +163,7 @@ class DataChannelLink implements Connection {
     clearTimeout(this.#handshakeTimer);
     this.#phase = 'open';
     this.#handlers = this.#options.handlers(this);
-    this.#settle.resolve(this);
+    this.#settle?.resolve(this);
     // A task of its own: the code that awaits the connection goes first, then what came early, then what comes.
     setTimeout(() => this.#deliverEarly(), 0);
   }
@@ -377,7 +375,7 @@ class DataChannelLink implements Connection {
       this.#deliverEarly();
       this.#handlers?.closed(reason);
     } else {
-      this.#settle.reject(error);
+      this.#settle?.reject(error);
     }
   }
 
