@@ -99,6 +99,7 @@ function lower(size: Extents, accumulate: readonly boolean[], differentiates: bo
         LANES: lanes,
         GRADIENT: differentiates,
         SUMMING: false,
+        ACCUMULATE: false,
       },
       bindings: [logits.ref, part('input', 2), part('input', 3), part('scratch', lossesScratch)],
       workgroups: workgroupGrid(byInvocation ? Math.ceil(count / lanes) : count, adapter),
