@@ -29,20 +29,27 @@ type RoomCalls =
   | 'masterState'
   | 'evaluate';
 
+/** Gradients and loss of one micro-batch, summed; by replica hash, step and index. */
+export type GradientMemo = Map<string, { readonly sums: Float64Array; readonly lossSum: number }>;
+
 export class CpuTrainer implements Pick<Trainer, RoomCalls> {
   readonly #settings: TrainerSettings;
+  readonly #memo: GradientMemo;
   readonly #layout: ParameterLayout;
   readonly #training: Graph;
   readonly #evaluation: Graph;
   #optimizer: AdamWReference | null = null;
   #weights: Float32Array<ArrayBuffer> = new Float32Array();
   #parameters: ReadonlyMap<string, Float64Array> = new Map();
+  #hash = '';
   #step = 0;
   #held: { readonly assignment: string; readonly step: number; readonly sums: Float32Array } | null = null;
   #summedStep: number | null = null;
 
-  constructor(settings: TrainerSettings) {
+  /** Trainers of one run may share a memo: the same weights and micro-batch give the same gradients wherever computed. */
+  constructor(settings: TrainerSettings, memo: GradientMemo) {
     this.#settings = settings;
+    this.#memo = memo;
     this.#layout = parameterLayoutOf(settings.model);
     this.#training = trainingGraph(settings.model, settings.rowsPerMicrobatch, settings.contextLength);
     this.#evaluation = evaluationGraph(settings.model, settings.rowsPerMicrobatch, settings.contextLength);
@@ -50,7 +57,7 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
 
   /** Hash of the replica as it is now. */
   get hash(): string {
-    return replicaHashOf(this.#weights);
+    return this.#hash;
   }
 
   async initialize(): Promise<string> {
@@ -82,14 +89,9 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
     let weightSum = 0;
     let tokens = 0;
     for (const { index, rows } of job.microbatches) {
-      const seed = Float64Array.of(this.#settings.seed, job.step, index, 0);
-      const { gradients, totals } = interpret(this.#training, { parameters: this.#parameters, inputs: inputsOf(rows, seed) });
-      for (const { name, offsetElements } of this.#layout.entries) {
-        gradients.get(name)?.forEach((value, at) => {
-          sums[offsetElements + at] = (sums[offsetElements + at] ?? 0) + value;
-        });
-      }
-      lossSum += totals.get('loss') ?? 0;
+      const microbatch = this.#microbatch(job.step, index, rows);
+      for (let at = 0; at < sums.length; at += 1) sums[at] = (sums[at] ?? 0) + (microbatch.sums[at] ?? 0);
+      lossSum += microbatch.lossSum;
       weightSum += weightOf(rows);
       tokens += rows.inputIds.length;
     }
@@ -152,6 +154,19 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
     return lossSum / weightSum;
   }
 
+  #microbatch(step: number, index: number, rows: MicrobatchRows): { readonly sums: Float64Array; readonly lossSum: number } {
+    const key = `${this.#hash}.${step}.${index}`;
+    const known = this.#memo.get(key);
+    if (known !== undefined) return known;
+    const seed = Float64Array.of(this.#settings.seed, step, index, 0);
+    const { gradients, totals } = interpret(this.#training, { parameters: this.#parameters, inputs: inputsOf(rows, seed) });
+    const sums = new Float64Array(this.#layout.totalElements);
+    for (const { name, offsetElements } of this.#layout.entries) sums.set(gradients.get(name) ?? [], offsetElements);
+    const result = { sums, lossSum: totals.get('loss') ?? 0 };
+    this.#memo.set(key, result);
+    return result;
+  }
+
   #lead(weights: Float64Array, step: number): AdamWReference {
     this.#optimizer = new AdamWReference(weights, this.#layout.decayedElements, this.#settings.optimizer);
     this.#use(Float32Array.from(weights), step);
@@ -160,6 +175,7 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
 
   #use(weights: Float32Array<ArrayBuffer>, step: number): void {
     this.#weights = weights;
+    this.#hash = replicaHashOf(weights);
     this.#step = step;
     this.#parameters = new Map(
       this.#layout.entries.map(({ name, offsetElements, lengthElements }) => [

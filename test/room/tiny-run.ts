@@ -4,12 +4,15 @@ import type { BatchSource } from '../../src/data/types.ts';
 import type { DecoderConfig } from '../../src/model/types.ts';
 import type { TrainerSettings } from '../../src/trainer/types.ts';
 import { CpuTrainer } from './cpu-trainer.ts';
+import type { GradientMemo } from './cpu-trainer.ts';
 import { Random } from './random.ts';
 
 export interface TinyRun {
   readonly settings: TrainerSettings;
   readonly source: BatchSource;
   readonly tokensPerMicrobatch: number;
+  /** Gradients already computed: a pure function of the weights' bits and the micro-batch, so computed once. */
+  readonly memo: GradientMemo;
 }
 
 const contextLength = 8;
@@ -67,13 +70,13 @@ export function tinyRun(seed: number, steps: number, microbatchesPerStep = 4): T
     seed,
     validationShare: 0.1,
   });
-  return { settings, source: unevenlyScored(source), tokensPerMicrobatch: rowsPerMicrobatch * contextLength };
+  return { settings, source: unevenlyScored(source), tokensPerMicrobatch: rowsPerMicrobatch * contextLength, memo: new Map() };
 }
 
 /** Losses of the run as one trainer makes them, with no room around it: what every room must reproduce. */
 export async function undisturbedLosses(run: TinyRun): Promise<readonly number[]> {
   const { settings, source } = run;
-  const trainer = new CpuTrainer(settings);
+  const trainer = new CpuTrainer(settings, run.memo);
   await trainer.initialize();
   const losses: number[] = [];
   for (let step = 0; step < settings.steps; step += 1) {

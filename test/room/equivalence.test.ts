@@ -1,0 +1,59 @@
+import { expect, test } from 'vitest';
+import { seeds, Simulation } from './simulator.ts';
+import { tinyRun, undisturbedLosses } from './tiny-run.ts';
+
+/**
+ * DESIGN §2: joins and departures change who computes, never what is computed. The ledger fails a simulation whose loss
+ * differs by more than 1e-4 from the undisturbed run's at any step, or whose replicas differ at all.
+ */
+const steps = 50;
+const seedCount = 200;
+
+async function startWithThree(room: Simulation): Promise<void> {
+  await room.lead('ada', { startPaused: true });
+  room.join('bob', { msPerMicrobatch: 80 });
+  room.join('cid', { msPerMicrobatch: 40 });
+  const isReady = () => room.coordinator.view.peers.filter((peer) => peer.state === 'ready').length === 3;
+  await room.until('three ready peers', 10_000, isReady);
+  room.coordinator.dispatch({ type: 'command', command: 'resume' });
+}
+
+async function byOne(room: Simulation): Promise<void> {
+  await room.lead('ada');
+  await room.untilFinished(120_000);
+  expect([...room.world.ledger.countedBy.keys()]).toEqual(['ada']);
+}
+
+async function byThree(room: Simulation): Promise<void> {
+  await startWithThree(room);
+  await room.untilFinished(120_000);
+  const { countedBy, comparedReplicas } = room.world.ledger;
+  expect([...countedBy.keys()].sort()).toEqual(['ada', 'bob', 'cid']);
+  expect(countedBy.get('bob')).toBeGreaterThanOrEqual(steps);
+  expect(comparedReplicas).toBe(2 * (steps + 1));
+}
+
+async function byThreeWithChanges(room: Simulation, isNoticed: boolean): Promise<void> {
+  await startWithThree(room);
+  await room.untilStep(20);
+  room.crash('bob', isNoticed);
+  await room.untilStep(30);
+  room.join('dan');
+  await room.untilFinished(120_000);
+  const { countedBy } = room.world.ledger;
+  expect([...countedBy.keys()].sort()).toEqual(['ada', 'bob', 'cid', 'dan']);
+}
+
+test(`one peer, three, and three with one closed and one joined compute the same losses, on ${seedCount} seeds`, async () => {
+  for (const seed of seeds(seedCount)) {
+    const run = tinyRun(seed, steps);
+    const undisturbed = await undisturbedLosses(run);
+    const scenarios = [byOne, byThree, (room: Simulation) => byThreeWithChanges(room, seed % 2 === 0)];
+    for (const scenario of scenarios) {
+      const room = new Simulation({ seed, run, undisturbed });
+      await scenario(room);
+      expect(room.world.ledger.losses.size).toBe(steps);
+    }
+    expect(undisturbed.at(-1)).toBeLessThan(undisturbed[0] ?? 0);
+  }
+});

@@ -1,0 +1,126 @@
+/**
+ * Independent bookkeeping of a simulated room. It watches what trainers really do, not what messages claim, and fails the
+ * simulation when a step is counted wrongly, replicas differ, or a loss is not that of the undisturbed run.
+ */
+import type { RoomLog } from './log.ts';
+
+/** What a contribution really is: noted where its gradients were computed. */
+export interface Truth {
+  readonly step: number;
+  readonly microbatches: readonly number[];
+  /** Of the weights it was computed with. */
+  readonly replicaHash: string;
+  readonly by: string;
+}
+
+interface Reign {
+  readonly startStep: number;
+  committed: number;
+  sum: { readonly step: number; readonly counts: Map<number, string> } | null;
+  readonly hashes: Map<number, string>;
+}
+
+export interface LedgerOptions {
+  readonly microbatchesPerStep: number;
+  readonly undisturbed: readonly number[];
+  /** Loss sums come from headers, which a corrupting network may have changed: then losses are not compared. */
+  readonly comparesLosses: boolean;
+}
+
+const relativeTolerance = 1e-4;
+
+export class Ledger {
+  /** Micro-batches counted, by who computed them, over all reigns. */
+  readonly countedBy = new Map<string, number>();
+  /** Replicas of members found equal to the coordinator's. */
+  comparedReplicas = 0;
+  /** Losses by step as last committed. */
+  readonly losses = new Map<number, number>();
+  readonly #log: RoomLog;
+  readonly #options: LedgerOptions;
+  readonly #reigns = new Map<number, Reign>();
+  readonly #work = new WeakMap<ArrayBuffer, { readonly step: number; readonly microbatches: readonly number[] }>();
+  readonly #contributions = new WeakMap<ArrayBuffer, Truth>();
+
+  constructor(log: RoomLog, options: LedgerOptions) {
+    this.#log = log;
+    this.#options = options;
+  }
+
+  reignBegan(term: number, startStep: number, hash: string): void {
+    if (this.#reigns.has(term)) this.#log.fail(`two coordinators reign under term ${term}`);
+    this.#reigns.set(term, { startStep, committed: startStep, sum: null, hashes: new Map([[startStep, hash]]) });
+  }
+
+  workSent(bytes: ArrayBuffer, step: number, microbatches: readonly number[]): void {
+    this.#work.set(bytes, { step, microbatches });
+  }
+
+  /** Which micro-batches these rows are; null for bytes that no coordinator sent. */
+  workIn(bytes: ArrayBuffer): { readonly step: number; readonly microbatches: readonly number[] } | null {
+    return this.#work.get(bytes) ?? null;
+  }
+
+  contributionEncoded(bytes: ArrayBuffer, truth: Truth): void {
+    this.#contributions.set(bytes, truth);
+  }
+
+  contributionIn(bytes: ArrayBuffer): Truth | null {
+    return this.#contributions.get(bytes) ?? null;
+  }
+
+  stepBegan(term: number, step: number): void {
+    const reign = this.#reign(term);
+    if (step !== reign.committed) this.#log.fail(`term ${term} begins step ${step} after ${reign.committed} committed ones`);
+    reign.sum = { step, counts: new Map() };
+  }
+
+  /** The trainer added these gradients to the step's sum. */
+  added(term: number, step: number, truth: Truth | null): void {
+    const reign = this.#reign(term);
+    if (truth === null) return this.#log.fail(`bytes that nobody computed were added to step ${step}`);
+    const { sum } = reign;
+    if (sum === null || sum.step !== step) return this.#log.fail(`an addition to step ${step}, which is not being summed`);
+    if (truth.step !== step) this.#log.fail(`gradients of step ${truth.step} were added to step ${step}`);
+    if (truth.replicaHash !== reign.hashes.get(step)) this.#log.fail(`gradients of other weights were added to step ${step}`);
+    for (const microbatch of truth.microbatches) {
+      const before = sum.counts.get(microbatch);
+      if (before !== undefined) this.#log.fail(`micro-batch ${microbatch} of step ${step} counted twice, by ${before} and ${truth.by}`);
+      sum.counts.set(microbatch, truth.by);
+      this.countedBy.set(truth.by, (this.countedBy.get(truth.by) ?? 0) + 1);
+    }
+  }
+
+  committed(term: number, step: number, loss: number, hash: string): void {
+    const reign = this.#reign(term);
+    const { undisturbed, microbatchesPerStep, comparesLosses } = this.#options;
+    if (step !== reign.committed) this.#log.fail(`term ${term} commits step ${step} after ${reign.committed} committed ones`);
+    if (reign.sum?.step !== step) return this.#log.fail(`step ${step} is committed without a sum`);
+    for (let microbatch = 0; microbatch < microbatchesPerStep; microbatch += 1) {
+      if (!reign.sum.counts.has(microbatch)) this.#log.fail(`micro-batch ${microbatch} of step ${step} was lost`);
+    }
+    const expected = undisturbed[step];
+    if (expected === undefined) return this.#log.fail(`step ${step} is past the end of the run`);
+    if (comparesLosses && !(Math.abs(loss - expected) <= relativeTolerance * Math.abs(expected))) {
+      this.#log.fail(`the loss of step ${step} is ${loss}, and ${expected} undisturbed`);
+    }
+    reign.sum = null;
+    reign.committed = step + 1;
+    reign.hashes.set(step + 1, hash);
+    this.losses.set(step, loss);
+  }
+
+  /** A member holds this replica, under a term that it believes in. */
+  replicaHeld(by: string, term: number, step: number, hash: string): void {
+    const expected = this.#reigns.get(term)?.hashes.get(step);
+    if (expected === undefined) return;
+    if (expected !== hash) this.#log.fail(`the replica of ${by} at step ${step} differs from the coordinator’s`);
+    this.comparedReplicas += 1;
+  }
+
+  #reign(term: number): Reign {
+    const reign = this.#reigns.get(term);
+    if (reign === undefined) throw new RangeError(`term ${term} never began`);
+    return reign;
+  }
+}

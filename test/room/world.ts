@@ -1,0 +1,32 @@
+/** What all machines of a simulation share. */
+import type { Checkpoint } from '../../src/checkpoint/types.ts';
+import type { CoordinatorEffect, CoordinatorEvent, MemberEffect, MemberEvent } from '../../src/room/machine.ts';
+import type { VirtualClock } from './clock.ts';
+import type { SimulatedDirectory } from './directory.ts';
+import type { Ledger } from './ledger.ts';
+import type { RoomLog } from './log.ts';
+import type { SimulatedNetwork } from './network.ts';
+import type { Random } from './random.ts';
+import type { TinyRun } from './tiny-run.ts';
+
+/** Stands between machines and world, to plant bugs that the ledger must find. Empty in honest simulations. */
+export interface Tampering {
+  readonly coordinatorEffects?: (effects: readonly CoordinatorEffect[]) => readonly CoordinatorEffect[];
+  readonly coordinatorEvents?: (event: CoordinatorEvent) => readonly CoordinatorEvent[];
+  readonly memberEffects?: (effects: readonly MemberEffect[]) => readonly MemberEffect[];
+  readonly memberEvents?: (event: MemberEvent) => readonly MemberEvent[];
+}
+
+export interface World {
+  readonly clock: VirtualClock;
+  readonly random: Random;
+  readonly log: RoomLog;
+  readonly ledger: Ledger;
+  readonly network: SimulatedNetwork;
+  readonly directory: SimulatedDirectory;
+  readonly run: TinyRun;
+  readonly tampering: Tampering;
+  /** The owner's IndexedDB: the newest checkpoint survives reloads. */
+  disk: Checkpoint | null;
+  newAddress(machine: string): string;
+}
