@@ -5,7 +5,8 @@
  * Rules for shader files:
  * - a constant whose name ends in `_F` is an f32; booleans are bool; every other number must be a whole number >= 0
  *   and is a u32;
- * - `#if NAME`, `#if !NAME`, `#else`, `#endif` stand on lines of their own; NAME is a boolean constant; they nest;
+ * - `#if NAME`, `#if !NAME`, `#else`, `#endif` stand on lines of their own; NAME is a boolean constant, which need not
+ *   be given where an outer `#if` leaves the line out; they nest;
  * - `@group(0) @binding(n) var<storage, read> name: type;` on one line; one name may not be shadowed by a local or a
  *   parameter, and storage pointers are not passed to functions, so that accesses can be widened and merged.
  */
@@ -65,9 +66,7 @@ function resolveConditions(source: string, constants: ShaderConstants): string[]
     }
     const [, keyword, negation, name = ''] = match;
     if (keyword === 'if') {
-      const value = constants[name];
-      if (typeof value !== 'boolean') throw new EngineError(`#if ${name}: no boolean constant of that name is given`);
-      open.push({ outer: active(), condition: negation === '!' ? !value : value });
+      open.push({ outer: active(), condition: active() && isSet(name, constants) !== (negation === '!') });
       continue;
     }
     const scope = open.at(-1);
@@ -77,6 +76,12 @@ function resolveConditions(source: string, constants: ShaderConstants): string[]
   }
   invariant(open.length === 0, () => '#if without #endif');
   return kept;
+}
+
+function isSet(name: string, constants: ShaderConstants): boolean {
+  const value = constants[name];
+  if (typeof value !== 'boolean') throw new EngineError(`#if ${name}: no boolean constant of that name is given`);
+  return value;
 }
 
 /** The bindings that an entry point touches, itself or through the functions it calls, in order of their numbers. */

@@ -25,6 +25,12 @@ describe('specialise', () => {
     ]);
   });
 
+  test('asks for no flag in a branch that is left out', () => {
+    const source = '#if A\n#if INNER\nx\n#else\ny\n#endif\n#else\nz\n#endif';
+    expect(specialise(source, { A: false })).toBe('const A: bool = false;\nz');
+    expect(() => specialise(source, { A: true })).toThrow(/INNER/);
+  });
+
   test.each([
     ['a fraction that is not marked as f32', 'x', { SCALE: 0.5 }, /SCALE is 0.5.*ends in _F/],
     ['a negative u32', 'x', { COUNT: -1 }, /COUNT is -1/],
