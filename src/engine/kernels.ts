@@ -6,7 +6,7 @@
 import type { DirectDispatch, EngineCounters, Region } from './engine.ts';
 import { EngineError, invariant } from './errors.ts';
 import type { AdapterProfile } from './op.ts';
-import { bindingsOf, canMerge, mergeBinding, specialise, widenAccess } from './wgsl.ts';
+import { bindingsOf, canMerge, isolateEntryPoint, mergeBinding, specialise, widenAccess } from './wgsl.ts';
 import type { BindingDeclaration } from './wgsl.ts';
 
 export interface ReadyDispatch {
@@ -51,7 +51,7 @@ export class KernelCache {
       request.workgroups.every((count) => Number.isInteger(count) && count >= 1 && count <= limit),
       () => `${request.workgroups.join('×')} workgroups: each must be from 1 to ${limit}`,
     );
-    const plain = specialise(request.shader, request.constants);
+    const plain = isolateEntryPoint(specialise(request.shader, request.constants), request.entryPoint);
     const declared = bindingsOf(plain, request.entryPoint).map((declaration): BoundDeclaration => {
       const region = request.bindings[declaration.binding];
       invariant(region !== undefined, () => `binding ${declaration.binding} (${declaration.name}) is given no buffer`);

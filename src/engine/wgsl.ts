@@ -109,6 +109,31 @@ export function bindingsOf(source: string, entryPoint: string): readonly Binding
   return [...declarations.values()].sort((a, b) => a.binding - b.binding);
 }
 
+/**
+ * The shader without its other entry points: they may use a binding's number for something else, and browsers check
+ * every entry point of a module, called or not.
+ */
+export function isolateEntryPoint(source: string, entryPoint: string): string {
+  let text = source;
+  for (const match of [...source.matchAll(/@compute\s+@workgroup_size\([^)]*\)\s*fn\s+(\w+)/g)].reverse()) {
+    if (match[1] === entryPoint) continue;
+    text = text.slice(0, match.index) + text.slice(endOfBody(text, match.index));
+  }
+  return text;
+}
+
+/** Index just after the braces that open first at or after `from`. */
+function endOfBody(text: string, from: number): number {
+  let depth = 0;
+  let end = text.indexOf('{', from);
+  do {
+    if (text[end] === '{') depth++;
+    else if (text[end] === '}') depth--;
+    end++;
+  } while (depth > 0 && end < text.length);
+  return end;
+}
+
 function declaredBindings(text: string): BindingDeclaration[] {
   return [...text.matchAll(bindingPattern)].map(([, binding, space, access, name, type]) => ({
     binding: Number(binding),
@@ -127,14 +152,7 @@ function functionTexts(text: string): Map<string, string> {
   const functions = new Map<string, string>();
   for (const match of text.matchAll(/\bfn\s+(\w+)/g)) {
     const start = match.index + match[0].length;
-    let depth = 0;
-    let end = text.indexOf('{', start);
-    do {
-      if (text[end] === '{') depth++;
-      else if (text[end] === '}') depth--;
-      end++;
-    } while (depth > 0 && end < text.length);
-    functions.set(match[1] ?? '', text.slice(start, end));
+    functions.set(match[1] ?? '', text.slice(start, endOfBody(text, start)));
   }
   return functions;
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { bindingsOf, canMerge, mergeBinding, specialise, widenAccess } from '../../src/engine/wgsl.ts';
+import { bindingsOf, canMerge, isolateEntryPoint, mergeBinding, specialise, widenAccess } from '../../src/engine/wgsl.ts';
 
 describe('specialise', () => {
   test('puts typed constants in front, behind directives', () => {
@@ -82,5 +82,24 @@ describe('bindings of an entry point', () => {
     expect(canMerge(`${source} fn other(y: u32) {}`, x, y)).toBe(false);
     expect(canMerge(`${source} fn other() { let x = 1; }`, x, y)).toBe(false);
     expect(canMerge(source, x, { ...y, type: 'array<vec4f>' })).toBe(false);
+  });
+});
+
+describe('a shader with several entry points', () => {
+  const several = `
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+fn shared(i: u32) -> f32 { if (i > 0u) { return a[i]; } return 0.0; }
+@compute @workgroup_size(64) fn first() { _ = shared(1u); }
+@compute @workgroup_size(8, 8)
+fn second(@builtin(global_invocation_id) id: vec3u) { for (var i = 0u; i < 4u; i++) { _ = a[i]; } }
+@compute @workgroup_size(1) fn third() { }
+`;
+
+  test('keeps the one that is asked for and every function beside it', () => {
+    const alone = isolateEntryPoint(several, 'second');
+    expect(alone).toContain('fn shared');
+    expect(alone).toContain('fn second');
+    expect(alone).not.toMatch(/fn (first|third)/);
+    expect(alone.match(/@compute/g)).toHaveLength(1);
   });
 });
