@@ -1,6 +1,5 @@
 /**
- * Turns one matrix product into dispatches: picks the kernel that suits the adapter, vector or scalar access, and
- * whether the depth is split. Knows bindings and strides, not ops; `linear-cross-entropy.ts` uses it for its chunks.
+ * Turns one matrix product into dispatches: picks the kernel that suits the adapter, and whether the depth is split. Knows bindings and strides, not ops; `linear-cross-entropy.ts` uses it for its chunks.
  */
 import registerShader from '../../../shaders/matmul-register.wgsl?raw';
 import splitSumShader from '../../../shaders/matmul-split-sum.wgsl?raw';
@@ -24,7 +23,6 @@ export interface MatmulPlan {
   readonly k: number;
   readonly a: MatrixRef;
   readonly b: MatrixRef;
-  /** When its rows are longer than n, what lies between n and the row's end may be overwritten. */
   readonly c: MatrixRef;
   /** Added to the product; has the layout of c. */
   readonly residual?: BindingRef;
@@ -117,7 +115,6 @@ export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIn
       B_BY_COLUMN: form === 'NT',
       VECTOR_A: a.rowElements % 4 === 0,
       VECTOR_B: b.rowElements % 4 === 0,
-      VECTOR_C: target.rowElements % 4 === 0,
       ...(splits > 1 ? { ACCUMULATE: false, RESIDUAL: false } : epilogue),
     },
     bindings: [a.ref, b.ref, target.ref, ...(splits > 1 ? [] : residualBinding)],
