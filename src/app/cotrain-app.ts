@@ -72,7 +72,13 @@ export class CotrainApp extends LitElement {
   /** The room this page was in last, to join it again. */
   #lastLink: string | null = null;
 
-  readonly #onHash = (): void => this.requestUpdate();
+  readonly #onHash = (): void => {
+    const link = parseRoomLink(location.hash);
+    const isElsewhere = link !== null && !('code' in link) && link.room !== this.state?.room;
+    // Another room's link was opened in this tab: as with any link, the page goes there.
+    if (isElsewhere && this.state !== null && isInRoom(this.state.phase)) location.reload();
+    else this.requestUpdate();
+  };
   readonly #onVisible = (): void => {
     if (!document.hidden) this.#gate?.flush();
   };

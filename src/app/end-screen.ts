@@ -70,7 +70,7 @@ export class EndScreen extends LitElement {
     return html`
       <div class="hero" data-testid="ended">
         <h1>${state.phase === 'stopped' ? 'The room was closed.' : 'You left the room.'}</h1>
-        <problem-banner .problem=${state.problem}></problem-banner>
+        ${state.problem === null ? nothing : html`<problem-banner .problem=${state.problem}></problem-banner>`}
         <p class="soft">${state.title}</p>
         <dl>
           ${cell('Steps', `${formatInteger(state.step)} of ${formatInteger(state.steps)}`)}

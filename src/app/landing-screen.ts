@@ -36,7 +36,9 @@ export class LandingScreen extends LitElement {
     name: { state: true },
     runs: { state: true },
     own: { state: true },
+    settingsError: { state: true },
     isStarting: { state: true },
+    isValid: { state: true },
     pasted: { state: true },
     pastedProblem: { state: true },
   };
@@ -55,7 +57,11 @@ export class LandingScreen extends LitElement {
   private runs: readonly SavedRun[] = [];
   /** What went wrong with something done here. */
   private own: Problem | null = null;
+  /** Why the settings could not even be judged. */
+  private settingsError: Problem | null = null;
   private isStarting = false;
+  /** Every setting can be used as it stands in its field. */
+  private isValid = true;
   private pasted = '';
   private pastedProblem: Problem | null = null;
 
@@ -95,9 +101,9 @@ export class LandingScreen extends LitElement {
       if (question !== this.#question) return;
       this.estimate = estimate;
       if (this.defaults === null) this.defaults = estimate.settings;
-      this.own = null;
+      this.settingsError = null;
     } catch (error) {
-      if (question === this.#question) this.own = problemOf(error, 'bad-settings');
+      if (question === this.#question) this.settingsError = problemOf(error, 'bad-settings');
     }
   }
 
@@ -113,7 +119,7 @@ export class LandingScreen extends LitElement {
     this.preset = preset;
     this.edits = {};
     this.defaults = null;
-    this.own = null;
+    this.isValid = true;
     this.#estimateSoon();
   }
 
@@ -165,22 +171,26 @@ export class LandingScreen extends LitElement {
 
   #startForm(): unknown {
     const needsText = this.preset === 'own-text' && this.text === '';
-    const settingsProblem = needsText ? null : (this.estimate?.problem ?? null);
+    const settingsProblem = needsText ? null : (this.settingsError ?? this.estimate?.problem ?? null);
     const blocking = this.#browserProblem ?? settingsProblem;
     return html`<section class="start" aria-labelledby="start-heading">
       <h2 id="start-heading">The run</h2>
       <name-field .name=${this.name} @name=${(event: CustomEvent<string>) => (this.name = event.detail)}></name-field>
-      <problem-banner .problem=${this.own ?? settingsProblem ?? this.problem}></problem-banner>
+      <problem-banner .problem=${settingsProblem}></problem-banner>
       <button
         class="primary go"
         data-testid="start"
-        ?disabled=${this.isStarting || needsText || blocking !== null}
+        ?disabled=${this.isStarting || needsText || !this.isValid || blocking !== null}
         @click=${() => void this.#start(() => this.controller.create(this.#settings()))}
       >
         ${this.isStarting ? 'Starting…' : 'Start training'}
       </button>
       <p class="soft small" aria-live="polite">
-        ${needsText ? 'Your text is still missing.' : 'Starts on this device alone; the room’s link is there at once.'}
+        ${needsText
+          ? 'Your text is still missing.'
+          : this.isValid
+            ? 'Starts on this device alone; the room’s link is there at once.'
+            : 'One of the settings can’t be used as it is.'}
       </p>
       <run-figures .estimate=${this.estimate?.problem === null ? this.estimate : null}></run-figures>
       <p class="soft small">
@@ -212,7 +222,13 @@ export class LandingScreen extends LitElement {
     </section>`;
   }
 
+  #dismiss(): void {
+    this.own = null;
+    this.controller.dismissProblem();
+  }
+
   override render(): unknown {
+    const problem = this.own ?? this.problem;
     return html`
       <div class="hero">
         <div class="words">
@@ -231,6 +247,12 @@ export class LandingScreen extends LitElement {
         </div>
         <curve-figure></curve-figure>
       </div>
+      <problem-banner
+        class=${problem === null ? '' : 'has-problem'}
+        .problem=${problem}
+        dismissible
+        @dismiss=${() => this.#dismiss()}
+      ></problem-banner>
       ${this.#browserProblem === null
         ? nothing
         : html`<div class="browser-problem" data-testid="device-problem">
@@ -249,6 +271,7 @@ export class LandingScreen extends LitElement {
             .effective=${this.estimate?.problem === null ? this.estimate.settings : null}
             .edits=${this.edits}
             @edits=${(event: CustomEvent<Edits>) => this.#setEdits(event.detail)}
+            @validity=${(event: CustomEvent<boolean>) => (this.isValid = event.detail)}
           ></run-settings>
         </section>
         ${this.#startForm()}

@@ -22,6 +22,9 @@ export const landingStyles = css`
     font-size: var(--size-head);
     margin-bottom: var(--space-3);
   }
+  .has-problem {
+    margin-bottom: var(--space-5);
+  }
   .browser-problem {
     display: grid;
     gap: var(--space-2);
@@ -89,6 +92,9 @@ export const landingStyles = css`
     }
     .start {
       grid-area: 1 / 2 / 3;
+      /* Stays in sight while settings change what it says. */
+      position: sticky;
+      top: var(--space-4);
     }
   }
 `;

@@ -25,8 +25,20 @@ export interface ChartReference {
   readonly label: string;
 }
 
+/**
+ * Long runs: three charts of 100,000 points took 33 ms together (two busy cores, no GPU), so from here on each draws in a
+ * task of its own, once a second, where a step more can't be seen anyway.
+ */
+const longRunPoints = 10_000;
+const longRunIntervalMs = 1000;
 const axisFontSize = 11;
 const wholeNumbers = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
+
+/** Of a log axis' many splits, those that read well; null draws nothing. */
+function roundOnLogAxis(split: number): number | null {
+  const mantissa = split / 10 ** Math.floor(Math.log10(split) + 1e-9);
+  return [1, 2, 3, 5].some((round) => Math.abs(mantissa - round) < 1e-6) ? split : null;
+}
 
 /** @fires cursor - detail: index of the point under the crosshair, or null */
 export class LineChart extends LitElement {
@@ -105,6 +117,7 @@ export class LineChart extends LitElement {
   #plot: uPlot | null = null;
   #makePlot: typeof uPlot | null = null;
   #observer: ResizeObserver | null = null;
+  #isShowing = false;
   readonly #redraw = (): void => this.#plot?.redraw(false);
 
   override connectedCallback(): void {
@@ -181,6 +194,7 @@ export class LineChart extends LitElement {
         { ...axis, incrs: wholeNumbers, size: 26, gap: 6 },
         {
           ...axis,
+          ...(this.isLog ? { filter: (_plot: uPlot, splits: number[]) => splits.map(roundOnLogAxis) } : {}),
           size: 58,
           gap: 6,
           values: (_plot, splits) => splits.map((split: number | null) => (split === null ? '' : this.formatValue(split))),
@@ -253,6 +267,20 @@ export class LineChart extends LitElement {
     plot.setCursor({ left, top: x === undefined ? -10 : 1 }, false);
   }
 
+  #show(): void {
+    this.#plot?.setData(this.data, !this.isZoomed);
+    if (this.isZoomed) this.#plot?.redraw(false);
+  }
+
+  #showSoon(): void {
+    if (this.#isShowing) return;
+    this.#isShowing = true;
+    setTimeout(() => {
+      this.#isShowing = false;
+      this.#show();
+    }, longRunIntervalMs);
+  }
+
   #zoomOut(): void {
     this.isZoomed = false;
     this.#plot?.setData(this.data, true);
@@ -284,8 +312,8 @@ export class LineChart extends LitElement {
     if (changed.has('isLog') || changed.has('series') || changed.has('height')) {
       this.#build();
     } else if (changed.has('data') || changed.has('reference')) {
-      plot.setData(this.data, !this.isZoomed);
-      if (this.isZoomed) plot.redraw(false);
+      if (this.data[0].length < longRunPoints) this.#show();
+      else this.#showSoon();
     }
     if (changed.has('cursorIndex') && this.#plot !== null) this.#placeCursor(this.#plot);
   }

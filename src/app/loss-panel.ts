@@ -140,8 +140,7 @@ export class LossPanel extends LitElement {
       }
       @media (max-width: 600px) {
         .download {
-          position: absolute;
-          clip-path: inset(50%);
+          display: none;
         }
         .pair {
           grid-template-columns: 1fr;
@@ -187,7 +186,7 @@ export class LossPanel extends LitElement {
     const hasNewPoints = changed.has('history') && this.#columns.update(this.history);
     if (!hasNewPoints && !changed.has('smoothing')) return;
     const { steps, loss, validation, learningRate, gradNorm } = this.#columns;
-    this.#lossData = [steps, loss, exponentialMovingAverage(loss, this.smoothing), [...validation]];
+    this.#lossData = [steps, loss, exponentialMovingAverage(loss, this.smoothing), validation.slice()];
     if (!hasNewPoints) return;
     this.#rateData = [steps, learningRate];
     this.#normData = [steps, gradNorm];

@@ -128,11 +128,6 @@ export const runHeaderStyles = css`
     color: var(--bad);
     font-weight: 600;
   }
-  @media (prefers-reduced-motion: no-preference) {
-    .ruler i {
-      transition: width 200ms linear;
-    }
-  }
   @media (max-width: 980px) {
     .cells {
       grid-template-columns: repeat(4, 1fr);

@@ -1,18 +1,19 @@
 /** The settings, folded away: one field and one plain sentence each. Emits what a person changed; checks only ranges. */
-import { LitElement, css, html, nothing } from 'lit';
+import { LitElement, css, html, noChange, nothing } from 'lit';
 import { modelSizes } from '../data/presets.ts';
 import type { RunSettings } from '../session/types.ts';
 import { baseStyles } from './base-styles.ts';
+import { formatInteger } from './format.ts';
 import { baseSettings, fieldGroups, readNumber, settingsFields, sizeNames, sizeOf, withSize } from './settings-fields.ts';
 import type { Edits, FieldKey, SettingsField } from './settings-fields.ts';
 
-/** @fires edits - detail: the new edits */
+/** @fires edits - detail: the new edits; validity - detail: whether every field can be used as typed */
 export class RunSettingsElement extends LitElement {
   static override properties = {
     defaults: { attribute: false },
     effective: { attribute: false },
     edits: { attribute: false },
-    invalid: { state: true },
+    typed: { state: true },
   };
 
   static override styles = [
@@ -85,34 +86,52 @@ export class RunSettingsElement extends LitElement {
   /** Settings with the edits applied, as the session understood them. */
   effective: RunSettings | null = null;
   edits: Edits = {};
-  private invalid: ReadonlySet<string> = new Set();
+  /** What stands in fields that are being typed in, which need not be a number yet ("0.", "3e"). */
+  private typed: ReadonlyMap<string, string> = new Map();
 
   #emit(edits: Edits): void {
     this.dispatchEvent(new CustomEvent<Edits>('edits', { detail: edits }));
   }
 
-  #setInvalid(key: string, isInvalid: boolean): void {
-    const invalid = new Set(this.invalid);
-    if (isInvalid) invalid.add(key);
-    else invalid.delete(key);
-    this.invalid = invalid;
+  #setTyped(typed: ReadonlyMap<string, string>): void {
+    this.typed = typed;
+    const isValid = !settingsFields.some((field) => this.#isInvalid(field));
+    this.dispatchEvent(new CustomEvent<boolean>('validity', { detail: isValid }));
+  }
+
+  #isInvalid(field: SettingsField): boolean {
+    const typed = this.typed.get(field.key);
+    return typed !== undefined && field.kind === 'number' && readNumber(field, typed) === null;
   }
 
   #edit(field: SettingsField, typed: string): void {
     const value = field.kind === 'number' ? readNumber(field, typed) : typed;
-    this.#setInvalid(field.key, value === null);
-    if (value === null) return;
-    this.#emit({ ...this.edits, [field.key as FieldKey]: value });
+    this.#setTyped(new Map(this.typed).set(field.key, typed));
+    if (value !== null) this.#emit({ ...this.edits, [field.key as FieldKey]: value });
   }
 
-  #reset(): void {
-    this.invalid = new Set();
-    this.#emit({});
+  /** Typing is over: a usable number is shown as it was understood. */
+  #settle(field: SettingsField): void {
+    if (this.#isInvalid(field)) return;
+    const typed = new Map(this.typed);
+    typed.delete(field.key);
+    this.#setTyped(typed);
+  }
+
+  #replace(edits: Edits): void {
+    this.#setTyped(new Map());
+    this.#emit(edits);
+  }
+
+  override willUpdate(changed: Map<PropertyKey, unknown>): void {
+    // Another preset: nothing of what was typed belongs to it.
+    if (changed.has('defaults') && this.defaults === null && this.typed.size > 0) this.#setTyped(new Map());
   }
 
   #field(field: SettingsField, defaults: RunSettings): unknown {
     const value = this.edits[field.key as FieldKey] ?? field.read(baseSettings(defaults, this.edits));
-    const isInvalid = this.invalid.has(field.key);
+    const isInvalid = this.#isInvalid(field);
+    const typed = this.typed.get(field.key);
     const helpId = `${field.key}-help`;
     const control =
       field.kind === 'number'
@@ -123,11 +142,12 @@ export class RunSettingsElement extends LitElement {
             min=${field.min}
             max=${field.max}
             step=${field.step}
-            .value=${isInvalid ? nothing : String(value)}
+            .value=${typed === '' ? noChange : (typed ?? String(value))}
             aria-describedby=${helpId}
             aria-invalid=${isInvalid ? 'true' : 'false'}
             data-testid="setting-${field.key}"
             @input=${(event: Event) => this.#edit(field, (event.target as HTMLInputElement).value)}
+            @change=${() => this.#settle(field)}
           />`
         : html`<select
             id=${field.key}
@@ -144,7 +164,7 @@ export class RunSettingsElement extends LitElement {
       ${control}
       <p class="small ${isInvalid ? 'wrong' : 'soft'}" id=${helpId}>
         ${isInvalid && field.kind === 'number'
-          ? `Between ${field.min} and ${field.max}${field.step === 'any' ? '' : ', a whole number'}.`
+          ? `Between ${formatInteger(field.min)} and ${field.max < 1 ? field.max : formatInteger(field.max)}${field.step === 'any' ? '' : ', a whole number'}.`
           : field.help}
       </p>
     </div>`;
@@ -158,7 +178,7 @@ export class RunSettingsElement extends LitElement {
           type="button"
           aria-pressed=${current === size ? 'true' : 'false'}
           data-testid="size-${size}"
-          @click=${() => this.#emit(withSize(this.edits, size))}
+          @click=${() => this.#replace(withSize(this.edits, size))}
         >
           ${modelSizes[size].title}
         </button>`,
@@ -182,8 +202,8 @@ export class RunSettingsElement extends LitElement {
               ${settingsFields.filter((field) => field.group === group).map((field) => this.#field(field, defaults))}
             </fieldset>`,
           )}
-      ${changed > 0 || this.invalid.size > 0
-        ? html`<p class="foot"><button type="button" @click=${() => this.#reset()}>Back to the preset’s settings</button></p>`
+      ${changed > 0 || this.typed.size > 0
+        ? html`<p class="foot"><button type="button" @click=${() => this.#replace({})}>Back to the preset’s settings</button></p>`
         : nothing}
     </details>`;
   }

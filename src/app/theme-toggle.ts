@@ -5,7 +5,7 @@ import { chooseTheme, themeChoice } from './theme.ts';
 import type { ThemeChoice } from './theme.ts';
 
 const next: Record<ThemeChoice, ThemeChoice> = { system: 'light', light: 'dark', dark: 'system' };
-const words: Record<ThemeChoice, string> = { system: 'as the system', light: 'light', dark: 'dark' };
+const words: Record<ThemeChoice, string> = { system: 'System theme', light: 'Light theme', dark: 'Dark theme' };
 
 export class ThemeToggle extends LitElement {
   static override properties = { choice: { state: true } };
@@ -45,7 +45,7 @@ export class ThemeToggle extends LitElement {
   override render(): unknown {
     return html`<button class="plain" data-testid="theme" @click=${() => this.#turn()} title="Light, dark, or as the system has it">
       <span class="swatch ${this.choice}" aria-hidden="true"></span>
-      <span><span class="unseen">Theme: </span>${words[this.choice]}</span>
+      ${words[this.choice]}
     </button>`;
   }
 }
