@@ -41,16 +41,15 @@ describe('the device check', () => {
     expect(probeTokensPerSecond).toBe(0);
   });
 
-  test.each(storedAnswer.tensors.map(({ name }, position) => [name, position] as const))(
-    'would notice a wrong gradient of %s',
-    async (name, position) => {
-      const tensors = storedAnswer.tensors.map((tensor, at) =>
-        at === position ? { ...tensor, projections: tensor.projections.map((value) => -value) } : tensor,
-      );
-      const { problem } = await checkDevice(nodeGpu(), { expected: { ...storedAnswer, tensors } });
-      expect(problem?.message).toContain(name);
-    },
-  );
+  test('says which gradient is wrong', async () => {
+    const [wrong] = storedAnswer.tensors.slice(5);
+    const tensors = storedAnswer.tensors.map((tensor) =>
+      tensor === wrong ? { ...tensor, projections: tensor.projections.map((value) => -value) } : tensor,
+    );
+    const { problem } = await checkDevice(nodeGpu(), { expected: { ...storedAnswer, tensors } });
+    expect(problem?.code).toBe('device-wrong-results');
+    expect(problem?.message).toContain(wrong?.name);
+  });
 
   test('says so where there is no WebGPU, or no adapter', async () => {
     expect((await checkDevice(null)).problem).toMatchObject({ code: 'no-webgpu' });
@@ -127,9 +126,9 @@ describe('the device', () => {
   });
 
   test('is let go when the trainer is disposed, and calls say that', async () => {
-    const trainer = await preparedTrainer();
+    const trainer = createGpuTrainer({ gpu: nodeGpu() });
     await trainer.dispose();
-    await expect(trainer.initialize()).rejects.toMatchObject({ problem: { code: 'trainer-closed' } });
+    await expect(trainer.prepare(settings)).rejects.toMatchObject({ problem: { code: 'trainer-closed' } });
   });
 });
 
@@ -155,6 +154,8 @@ describe("across the worker's border", () => {
     await first.trainer.loadReplica(2, bytes);
     expect(bytes.byteLength, 'a buffer handed over is the caller’s no more').toBe(0);
     await first.storage.saveCheckpoint(facts);
+    const late = { ...facts, step: 3 };
+    await expect(first.storage.saveCheckpoint(late), 'a checkpoint of another step than the weights').rejects.toThrow('step');
 
     const second = connected(indexedDb);
     await second.trainer.prepare(settings);
@@ -164,23 +165,13 @@ describe("across the worker's border", () => {
     await second.close();
   });
 
-  test('a checkpoint that names another step than the weights have is not saved', async () => {
-    const { trainer, storage, close } = connected(new IDBFactory());
-    await trainer.prepare(settings);
-    await trainer.initialize();
-    await expect(storage.saveCheckpoint(facts)).rejects.toThrow('step');
-    expect(await storage.restoreCheckpoint('den')).toBeNull();
-    await close();
-  });
-
   test('errors keep their problem, and a dead worker rejects what is under way', async () => {
     const { trainer, fail, close } = connected(new IDBFactory());
-    await trainer.prepare(settings);
     await expect(trainer.prepare({ ...settings, model: { ...settings.model, vocab_size: 2 ** 40 } })).rejects.toMatchObject({
       problem: { code: 'out-of-memory' },
     });
     const lost = trainer.whenLost();
-    const pending = expect(trainer.masterState()).rejects.toMatchObject({ problem: { code: 'worker-failed' } });
+    const pending = expect(trainer.check()).rejects.toMatchObject({ problem: { code: 'worker-failed' } });
     fail({ code: 'worker-failed', message: 'gone', whatToDo: 'Reload the page.' });
     await pending;
     expect(await lost).toMatchObject({ code: 'worker-failed' });

@@ -55,15 +55,9 @@ export function patternSource(): BatchSource {
 }
 
 /** A trainer with its run planned. Weights are undefined. */
-export async function preparedTrainer(gpu: GPU = nodeGpu(), changes: Partial<TrainerSettings> = {}): Promise<Trainer> {
+export async function preparedTrainer(gpu: GPU = nodeGpu()): Promise<Trainer> {
   const trainer = createGpuTrainer({ gpu });
-  await trainer.prepare({ ...settings, ...changes });
-  return trainer;
-}
-
-export async function freshTrainer(changes: Partial<TrainerSettings> = {}): Promise<Trainer> {
-  const trainer = await preparedTrainer(nodeGpu(), changes);
-  await trainer.initialize();
+  await trainer.prepare(settings);
   return trainer;
 }
 

@@ -1,26 +1,23 @@
 /** The trainer on a real adapter: shared steps equal lone ones, and nothing wrong is ever applied. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { MicrobatchRows } from '../../src/data/types.ts';
 import type { Trainer } from '../../src/trainer/types.ts';
-import { allIndices, freshTrainer, jobOf, patternSource, preparedTrainer, settings, soloStep } from './trainer-fixtures.ts';
+import type { SoloStep } from './trainer-fixtures.ts';
+import { allIndices, jobOf, patternSource, preparedTrainer, settings, soloStep } from './trainer-fixtures.ts';
 
 const source = patternSource();
-const opened: Trainer[] = [];
 
-async function fresh(): Promise<Trainer> {
-  const trainer = await freshTrainer();
-  opened.push(trainer);
-  return trainer;
-}
-
-async function prepared(): Promise<Trainer> {
-  const trainer = await preparedTrainer();
-  opened.push(trainer);
-  return trainer;
-}
-
+// Two trainers serve all tests: planning one takes seconds on a software adapter. Each test starts them afresh.
+let trainer: Trainer;
+let second: Trainer;
+beforeAll(async () => {
+  [trainer, second] = await Promise.all([preparedTrainer(), preparedTrainer()]);
+});
+beforeEach(async () => {
+  await Promise.all([trainer.initialize(), second.initialize()]);
+});
 afterAll(async () => {
-  for (const trainer of opened) await trainer.dispose();
+  await Promise.all([trainer.dispose(), second.dispose()]);
 });
 
 function bytes(buffer: ArrayBuffer | null | undefined): Buffer {
@@ -29,11 +26,14 @@ function bytes(buffer: ArrayBuffer | null | undefined): Buffer {
 
 describe('a step shared by two trainers', () => {
   test('has the loss of one that computes everything, and leaves both replicas bit-identical', async () => {
-    const [lone, coordinator, member] = [await fresh(), await fresh(), await prepared()];
+    const steps = 8;
+    const lone: SoloStep[] = [];
+    for (let step = 0; step < steps; step++) lone.push(await soloStep(trainer, source, step));
+    const [coordinator, member] = [trainer, second];
+    await coordinator.initialize();
     const replica = await coordinator.replica();
     expect(await member.loadReplica(replica.step, replica.bytes)).toBe(replica.hash);
-    for (let step = 0; step < 8; step++) {
-      const expected = await soloStep(lone, source, step);
+    for (const [step, expected] of lone.entries()) {
       const [own, other] = [jobOf(source, step, [1]), jobOf(source, step, [2, 0])];
       await coordinator.beginStep(step);
       const results = await Promise.all([coordinator.computeGradients(own), member.computeGradients(other)]);
@@ -50,13 +50,12 @@ describe('a step shared by two trainers', () => {
     }
     const [a, b] = [await coordinator.replica(), await member.replica()];
     expect(bytes(b.bytes).equals(bytes(a.bytes))).toBe(true);
-    expect([b.step, b.hash]).toEqual([8, a.hash]);
+    expect([b.step, b.hash]).toEqual([steps, a.hash]);
   });
 });
 
 describe('training alone', () => {
   test('learns the pattern, and a greedy sample continues it past the context', async () => {
-    const trainer = await fresh();
     let loss = Number.NaN;
     for (let step = 0; step < 60; step++) ({ loss } = await soloStep(trainer, source, step));
     expect(loss).toBeLessThan(0.3); // ln 5 = 1.61 before; the first token of a row can't be known, and dropout is on.
@@ -67,24 +66,22 @@ describe('training alone', () => {
   });
 
   test('starts near the loss of guessing', async () => {
-    const trainer = await fresh();
     const { loss } = await soloStep(trainer, source, 0);
     expect(Math.abs(loss - Math.log(settings.model.vocab_size)) / Math.log(settings.model.vocab_size)).toBeLessThan(0.05);
   });
 
   test('goes on bit-identically from a restored state', async () => {
-    const [first, second] = [await fresh(), await prepared()];
-    for (let step = 0; step < 3; step++) await soloStep(first, source, step);
-    const hash = await second.restore(await first.masterState());
-    expect(hash).toBe((await first.replica()).hash);
+    for (let step = 0; step < 3; step++) await soloStep(trainer, source, step);
+    await soloStep(second, source, 0); // What it did before must not matter.
+    const hash = await second.restore(await trainer.masterState());
+    expect(hash).toBe((await trainer.replica()).hash);
     for (let step = 3; step < 6; step++) {
-      const [a, b] = [await soloStep(first, source, step), await soloStep(second, source, step)];
+      const [a, b] = [await soloStep(trainer, source, step), await soloStep(second, source, step)];
       expect(b).toEqual(a);
     }
   });
 
   test('gives bit-identical gradients ten times over', async () => {
-    const trainer = await fresh();
     const job = jobOf(source, 0, allIndices);
     const answers: { lossSum: number; gradients: Buffer }[] = [];
     for (let repeat = 0; repeat < 10; repeat++) {
@@ -100,7 +97,6 @@ describe('training alone', () => {
   });
 
   test('draws dropout by micro-batch: the same index alone or in company gives the same loss, another does not', async () => {
-    const trainer = await fresh();
     const rows = source.draw(0, 0);
     const lossOf = async (index: number): Promise<number> => {
       const { lossSum } = await trainer.computeGradients({ assignment: 'a', step: 0, microbatches: [{ index, rows }] });
@@ -115,10 +111,8 @@ describe('training alone', () => {
 });
 
 describe('the sum of a step', () => {
-  let trainer: Trainer;
   let good: ArrayBuffer;
-  beforeAll(async () => {
-    trainer = await fresh();
+  beforeEach(async () => {
     const job = jobOf(source, 0, [0]);
     await trainer.computeGradients(job);
     good = await trainer.takeContribution(job.assignment);
@@ -168,8 +162,7 @@ function withValue(buffer: ArrayBuffer, at: number, value: number): ArrayBuffer 
 
 describe('a step that is not finite', () => {
   test('is not applied; weights and moments stay, and the next good step is as if it had not been', async () => {
-    const [trainer, untouched] = [await fresh(), await fresh()];
-    for (const each of [trainer, untouched]) await soloStep(each, source, 0);
+    for (const each of [trainer, second]) await soloStep(each, source, 0);
     const before = await trainer.replica();
     const poison = (rows: MicrobatchRows): MicrobatchRows => ({
       ...rows,
@@ -187,13 +180,12 @@ describe('a step that is not finite', () => {
     const committed = await trainer.commit(1, 60, { encodeUpdate: true });
     expect(committed).toMatchObject({ applied: false, update: null, replicaHash: before.hash });
     expect(await trainer.replica()).toEqual(before);
-    expect(await soloStep(trainer, source, 1)).toEqual(await soloStep(untouched, source, 1));
+    expect(await soloStep(trainer, source, 1)).toEqual(await soloStep(second, source, 1));
   });
 });
 
 describe('calls', () => {
   test('cancelled before their turn compute nothing, and the sums can not be taken', async () => {
-    const trainer = await fresh();
     const job = jobOf(source, 0, allIndices);
     const running = trainer.computeGradients(job);
     trainer.cancel(job.assignment);
@@ -203,42 +195,38 @@ describe('calls', () => {
   });
 
   test('cancelled under way stop between micro-batches', async () => {
-    const trainer = await fresh();
-    const indices = Array.from({ length: 200 }, (_, index) => index % 3);
+    const indices = Array.from({ length: 200 }, (_, index) => index % allIndices.length);
     const job = jobOf(source, 0, indices);
-    const first = trainer.computeGradients(jobOf(source, 0, [0]));
     const running = trainer.computeGradients(job);
-    await first;
-    await trainer.sample({ promptIds: [0], maxNewTokens: 1, temperature: 0, seed: 1 }).finally(() => {
-      trainer.cancel(job.assignment);
-    });
+    // A token of a sample is computed between the job's micro-batches: it comes when some have run and most have not.
+    await second.sample({ promptIds: [0], maxNewTokens: 1, temperature: 0, seed: 1 });
+    trainer.cancel(job.assignment);
     const { cancelled, tokens } = await running;
-    expect(cancelled || tokens === 200 * 24).toBe(true);
+    expect(cancelled).toBe(true);
+    expect(tokens).toBeLessThan(indices.length * settings.rowsPerMicrobatch * settings.contextLength);
   });
 
   test.each([
-    ['computing at a step the replica is not at', (trainer: Trainer) => trainer.computeGradients(jobOf(source, 4, [0]))],
-    ['updating from a step the replica is not at', (trainer: Trainer) => trainer.applyUpdate(4, new ArrayBuffer(0))],
-    ['beginning such a step', (trainer: Trainer) => trainer.beginStep(4)],
-    ['taking what nobody computed', (trainer: Trainer) => trainer.takeContribution('x')],
-    ['adding what nobody computed', (trainer: Trainer) => trainer.addOwnContribution('x')],
-    ['an update of another size', (trainer: Trainer) => trainer.applyUpdate(0, new ArrayBuffer(8))],
-    ['moments of another size', (trainer: Trainer) =>
+    ['computing at a step the replica is not at', () => trainer.computeGradients(jobOf(source, 4, [0]))],
+    ['updating from a step the replica is not at', () => trainer.applyUpdate(4, new ArrayBuffer(0))],
+    ['beginning such a step', () => trainer.beginStep(4)],
+    ['taking what nobody computed', () => trainer.takeContribution('x')],
+    ['adding what nobody computed', () => trainer.addOwnContribution('x')],
+    ['an update of another size', () => trainer.applyUpdate(0, new ArrayBuffer(8))],
+    ['moments of another size', () =>
       trainer.restore({ step: 1, weights: new ArrayBuffer(4), firstMoments: new ArrayBuffer(4), secondMoments: new ArrayBuffer(4) })],
-    ['rows of another length', (trainer: Trainer) =>
+    ['rows of another length', () =>
       trainer.computeGradients({
         assignment: 'x',
         step: 0,
         microbatches: [{ index: 0, rows: { ...source.draw(0, 0), contextLength: 6, rows: 4 } }],
       })],
   ])('%s are refused in words, and the trainer goes on', async (_, call) => {
-    const trainer = await fresh();
-    await expect(call(trainer)).rejects.toThrow(/step|no gradients|bytes|tokens/);
+    await expect(call()).rejects.toThrow(/step|no gradients|bytes|tokens/);
     expect((await soloStep(trainer, source, 0)).applied).toBe(true);
   });
 
   test('a long sample does not hold up calls made after it', async () => {
-    const trainer = await fresh();
     const order: string[] = [];
     const sampling = trainer
       .sample({ promptIds: [0], maxNewTokens: 60, temperature: 1, seed: 1 })
