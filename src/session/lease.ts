@@ -34,13 +34,14 @@ export class LeaseKeeper {
   }
 
   /**
-   * Becomes the room's coordinator with a term above `lastTerm`. Returns the lease of whoever leads instead, or null on
+   * Becomes the room's coordinator with a term above `lastTerm` (0: the room is new). Returns the lease of whoever leads instead, or null on
    * success. When the directory can't be reached, takes the next term and claims it when the directory is back.
    */
   async acquire(peerId: string, lastTerm: number): Promise<Lease | null> {
     const { directory, holder } = this.#options;
     try {
-      const current = await directory.lookUp();
+      // A room that was just made up is in no directory.
+      const current = lastTerm === 0 ? null : await directory.lookUp();
       const lease =
         current === null
           ? await directory.create(peerId, holder, lastTerm + 1)

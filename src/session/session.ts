@@ -45,7 +45,7 @@ interface LeadRequest {
   readonly description: RunDescription;
   readonly tokens: Uint32Array;
   readonly name: string;
-  /** A term this room is known to have reached. */
+  /** A term this room may have reached; 0 for a new room. */
   readonly lastTerm: number;
   readonly startPaused: boolean;
 }
@@ -130,7 +130,7 @@ class Session implements SessionController {
       if (run === null) throw new SessionError(describeProblem('run-not-found', 'This browser has no saved run of that name any more.'));
       await this.#requireGpu();
       const address = { room: run.room, key: run.key };
-      return this.#lead({ address, description: parseRun(run.run), tokens: run.tokens, name: run.name, lastTerm: 0, startPaused: false });
+      return this.#lead({ address, description: parseRun(run.run), tokens: run.tokens, name: run.name, lastTerm: 1, startPaused: false });
     });
   }
 
@@ -264,7 +264,7 @@ class Session implements SessionController {
       description: parseRun(run.run),
       tokens: run.tokens,
       name,
-      lastTerm: lease?.term ?? 0,
+      lastTerm: lease?.term ?? 1,
       startPaused: false,
     });
     return true;

@@ -1,0 +1,199 @@
+/** A room of several real pages: one curve, equal whoever computes, through joins, closed tabs and reloads. */
+import type { Page } from '@playwright/test';
+import type { PageStatus } from '../../src/session/page-api.ts';
+import type { CreateSettings } from '../../src/session/types.ts';
+import { expect, test } from './fixtures.ts';
+import { createRoom, expectNoProblem, joinRoom, statusOf, statusWhen, untilStep } from './support.ts';
+
+const never = 1_000_000;
+/** Eight micro-batches, so that three peers all get some. */
+const shared: CreateSettings = { preset: 'counting-list', rowsPerStep: 8, rowsPerMicrobatch: 1, contextLength: 32 };
+
+function losses(status: PageStatus): number[] {
+  return status.history.map((point) => point.loss);
+}
+
+function workingPeers(status: PageStatus): number {
+  return status.peers.filter((peer) => peer.microbatches > 0).length;
+}
+
+async function joined(page: Page, link: string, name: string): Promise<void> {
+  await joinRoom(page, link, { name });
+  await statusWhen(page, `${name} has the weights`, (status) => status.phase === 'running' || status.phase === 'paused');
+}
+
+function untilAllWork(page: Page, peers: number): Promise<PageStatus> {
+  return statusWhen(page, `${peers} peers computed the last step`, (status) => workingPeers(status) >= peers);
+}
+
+function finished(page: Page, timeoutMs = 100_000): Promise<PageStatus> {
+  return statusWhen(page, 'finished', (status) => status.phase === 'finished' && status.history.length === status.steps, timeoutMs);
+}
+
+test('three pages share one curve and hold the same weights', async ({ openPage }) => {
+  const [ada, ben, eva] = [await openPage(), await openPage(), await openPage()];
+  const link = await createRoom(ada, { ...shared, name: 'Ada', steps: 60 });
+  await ada.evaluate(() => window.cotrain.pause());
+  await joined(ben, link, 'Ben');
+  await joined(eva, link, 'Eva');
+  await ada.evaluate(() => window.cotrain.resume());
+  await untilAllWork(ada, 3);
+  const pages = [ada, ben, eva];
+
+  for (const pauses of [1, 2, 3]) {
+    const { step } = await statusOf(ada);
+    await untilStep(ada, step + 4);
+    // Anybody may pause; everybody stops at the same step with the same weights.
+    const pauser = pages[pauses % 3] ?? ada;
+    await pauser.evaluate(() => window.cotrain.pause());
+    for (const page of pages) await statusWhen(page, 'paused', (status) => status.phase === 'paused');
+    const { step: pausedAt } = await statusOf(ada);
+    const hashes = await Promise.all(
+      pages.map(async (page) => {
+        const status = await statusWhen(page, 'paused with that step’s weights', ({ history }) => history.length === pausedAt);
+        expect(status.replicaHash).toBe(status.history.at(-1)?.replicaHash);
+        return status.replicaHash;
+      }),
+    );
+    expect(new Set(hashes).size, `replica hashes at step ${pausedAt}: ${hashes.join(' ')}`).toBe(1);
+    await pauser.evaluate(() => window.cotrain.resume());
+    for (const page of pages) await statusWhen(page, 'running', (status) => status.phase === 'running' || status.phase === 'finished');
+  }
+
+  const [one, two, three] = await Promise.all(pages.map((page) => finished(page)));
+  expect(two?.history).toEqual(one?.history);
+  expect(three?.history).toEqual(one?.history);
+  expect(new Set([one?.replicaHash, two?.replicaHash, three?.replicaHash]).size).toBe(1);
+  expect(one?.role).toBe('coordinator');
+  expect([two?.role, three?.role]).toEqual(['member', 'member']);
+  expect(one?.loss).toBeLessThan(0.5);
+  for (const page of pages) await expectNoProblem(page);
+});
+
+test('who computes does not matter: one peer, three, and a changing three draw the same curve', async ({ openPage }) => {
+  test.setTimeout(240_000);
+  const settings = { ...shared, steps: 50 };
+  const alone = await openPage();
+  await createRoom(alone, settings);
+  const reference = losses(await finished(alone));
+
+  async function roomOfThree(change: (link: string, ada: Page, ben: Page) => Promise<void>): Promise<number[]> {
+    const [ada, ben, eva] = [await openPage(), await openPage(), await openPage()];
+    const link = await createRoom(ada, settings);
+    await ada.evaluate(() => window.cotrain.pause());
+    await joined(ben, link, 'Ben');
+    await joined(eva, link, 'Eva');
+    await ada.evaluate(() => window.cotrain.resume());
+    await untilAllWork(ada, 3);
+    await change(link, ada, ben);
+    const result = losses(await finished(ada));
+    for (const page of [ada, eva]) await page.context().close();
+    return result;
+  }
+
+  const steady = await roomOfThree(async () => undefined);
+  const changing = await roomOfThree(async (link, ada, ben) => {
+    const dan = await openPage();
+    await untilStep(ada, 20);
+    await ben.context().close();
+    await untilStep(ada, 30);
+    await joinRoom(dan, link, { name: 'Dan' });
+  });
+  for (const [name, curve] of Object.entries({ steady, changing })) {
+    expect(curve).toHaveLength(50);
+    const worst = Math.max(...curve.map((loss, step) => Math.abs(loss / (reference[step] ?? NaN) - 1)));
+    expect(worst, `largest relative difference of the ${name} room`).toBeLessThan(1e-4);
+  }
+});
+
+test('a page that is closed in the middle of a step holds it up for less than five seconds', async ({ openPage }) => {
+  const [ada, ben] = [await openPage(), await openPage()];
+  const link = await createRoom(ada, { ...shared, steps: never });
+  await joined(ben, link, 'Ben');
+  const { step } = await untilAllWork(ada, 2);
+  const before = (await statusOf(ada)).history.slice(-10).map((point) => point.ms);
+  await ben.context().close();
+  const { history } = await untilStep(ada, step + 10);
+  const usualMs = Math.max(...before);
+  expect(Math.max(...history.slice(step).map((point) => point.ms))).toBeLessThan(usualMs + 5000);
+  await statusWhen(ada, 'alone', (status) => status.peers.length === 1);
+});
+
+test('a reloaded member is back in the room within seconds, in its old role', async ({ openPage }) => {
+  const [ada, ben] = [await openPage(), await openPage()];
+  const link = await createRoom(ada, { ...shared, steps: never });
+  await joined(ben, link, 'Ben');
+  await untilAllWork(ada, 2);
+  await ben.reload();
+  const back = await statusWhen(ben, 'member again', (status) => status.role === 'member' && status.phase === 'running', 15_000);
+  expect(back.problem).toBeNull();
+  await untilAllWork(ada, 2);
+});
+
+test('a reloaded coordinator resumes from its checkpoint, and members come back by themselves', async ({ openPage }) => {
+  const [ada, ben] = [await openPage(), await openPage()];
+  const link = await createRoom(ada, { ...shared, steps: never });
+  await joined(ben, link, 'Ben');
+  const before = await untilStep(ada, 60);
+  await ada.reload();
+  const resumed = await statusWhen(ada, 'leading again', (status) => status.role === 'coordinator' && status.phase === 'running', 15_000);
+  expect(resumed.term).toBeGreaterThan(before.term);
+  expect(before.step - resumed.history.length, 'steps to do again').toBeLessThanOrEqual(50);
+  expect(resumed.history.length).toBeGreaterThan(0);
+  // What was committed before the checkpoint is as it was.
+  const kept = resumed.history.slice(0, Math.min(resumed.history.length, 50));
+  expect(kept.map((point) => point.loss)).toEqual(before.history.slice(0, kept.length).map((point) => point.loss));
+  await untilAllWork(ada, 2);
+  const { step } = await statusOf(ada);
+  await untilStep(ben, step + 3);
+  const [one, two] = [await statusOf(ada), await statusOf(ben)];
+  const common = Math.min(one.history.length, two.history.length);
+  expect(two.history.slice(0, common)).toEqual(one.history.slice(0, common));
+});
+
+test('a run that was left is offered again and goes on where it was', async ({ openPage }) => {
+  const page = await openPage();
+  await createRoom(page, { ...shared, steps: never });
+  await untilStep(page, 12);
+  await page.evaluate(() => window.cotrain.leave());
+  const left = await statusOf(page);
+  expect(left.phase).toBe('left');
+  await page.goto(new URL('/', page.url()).href);
+  await page.getByTestId('continue-run').first().click();
+  const again = await statusWhen(page, 'training again', (status) => status.phase === 'running' && status.history.length > left.history.length);
+  expect(again.history.slice(0, left.history.length)).toEqual(left.history);
+  expect(again.role).toBe('coordinator');
+});
+
+test('a watcher computes nothing and sees the whole curve and a sample', async ({ openPage }) => {
+  const [ada, eye] = [await openPage(), await openPage()];
+  const link = await createRoom(ada, { ...shared, steps: never });
+  await untilStep(ada, 10);
+  await joinRoom(eye, link, { name: 'Eye', watch: true });
+  const seen = await statusWhen(eye, 'a sample arrived', (status) => status.history.length > 15 && status.sample !== null);
+  expect(seen.role).toBe('watcher');
+  expect(seen.peers.find((peer) => peer.role === 'watcher')?.microbatches).toBe(0);
+  expect(losses(seen)).toEqual(losses(await statusOf(ada)).slice(0, seen.history.length));
+});
+
+test('a wrong key and an incomplete link are told apart, and nobody gets in', async ({ openPage, consoleErrors }) => {
+  const [ada, eve] = [await openPage(), await openPage()];
+  const link = await createRoom(ada, { ...shared, steps: never });
+  const wrong = link.replace(/key=.*/, `key=${'x'.repeat(32)}`);
+  await joinRoom(eve, wrong, { name: 'Eve' });
+  const refused = await statusWhen(eve, 'refused', (status) => status.problem !== null);
+  expect(refused.problem?.code).toBe('wrong-key');
+  await expect(joinRoom(eve, link.replace(/&key=.*/, ''))).rejects.toThrow(/incomplete/);
+  expect((await statusOf(eve)).problem?.code).toBe('bad-link');
+  expect((await statusOf(ada)).peers).toHaveLength(1);
+  consoleErrors.length = 0;
+});
+
+test('over https on a LAN address the page is a secure context and trains', async ({ openPage, server }) => {
+  const [address] = server.lanUrls;
+  test.skip(address === undefined, 'this machine has no network address');
+  const page = await openPage({ at: address ?? '', ignoreHTTPSErrors: true });
+  expect(await page.evaluate(() => isSecureContext)).toBe(true);
+  await createRoom(page, { ...shared, steps: 5 });
+  await finished(page);
+});
