@@ -47,6 +47,8 @@ export interface HandshakeCallbacks {
 
 /** Resolves when both sides are convinced. Rejects with a `TransportError`, or with what `receive` rejected with. */
 export async function shakeHands(identity: HandshakeIdentity, wire: HandshakeWire, callbacks: HandshakeCallbacks): Promise<void> {
+  // Two sides that both knew no fingerprint would agree, and be open to anybody in between.
+  if (identity.ownFingerprint === '' || identity.remoteFingerprint === '') throw problems.connectionClosed('the connection shows no certificate');
   const ownNonce = toBase64Url(crypto.getRandomValues(new Uint8Array(32)));
   wire.send({ type: 'hello', version: transportVersion, nonce: ownNonce });
   const first = await wire.receive();

@@ -27,8 +27,8 @@ export type ByteChannel = Pick<
 export interface LinkOptions {
   readonly control: ByteChannel;
   readonly bulk: ByteChannel;
-  /** Asked once both channels are open: fingerprints are known only then. */
-  readonly identity: () => HandshakeIdentity;
+  /** Asked once both channels are open: fingerprints are known only then, or a moment later. */
+  readonly identity: () => Promise<HandshakeIdentity>;
   /** Called when the handshake has succeeded, and only then. */
   readonly handlers: (connection: Connection) => ConnectionHandlers;
   readonly maxBlobBytes: number;
@@ -73,7 +73,7 @@ class DataChannelLink implements Connection {
   readonly #blobReader: BlobReader;
   readonly #scratch = new Uint8Array(frameBytes);
   #settle: { resolve(connection: Connection): void; reject(error: TransportError): void } | null = null;
-  readonly #handshakeTimer: ReturnType<typeof setTimeout>;
+  #handshakeTimer: ReturnType<typeof setTimeout> | undefined;
   /** What arrived before the other side's proof was checked waits here; it is at most a few handshake messages. */
   readonly #handshakeInbox: unknown[] = [];
   #handshakeWaiter: { resolve(message: unknown): void; reject(error: TransportError): void } | null = null;
@@ -100,9 +100,6 @@ class DataChannelLink implements Connection {
     this.opened = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
-    this.#handshakeTimer = setTimeout(() => {
-      this.#fail(`the other side did not prove the room key within ${handshakeTimeoutMs / 1000} s`, 'timeout');
-    }, handshakeTimeoutMs);
     for (const channel of [options.control, options.bulk]) {
       channel.bufferedAmountLowThreshold = lowWaterBytes;
       channel.addEventListener('close', () => {
@@ -126,7 +123,10 @@ class DataChannelLink implements Connection {
 
   async #shakeHands(): Promise<void> {
     await Promise.all([this.#whenOpen(this.#options.control), this.#whenOpen(this.#options.bulk)]);
-    const identity = this.#options.identity();
+    this.#handshakeTimer = setTimeout(() => {
+      this.#fail(`the other side did not prove the room key within ${handshakeTimeoutMs / 1000} s`, 'timeout');
+    }, handshakeTimeoutMs);
+    const identity = await this.#options.identity();
     this.#remoteId = identity.remoteId;
     await shakeHands(
       identity,

@@ -9,13 +9,14 @@ import { fingerprintOf, type HandshakeIdentity } from './handshake.ts';
 import { openLink, type Link } from './link.ts';
 import { problems, type ConnectionStates } from './problems.ts';
 import { keepSignalling, type Signalling } from './signalling.ts';
-import { TransportError, type Connection, type ConnectionHandlers, type Endpoint, type EndpointOptions } from './types.ts';
+import type { Connection, ConnectionHandlers, Endpoint, EndpointOptions } from './types.ts';
 
 /** PeerJS negotiates its channel in-band and gets stream 0 or 1. Both sides must agree on ours. */
 const controlStream = 20;
 const bulkStream = 21;
 /** From asking for a connection to its channels being open; gathering and checking candidates through a relay can take 10 s. */
 const connectTimeoutSeconds = 20;
+const failedPatienceMs = 15_000;
 /** Connections that haven't proved the key yet: a stranger who learned our id can't make us hold more. */
 const maxUnproved = 64;
 
@@ -27,10 +28,12 @@ export async function openEndpoint(options: EndpointOptions): Promise<Endpoint> 
   return endpoint;
 }
 
-/** One PeerJS connection on its way to being a `Connection`. */
-interface Attempt {
+/** One PeerJS connection, open or on its way. */
+interface Attachment {
   readonly remoteId: string;
-  readonly fail: (error: TransportError) => void;
+  readonly link: Link;
+  /** null until it is open. */
+  connection: Connection | null;
 }
 
 class PeerJsEndpoint implements Endpoint {
@@ -38,7 +41,7 @@ class PeerJsEndpoint implements Endpoint {
   /** PeerJS reads it whenever it makes a connection, so refreshing it in place is enough. Never its default servers. */
   readonly #rtcConfig: RTCConfiguration & { iceServers: RTCIceServer[] } = { iceServers: [] };
   readonly #signalling: Signalling;
-  readonly #attempts = new Set<Attempt>();
+  readonly #attachments = new Set<Attachment>();
   #unproved = 0;
   #destroyed = false;
 
@@ -53,7 +56,11 @@ class PeerJsEndpoint implements Endpoint {
       peerError: (error) => this.#peerError(error),
       beforeConnecting: () => this.#refreshIceServers(),
     });
+    // Having this listener also makes Chromium close connections properly instead of just ending the tab's process.
+    addEventListener('pagehide', this.#pageHides);
   }
+
+  readonly #pageHides = (): void => this.#closeAll('the tab was closed');
 
   get id(): string {
     return this.#signalling.id;
@@ -107,15 +114,18 @@ class PeerJsEndpoint implements Endpoint {
       channel.binaryType = 'arraybuffer';
       return channel;
     };
-    const identity = (): HandshakeIdentity => ({
-      role: side.role,
-      room: this.#options.room,
-      key: this.#options.key,
-      ownId: side.ownId,
-      remoteId: connection.peer,
-      ownFingerprint: fingerprintOf(rtc.localDescription?.sdp ?? ''),
-      remoteFingerprint: fingerprintOf(rtc.remoteDescription?.sdp ?? ''),
-    });
+    const identity = async (): Promise<HandshakeIdentity> => {
+      await negotiated(rtc);
+      return {
+        role: side.role,
+        room: this.#options.room,
+        key: this.#options.key,
+        ownId: side.ownId,
+        remoteId: connection.peer,
+        ownFingerprint: fingerprintOf(rtc.localDescription?.sdp ?? ''),
+        remoteFingerprint: fingerprintOf(rtc.remoteDescription?.sdp ?? ''),
+      };
+    };
     const control = makeChannel('cotrain-control', controlStream);
     const link: Link = openLink({
       control,
@@ -129,29 +139,73 @@ class PeerJsEndpoint implements Endpoint {
 
     const states = (): ConnectionStates => ({ ice: rtc.iceConnectionState, connection: rtc.connectionState });
     const relayConfigured = this.#rtcConfig.iceServers.some((server) => [server.urls].flat().some((url) => url.startsWith('turn')));
+    const attachment: Attachment = { remoteId: connection.peer, link, connection: null };
+    this.#attachments.add(attachment);
+    const failed = (): void => {
+      const wasOpen = attachment.connection !== null;
+      link.fail(wasOpen ? problems.connectionClosed('the other side stopped answering') : problems.connectionFailed(states(), relayConfigured));
+    };
     const timer = setTimeout(() => {
       if (control.readyState !== 'open') link.fail(problems.connectionTimeout(states(), connectTimeoutSeconds, relayConfigured));
     }, connectTimeoutSeconds * 1000);
-    // PeerJS closes the connection right after it reports a failed state, so the state is taken here, not later.
-    connection.on('error', () => link.fail(problems.connectionFailed(states(), relayConfigured)));
-    connection.on('close', () => link.fail(problems.connectionClosed('the other side is gone')));
-    const attempt: Attempt = { remoteId: connection.peer, fail: (error) => link.fail(error) };
-    this.#attempts.add(attempt);
-    return link.opened.finally(() => {
-      clearTimeout(timer);
-      this.#attempts.delete(attempt);
+    // PeerJS watches the ICE state alone, which in Chromium stays "disconnected" for ever when a tab is killed. "failed"
+    // comes after 15 s without an answer; on a machine at its limits answers still come after that, so it gets longer.
+    let patience: ReturnType<typeof setTimeout> | undefined;
+    rtc.addEventListener('connectionstatechange', () => {
+      clearTimeout(patience);
+      if (rtc.connectionState === 'failed') patience = setTimeout(failed, failedPatienceMs);
     });
+    // PeerJS closes the connection right after it reports a failed state, so the state is taken here, not later.
+    connection.on('error', failed);
+    connection.on('close', () => {
+      clearTimeout(patience);
+      this.#attachments.delete(attachment);
+      link.fail(problems.connectionClosed('the other side is gone'));
+    });
+    return link.opened.then(
+      (opened) => {
+        clearTimeout(timer);
+        attachment.connection = opened;
+        return opened;
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        this.#attachments.delete(attachment);
+        throw error;
+      },
+    );
   }
 
   #peerError(error: PeerError<string>): void {
     if (error.type !== 'peer-unavailable') return; // The rest is signalling's own, or ends in that connection's timeout.
     // The id stands only in the message. Connections that are open don't need signalling and take no harm.
-    for (const attempt of this.#attempts) if (error.message.endsWith(` ${attempt.remoteId}`)) attempt.fail(problems.peerUnavailable());
+    for (const { remoteId, link, connection } of this.#attachments) {
+      if (connection === null && error.message.endsWith(` ${remoteId}`)) link.fail(problems.peerUnavailable());
+    }
+  }
+
+  #closeAll(reason: string): void {
+    for (const { link, connection } of this.#attachments) {
+      if (connection === null) link.fail(problems.connectionClosed(reason));
+      else connection.close(reason);
+    }
   }
 
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
+    removeEventListener('pagehide', this.#pageHides);
+    this.#closeAll('the tab left');
     this.#signalling.close();
+  }
+}
+
+/**
+ * Until this thread sees both descriptions. On a busy machine Chromium connects and opens channels before the promise of
+ * setRemoteDescription resolves; until then `remoteDescription` is null.
+ */
+async function negotiated(rtc: RTCPeerConnection): Promise<void> {
+  while (rtc.signalingState !== 'closed' && (rtc.signalingState !== 'stable' || rtc.localDescription === null || rtc.remoteDescription === null)) {
+    await new Promise((resolve) => rtc.addEventListener('signalingstatechange', resolve, { once: true }));
   }
 }

@@ -27,7 +27,7 @@ export interface Signalling {
   readonly opened: Promise<void>;
   /** null while offline. */
   onlinePeer(): Peer | null;
-  /** Ends signalling and every connection. */
+  /** Ends signalling at once, and what connections are left two seconds later. */
   close(): void;
 }
 
@@ -35,6 +35,7 @@ const firstOpenTimeoutMs = 10_000;
 const openTimeoutMs = 8000;
 const firstPauseMs = 500;
 const longestPauseMs = 15_000;
+const lastWordsMs = 2000;
 
 export function keepSignalling(options: SignallingOptions): Signalling {
   return new KeptSignalling(options);
@@ -171,7 +172,12 @@ class KeptSignalling implements Signalling {
     this.#state = 'closed';
     clearTimeout(this.#timer);
     if (typeof removeEventListener === 'function') removeEventListener('online', this.#networkIsBack);
-    for (const peer of [...this.#former, ...(this.#peer === null ? [] : [this.#peer])]) peer.destroy();
+    const peers = [...this.#former, ...(this.#peer === null ? [] : [this.#peer])];
+    for (const peer of peers) peer.disconnect();
+    // Connections close by themselves with their last words; what is left after that has nobody listening.
+    setTimeout(() => {
+      for (const peer of peers) peer.destroy();
+    }, lastWordsMs);
   }
 }
 

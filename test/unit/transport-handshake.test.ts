@@ -134,6 +134,12 @@ describe('the handshake', () => {
     expect(second).toMatchObject({ result: 'wrong-key' });
   });
 
+  it('does not begin without certificates to bind the proof to', async () => {
+    const [bare, bareToo] = [{ ...caller, remoteFingerprint: '' }, { ...callee, ownFingerprint: '' }];
+    expect(await shake(bare, bareToo)).toMatchObject([refused, refused]);
+    expect(await shake({ ...bare, ownFingerprint: '' }, { ...bareToo, remoteFingerprint: '' })).toMatchObject([refused, refused]);
+  });
+
   it('tells another version from a wrong key, and which side should reload', async () => {
     const older: Meddle = (message) => (typeof message === 'object' && message !== null && 'version' in message ? { type: 'hello', version: 7 } : message);
     const [, second] = await shake(caller, callee, joined(older));

@@ -28,7 +28,7 @@ function side(wires: Wires, role: 'caller' | 'callee', options: Side, changes: P
   return openLink({
     control,
     bulk,
-    identity: () => identity(role, options.key),
+    identity: () => Promise.resolve(identity(role, options.key)),
     handlers: () => options.handlers,
     maxBlobBytes: options.maxBlobBytes ?? 2 ** 30,
     getStats: () => Promise.reject(new Error('no statistics in memory')),

@@ -1,0 +1,97 @@
+/** Transfers timed in the page: our blobs against a bare RTCDataChannel between two connections of the same page. */
+import { pattern, Recorder, type OpenPair } from '../../unit/transport-conformance.ts';
+
+export interface Rates {
+  /** Bytes per second, one entry per round; within a round everything ran back to back. */
+  readonly ours: readonly number[];
+  readonly bare: Readonly<Record<number, readonly number[]>>;
+  /** The longest task that the main thread saw during our transfers; 0 when none took 50 ms. */
+  readonly longestTaskMs: number;
+}
+
+/** Message sizes tried for the bare channel: it is compared at its best. */
+const bareMessageBytes = [16 * 1024, 64 * 1024, 128 * 1024, 256 * 1024];
+const bareHighWaterBytes = 1024 * 1024;
+const bareLowWaterBytes = 256 * 1024;
+
+export async function measureRates(openPair: OpenPair, bytes: number, rounds: number): Promise<Rates> {
+  const atCallee = new Recorder();
+  const pair = openPair({ key: 'k', handlers: new Recorder() }, { key: 'k', handlers: atCallee });
+  const caller = await pair.caller;
+  const bareChannels = await openBarePair();
+  const blob = pattern(bytes, 1);
+  const ours: number[] = [];
+  const bare: Record<number, number[]> = {};
+  let longestTaskMs = 0;
+  const observer = new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) longestTaskMs = Math.max(longestTaskMs, entry.duration);
+  });
+
+  // One round first that doesn't count: congestion windows open, code gets compiled.
+  for (let round = -1; round < rounds; round += 1) {
+    for (const messageBytes of bareMessageBytes) {
+      const rate = await bareRate(bareChannels, blob, messageBytes);
+      if (round >= 0) (bare[messageBytes] ??= []).push(rate);
+    }
+    if (round >= 0) observer.observe({ type: 'longtask' });
+    const startedMs = performance.now();
+    const before = atCallee.arrivals.length;
+    await caller.sendBlob({}, blob);
+    await atCallee.until(before + 1);
+    if (round >= 0) ours.push((bytes / (performance.now() - startedMs)) * 1000);
+    observer.disconnect();
+    atCallee.arrivals[before] = { type: 'closed', reason: 'counted' }; // Lets go of the blob's memory.
+  }
+  caller.close('measured');
+  bareChannels.close();
+  return { ours, bare, longestTaskMs };
+}
+
+interface BarePair {
+  readonly from: RTCDataChannel;
+  readonly to: RTCDataChannel;
+  close(): void;
+}
+
+async function openBarePair(): Promise<BarePair> {
+  const [a, b] = [new RTCPeerConnection(), new RTCPeerConnection()];
+  a.addEventListener('icecandidate', ({ candidate }) => void b.addIceCandidate(candidate ?? undefined));
+  b.addEventListener('icecandidate', ({ candidate }) => void a.addIceCandidate(candidate ?? undefined));
+  const from = a.createDataChannel('bare', { negotiated: true, id: 1 });
+  const to = b.createDataChannel('bare', { negotiated: true, id: 1 });
+  to.binaryType = 'arraybuffer';
+  await a.setLocalDescription();
+  await b.setRemoteDescription(a.localDescription ?? { type: 'offer' });
+  await b.setLocalDescription();
+  await a.setRemoteDescription(b.localDescription ?? { type: 'answer' });
+  for (const channel of [from, to]) {
+    if (channel.readyState !== 'open') await new Promise((resolve) => channel.addEventListener('open', resolve, { once: true }));
+  }
+  return {
+    from,
+    to,
+    close: () => {
+      a.close();
+      b.close();
+    },
+  };
+}
+
+async function bareRate({ from, to }: BarePair, blob: ArrayBuffer, messageBytes: number): Promise<number> {
+  from.bufferedAmountLowThreshold = bareLowWaterBytes;
+  let received = 0;
+  const startedMs = performance.now();
+  const arrived = new Promise<void>((resolve) => {
+    to.onmessage = ({ data }: MessageEvent<ArrayBuffer>) => {
+      received += data.byteLength;
+      if (received === blob.byteLength) resolve();
+    };
+  });
+  for (let offset = 0; offset < blob.byteLength; offset += messageBytes) {
+    if (from.bufferedAmount > bareHighWaterBytes) await new Promise((resolve) => from.addEventListener('bufferedamountlow', resolve, { once: true }));
+    from.send(new Uint8Array(blob, offset, Math.min(messageBytes, blob.byteLength - offset)));
+  }
+  await arrived;
+  to.onmessage = null;
+  return (blob.byteLength / (performance.now() - startedMs)) * 1000;
+}
