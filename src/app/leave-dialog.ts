@@ -5,6 +5,9 @@ import { baseStyles } from './base-styles.ts';
 import { formatInteger } from './format.ts';
 
 function consequence(state: SessionState): string {
+  if (state.role === 'coordinator' && state.phase === 'finished') {
+    return 'The run is finished; you find it again on the start page, under “Continue”. The room closes for everybody in it.';
+  }
   if (state.role === 'coordinator') {
     const others = state.peers.length - 1;
     const forOthers = others > 0 ? ` It ends for ${others === 1 ? 'the other peer' : `the ${others} others`} too, since this tab leads it.` : '';
@@ -61,12 +64,13 @@ export class LeaveDialog extends LitElement {
   }
 
   override render(): unknown {
+    const stops = this.state.role === 'coordinator' && this.state.phase !== 'finished';
     return html`<dialog aria-labelledby="question" aria-describedby="consequence">
-      <h2 id="question">${this.state.role === 'coordinator' ? 'Stop the run and leave?' : 'Leave the room?'}</h2>
+      <h2 id="question">${stops ? 'Stop the run and leave?' : 'Leave the room?'}</h2>
       <p id="consequence" class="read">${consequence(this.state)}</p>
       <div class="row">
         <button class="primary" data-testid="confirm-leave" @click=${() => this.#close(true)}>
-          ${this.state.role === 'coordinator' ? 'Stop and leave' : 'Leave'}
+          ${stops ? 'Stop and leave' : 'Leave'}
         </button>
         <button data-testid="stay" @click=${() => this.#close(false)}>Stay</button>
       </div>

@@ -142,6 +142,12 @@ export class LossPanel extends LitElement {
         .download {
           display: none;
         }
+        .tools {
+          gap: var(--space-2);
+        }
+        .tools input[type='range'] {
+          width: 70px;
+        }
         .pair {
           grid-template-columns: 1fr;
         }
