@@ -61,17 +61,23 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
   registerContributions(graph, contributions);
 }
 
-/** Accumulates each tensor where it is computed if its op can and nothing else reads it, else by a copy at the end. */
+/**
+ * Accumulates each tensor where it is computed, if its op can and it is needed for nothing else; otherwise by a copy at
+ * the end. A tensor that is accumulated has no value of its own left: its region holds the sum over all runs.
+ */
 function registerContributions(
   graph: Graph,
   contributions: readonly { readonly tensor: Tensor; readonly target: AccumulationTarget }[],
 ): void {
-  const read = new Set(graph.nodes.flatMap(({ inputs }) => inputs.map(({ id }) => id)));
+  const uses = new Map<number, number>();
+  for (const { id } of [...graph.nodes.flatMap(({ inputs }) => inputs), ...contributions.map(({ tensor }) => tensor)]) {
+    uses.set(id, (uses.get(id) ?? 0) + 1);
+  }
   const accumulable = new Set(
     graph.nodes.flatMap(({ op, outputs }) => outputs.filter((_, index) => op.accumulates?.[index] === true)).map(({ id }) => id),
   );
   for (const { tensor, target } of contributions) {
-    const isDirect = accumulable.has(tensor.id) && !read.has(tensor.id) && !graph.accumulations.has(tensor.id);
+    const isDirect = accumulable.has(tensor.id) && uses.get(tensor.id) === 1;
     graph.accumulate(isDirect ? tensor : copy(graph, tensor), target);
   }
 }

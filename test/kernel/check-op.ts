@@ -8,6 +8,7 @@ import type { DType, Engine, Shape, Tensor } from '../../src/engine/index.ts';
 import type { Op } from '../../src/engine/op.ts';
 import { invariant } from '../../src/engine/errors.ts';
 import { input, output } from '../../src/engine/ops/bindings.ts';
+import { copy } from '../../src/engine/ops/elementwise.ts';
 
 export interface GivenInput {
   readonly shape: Shape;
@@ -23,6 +24,8 @@ export interface OpCase {
   /** Applies the op. A result of one element is taken as a loss; anything else is weighted at random and summed. */
   readonly build: (graph: Graph, tensor: (name: string) => Tensor) => Tensor;
   readonly seed: number;
+  /** Otherwise the op gets copies, and so finds its inputs in the arena, as it does inside a model. */
+  readonly readsParametersDirectly?: boolean;
   /** Relative error allowed of a tensor against f64. */
   readonly tolerance?: number;
 }
@@ -58,7 +61,8 @@ const probeOp: Op<null> = {
   name: 'probe',
   infer: () => [{ shape: [1], dtype: 'f32' }],
   reference: ([y, weights]) => [Float64Array.of(y?.reduce((sum, value, i) => sum + value * (weights?.[i] ?? 0), 0) ?? 0)],
-  vjp: ({ inputs: [y, weights], graph }) => [y && weights ? graph.reshape(weights, y.shape) : null, null],
+  // A copy, so that the cotangent lies in the arena, where ops may work in place.
+  vjp: ({ inputs: [y, weights], graph }) => [y && weights ? copy(graph, graph.reshape(weights, y.shape)) : null, null],
   lower: ({ inputs: [y], accumulate }) => ({
     dispatches: [
       {
@@ -91,7 +95,10 @@ interface Traced {
 function trace(check: OpCase, differentiates: boolean): Traced {
   const graph = new Graph({ differentiates });
   const tensors = new Map<string, Tensor>();
-  for (const [name, shape] of Object.entries(check.parameters)) tensors.set(name, graph.parameter(name, shape));
+  for (const [name, shape] of Object.entries(check.parameters)) {
+    const parameter = graph.parameter(name, shape);
+    tensors.set(name, check.readsParametersDirectly === true ? parameter : copy(graph, parameter));
+  }
   for (const [name, { shape, dtype }] of Object.entries(check.inputs ?? {})) tensors.set(name, graph.input(name, shape, dtype));
   const result = check.build(graph, (name) => {
     const tensor = tensors.get(name);

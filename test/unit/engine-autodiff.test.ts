@@ -48,6 +48,16 @@ describe('valueAndGrad', () => {
     expect(run(graph, [1, 2]).gradients.get('p')).toEqual(Float64Array.of(4, 8));
   });
 
+  test('gives two parameters the same gradient without one reading the running sum of the other', () => {
+    const graph = new Graph({ differentiates: true });
+    const sum = add(graph, copy(graph, graph.parameter('p', [2])), graph.parameter('q', [2]));
+    valueAndGrad(graph, halfSquares(graph, sum), 'loss');
+    const accumulated = new Set(graph.accumulations.keys());
+    const read = graph.nodes.flatMap(({ inputs }) => inputs).filter(({ id }) => accumulated.has(id));
+    expect(read).toEqual([]);
+    expect(accumulated.size).toBe(3);
+  });
+
   test('sums the cotangents of a value with several consumers, seen through other shapes too', () => {
     const graph = new Graph({ differentiates: true });
     const p = copy(graph, graph.parameter('p', [2, 3]));
