@@ -10,10 +10,9 @@ import { fileURLToPath } from 'node:url';
 import { findChromium, swiftShaderDirectory, vulkanEnvironment } from '../tools/vulkan.mjs';
 
 const probe = fileURLToPath(new URL('./setup-probe.mjs', import.meta.url));
-const lavapipeManifests = ['x86_64', 'aarch64'].map((machine) => `/usr/share/vulkan/icd.d/lvp_icd.${machine}.json`);
-lavapipeManifests.unshift('/usr/share/vulkan/icd.d/lvp_icd.json');
+const lavapipeManifests = ['', '.x86_64', '.aarch64'].map((machine) => `/usr/share/vulkan/icd.d/lvp_icd${machine}.json`);
 
-/** Older ones miscompile some of our kernels' workgroup code or lack features that Dawn wants. */
+/** The oldest that the tests have run on. */
 const oldestMesaMajor = 25;
 
 /** @typedef {{ readonly environment: Record<string, string>, readonly name: string, readonly isSoftware: boolean }} Adapter */
@@ -60,7 +59,8 @@ function aptInstall(...packages) {
 function whyChromiumFails(path) {
   const child = spawnSync(path, ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--dump-dom', 'about:blank'], {
     encoding: 'utf8',
-    timeout: 60_000,
+    // The first start on a machine writes a profile; on a busy one that takes its time.
+    timeout: 180_000,
   });
   if (child.status === 0) return null;
   return child.error?.message ?? child.stderr.trim().split('\n').slice(-3).join(' ');
@@ -124,9 +124,12 @@ function debianRelease() {
   return /^VERSION_CODENAME=(\w+)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? null;
 }
 
-/** @type {(...policyArgs: string[]) => number} Major version of Mesa that apt would install; 0 when none. */
-function mesaCandidate(...policyArgs) {
-  const policy = spawnSync('apt-cache', [...policyArgs, 'policy', 'mesa-vulkan-drivers'], { encoding: 'utf8' });
+/**
+ * Major version of Mesa that apt would install; 0 when none.
+ * @type {(...policyArguments: string[]) => number}
+ */
+function mesaCandidate(...policyArguments) {
+  const policy = spawnSync('apt-cache', [...policyArguments, 'policy', 'mesa-vulkan-drivers'], { encoding: 'utf8' });
   return Number(/Candidate: (?:\d+:)?(\d+)/.exec(policy.stdout ?? '')?.[1] ?? 0);
 }
 
@@ -137,19 +140,14 @@ function mesaCandidate(...policyArgs) {
 function tryLavapipe() {
   const release = debianRelease();
   if (release === null || rootPrefix() === null) return;
-  if (!listsAreFresh) listsAreFresh = apt('update');
-  if (mesaCandidate() >= oldestMesaMajor) {
-    aptInstall('mesa-vulkan-drivers', 'libvulkan1');
-    return;
-  }
-  const source = '/etc/apt/sources.list.d/cotrain-backports.list';
   const target = `${release}-backports`;
-  if (mesaCandidate('-t', target) < oldestMesaMajor) {
-    if (process.getuid?.() !== 0) return;
-    writeFileSync(source, `deb http://deb.debian.org/debian ${target} main\n`);
-    listsAreFresh = apt('update');
+  if (release === 'bookworm' && mesaCandidate('-t', target) < oldestMesaMajor && process.getuid?.() === 0) {
+    writeFileSync('/etc/apt/sources.list.d/cotrain-backports.list', `deb http://deb.debian.org/debian ${target} main\n`);
+    listsAreFresh = false;
   }
-  if (mesaCandidate('-t', target) >= oldestMesaMajor) aptInstall('-t', target, 'mesa-vulkan-drivers', 'libvulkan1');
+  if (!listsAreFresh) listsAreFresh = apt('update');
+  const policyArguments = mesaCandidate() >= oldestMesaMajor ? [] : ['-t', target];
+  if (mesaCandidate(...policyArguments) >= oldestMesaMajor) aptInstall(...policyArguments, 'mesa-vulkan-drivers', 'libvulkan1');
 }
 
 /** An adapter for WebGPU in Node that computes correctly, with the environment that finds it. Throws when there is none. */
