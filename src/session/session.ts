@@ -561,13 +561,13 @@ class Session implements SessionController {
   #refresh(): void {
     const role = this.#role;
     if (role === null) return;
-    const view: RoomView = role.driver.view;
+    const { view, heldHash } = shownView(role);
     const { state } = this.#store;
     for (const text of comingsAndGoings(state.peers, view.peers, view.self)) this.#store.notice(text);
     const { tokensPerSecond, stepMs } = recentSpeed(view.history);
     const last = view.history.at(-1);
     this.#store.update({
-      phase: phaseOf(role),
+      phase: phaseOf(role, view),
       role: view.role,
       selfId: view.self,
       term: view.term,
@@ -581,7 +581,7 @@ class Session implements SessionController {
       remainingMs: stepMs > 0 && view.phase === 'running' ? (view.steps - view.step) * stepMs : null,
       peers: view.peers,
       history: view.history,
-      replicaHash: (role.kind === 'member' ? role.driver.view.replica?.hash : undefined) ?? last?.replicaHash ?? null,
+      replicaHash: heldHash ?? last?.replicaHash ?? null,
     });
     if (role.kind === 'member' && role.driver.view.sample !== null && state.sample?.own !== true) {
       const { step, text } = role.driver.view.sample;
@@ -623,9 +623,23 @@ function peerDevice({ name, isSoftware, probeTokensPerSecond, problem }: DeviceR
   };
 }
 
-function phaseOf(role: Role): SessionPhase {
-  if (role.kind === 'lead') return role.driver.view.phase;
-  const { connection, wasWelcomed, phase } = role.driver.view;
+/**
+ * The room as this page may speak of it. News of a step can overtake the step's weights; a member shows a step once it
+ * holds them, so that step, history and hash always belong together.
+ */
+function shownView(role: Role): { readonly view: RoomView; readonly heldHash: string | null } {
+  if (role.kind === 'lead') return { view: role.driver.view, heldHash: null };
+  const { view } = role.driver;
+  const { replica } = view;
+  if (replica === null || replica.step >= view.step) return { view, heldHash: replica?.hash ?? null };
+  const phase = view.phase === 'stopped' ? view.phase : 'running';
+  const history = view.history.filter((point) => point.step < replica.step);
+  return { view: { ...view, step: replica.step, history, phase }, heldHash: replica.hash };
+}
+
+function phaseOf(role: Role, { phase }: RoomView): SessionPhase {
+  if (role.kind === 'lead') return phase;
+  const { connection, wasWelcomed } = role.driver.view;
   switch (connection) {
     case 'finding':
       return wasWelcomed ? 'reconnecting' : 'finding-room';
