@@ -122,9 +122,11 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
     case 'cancel':
       return cancelled(turn, message.assignment);
     case 'progress': {
-      const history = withPoint(state.room.history, message.point);
-      const last = history.at(-1);
-      return changeRoom(turn, { history, phase: message.phase, step: ((last?.step ?? -1) + 1) as Step });
+      // Points come in order; one that is known already (a message delivered twice) is old news, and so is its phase.
+      const { history } = state.room;
+      const { point, phase } = message;
+      if (point.step <= (history.at(-1)?.step ?? -1)) return;
+      return changeRoom(turn, { history: [...history, point], phase, step: (point.step + 1) as Step });
     }
     case 'phase':
       return changeRoom(turn, { phase: message.phase, problem: message.problem });
@@ -135,12 +137,6 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
     case 'sample':
       return changeRoom(turn, { sample: { step: message.step, text: message.text } });
   }
-}
-
-/** Points come in order; one that is there already (a message delivered twice) changes nothing. */
-function withPoint(history: readonly HistoryPoint[], point: HistoryPoint): readonly HistoryPoint[] {
-  const last = history.at(-1);
-  return last === undefined || point.step > last.step ? [...history, point] : history;
 }
 
 function withValidation(history: readonly HistoryPoint[], step: Step, loss: number): readonly HistoryPoint[] {

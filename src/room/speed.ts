@@ -21,9 +21,9 @@ export function observedSpeed(speed: Speed, microbatches: number, elapsedMs: num
   return { perSecond: Math.max(perSecond, slowestPerSecond), isMeasured: true };
 }
 
-/** After a deadline missed: at most half of what was believed, and no more than the time waited allows. */
+/** After a deadline missed: half of what was believed, and no more than the time waited allows where it was only a guess. */
 export function decayedSpeed(speed: Speed, microbatches: number, elapsedMs: number): Speed {
-  const bound = (microbatches * 1000) / Math.max(elapsedMs, shortestElapsedMs);
+  const bound = speed.isMeasured ? Infinity : (microbatches * 1000) / Math.max(elapsedMs, shortestElapsedMs);
   return { perSecond: Math.max(Math.min(speed.perSecond / 2, bound), slowestPerSecond), isMeasured: true };
 }
 

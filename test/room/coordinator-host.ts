@@ -25,6 +25,8 @@ export interface CoordinatorOptions {
 /** Virtual times of the trainer's smaller calls. */
 const gpuMs = { add: 2, commit: 6, copy: 4, evaluate: 20 };
 const diskMs = 60;
+/** Too frequent to be worth a line of the timeline. */
+const unnoted: ReadonlySet<string> = new Set(['ping', 'peers']);
 const leaseMs = 6_000;
 const renewMs = 2_000;
 
@@ -170,7 +172,7 @@ export class CoordinatorHost extends MachineHost {
     const { log, run } = this.world;
     switch (effect.type) {
       case 'send':
-        if (effect.message.type !== 'ping') log.note(this.machine, `→ ${effect.to} ${describe(effect.message)}`);
+        if (!unnoted.has(effect.message.type)) log.note(this.machine, `→ ${effect.to} ${describe(effect.message)}`);
         this.#ends.get(effect.to)?.sendControl(effect.message);
         return;
       case 'assign': {

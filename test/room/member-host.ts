@@ -203,9 +203,9 @@ export class MemberHost extends MachineHost {
     const { step } = effect;
     this.gpu.submit('load', gpuMs.load, async () => {
       const trainer = this.#trainer;
-      if (trainer === null) return this.world.log.fail(`${this.machine} loads weights before it has planned the run`);
-      const loaded = isReplica ? trainer.loadReplica(step, bytes) : trainer.applyUpdate(step, bytes);
-      const hash = await loaded.catch((error: unknown) => this.#refused(error));
+      const loaded = isReplica ? trainer?.loadReplica(step, bytes) : trainer?.applyUpdate(step, bytes);
+      // A lost GPU refuses everything, also before its loss is reported.
+      const hash = (await loaded?.catch((error: unknown) => this.#refused(error))) ?? null;
       if (hash === null) {
         return this.enter(() => {
           this.dispatch({ type: 'replicaFailed', step, reason: 'the trainer refused it' });
@@ -270,9 +270,11 @@ export class MemberHost extends MachineHost {
   #sendContribution(header: MemberBlob): void {
     const end = this.#end;
     const truth = this.#held;
+    const trainer = this.#trainer;
     this.gpu.submit('take', gpuMs.take, async () => {
-      if (this.#trainer === null || end === null) return;
-      const bytes = await this.#trainer.takeContribution(header.assignment);
+      // What was on a GPU that is lost by now can't be taken.
+      if (trainer === null || this.#trainer !== trainer || end === null) return;
+      const bytes = await trainer.takeContribution(header.assignment);
       if (truth !== null) this.world.ledger.contributionEncoded(bytes, truth);
       for (const sent of this.#options.lie?.(header, bytes) ?? [{ header, bytes }]) end.sendBlob(sent.header, sent.bytes);
     });
