@@ -127,7 +127,7 @@ export class PeersPanel extends LitElement {
         <span class="name">${peer.name}</span>
         ${peer.id === this.selfId ? html`<span class="mark">you</span>` : nothing}
         ${peer.role === 'coordinator' ? html`<span class="mark" title="Coordinates the room and applies the updates">leads</span>` : nothing}
-        <div class="device">${peer.device}${peer.isSoftware ? ' (in software)' : ''}</div>
+        <div class="device">${peer.device}</div>
       </td>
       <td class="number data">${isWatching ? unknown : formatRate(peer.tokensPerSecond)}</td>
       <td class="share">
