@@ -154,6 +154,7 @@ describe('lateness', () => {
     const room = threeAtWork();
     const before = room.state.peers.get(peer('bob'))?.work.speed.perSecond ?? 0;
     const answered = room.assigned('cid')[0]?.id ?? '';
+    room.nowMs += 200;
     room.contribute('cid').added(answered).passWith(4_000, 'bob', 'cid');
     expect(room.state.peers.get(peer('bob'))?.work.speed.perSecond).toBeLessThanOrEqual(before / 2);
     for (const id of ['cid', 'ada', 'ada']) {
