@@ -26,8 +26,9 @@ export class TrainingClock {
   }
 }
 
-/** Who came and who went between two tables, in plain words; `self` is not news. */
+/** Who came and who went between two tables, in plain words. The first table is no news, and neither is `self`. */
 export function comingsAndGoings(before: readonly PeerRow[], after: readonly PeerRow[], self: string | null): string[] {
+  if (before.length === 0) return [];
   const has = (rows: readonly PeerRow[], id: string): boolean => rows.some((row) => row.id === id);
   const joined = after
     .filter((row) => !has(before, row.id) && row.id !== self)

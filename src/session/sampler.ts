@@ -1,13 +1,14 @@
 /**
- * Draws a text sample from the current replica every few seconds, at most a small share of the device's time.
+ * Draws a text sample from the current replica every few seconds, less often where drawing one takes long.
  * One sample at a time; failures are silent, since a lost GPU is reported elsewhere and the next sample tells.
  */
 import type { CharacterTokenizer } from '../data/character-tokenizer.ts';
 import type { Trainer } from '../trainer/types.ts';
 
 const shortestPauseMs = 3000;
-/** A sample that took a second is followed by a pause of at least twelve: sampling costs under a twelfth of the time. */
-const pausePerSampleTime = 12;
+const longestPauseMs = 20_000;
+/** A sample that took a second is followed by a pause of eight: on slow devices sampling stays a small share of the time. */
+const pausePerSampleTime = 8;
 const newTokens = 48;
 
 export interface SamplerOptions {
@@ -53,7 +54,7 @@ export class Sampler {
       .finally(() => {
         this.#isSampling = false;
         const endMs = performance.now();
-        this.#nextAtMs = endMs + Math.max(shortestPauseMs, pausePerSampleTime * (endMs - startMs));
+        this.#nextAtMs = endMs + Math.min(longestPauseMs, Math.max(shortestPauseMs, pausePerSampleTime * (endMs - startMs)));
       });
   }
 }

@@ -156,6 +156,6 @@ describe('figures of the history', () => {
       'EVA joined to watch.',
       'ADA left.',
     ]);
-    expect(comingsAndGoings([], [row('me')], 'me')).toEqual([]);
+    expect(comingsAndGoings([], [row('me'), row('ada')], 'me'), 'everybody who was there before oneself').toEqual([]);
   });
 });
