@@ -103,15 +103,14 @@ export function readSafetensors(file: Uint8Array): ReadonlyMap<string, NamedTens
   const { records, dataStart } = readHeader(file);
   return new Map(
     records.map(({ name, encoding, shape, begin, end }) => {
-      // A copy: the bytes of a tensor need not be aligned for a typed array.
-      const bytes = file.slice(dataStart + begin, dataStart + end);
-      return [name, { shape, data: toFloat32(bytes, encoding) }];
+      return [name, { shape, data: toFloat32(file.subarray(dataStart + begin, dataStart + end), encoding) }];
     }),
   );
 }
 
 function toFloat32(bytes: Uint8Array, encoding: Encoding): Float32Array<ArrayBuffer> {
-  const buffer = bytes.slice().buffer;
+  // A copy: a tensor's bytes need not be aligned for a typed array. (Not `slice`, which shares memory in Node's Buffer.)
+  const { buffer } = new Uint8Array(bytes);
   if (encoding === 'F32') return new Float32Array(buffer);
   const halves = new Uint16Array(buffer);
   const words = new Uint32Array(halves.length);

@@ -26,6 +26,11 @@ describe('safetensors', () => {
     expect(read.get('a')?.data[0]).toBe(7);
   });
 
+  it('reads a Node Buffer, whose slices share memory with it', () => {
+    const inside = Buffer.concat([Buffer.alloc(3), writeSafetensors(tensors)]).subarray(3);
+    expect(readSafetensors(inside).get('b.weight')).toEqual(tensors.get('b.weight'));
+  });
+
   it('writes names in order, says which framework reads it, and aligns the data', () => {
     const bytes = writeSafetensors(tensors);
     const headerLength = Number(new DataView(bytes.buffer).getBigUint64(0, true));
