@@ -1,15 +1,16 @@
 /** The shortest whole path: open the page, start the smallest preset, see it learn. */
 import { expect, test } from './fixtures.ts';
-import { expectNoProblem, statusOf, statusWhen, untilStep } from './support.ts';
+import { expectNoProblem, shownLink, statusOf, statusWhen, untilStep } from './support.ts';
 
 test('one click on the landing page trains the repeated pattern from ln 3 to below 0.1', async ({ openPage }) => {
+  test.setTimeout(300_000);
   const page = await openPage();
   await page.getByTestId('preset-repeated-pattern').click();
   await page.getByTestId('start').click();
-  await expect(page.getByTestId('room-link')).toHaveValue(/#room=.+&key=.+/);
+  await shownLink(page);
   const { history } = await untilStep(page, 1);
   expect(Math.abs((history[0]?.loss ?? 0) / Math.log(3) - 1)).toBeLessThan(0.05);
-  const done = await statusWhen(page, 'finished', (status) => status.phase === 'finished', 100_000);
+  const done = await statusWhen(page, 'finished', (status) => status.phase === 'finished', 240_000);
   expect(done.role).toBe('coordinator');
   expect(done.loss).toBeLessThan(0.1);
   expect(done.history).toHaveLength(done.steps);
@@ -20,7 +21,7 @@ test('a second page joins by the link, computes its share and sees the same curv
   const first = await openPage();
   await first.getByTestId('preset-counting-list').click();
   await first.getByTestId('start').click();
-  const link = await first.getByTestId('room-link').inputValue();
+  const link = await shownLink(first);
   await untilStep(first, 1);
   const second = await openPage({ at: link });
   await second.getByTestId('check-device').click();

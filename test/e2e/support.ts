@@ -14,6 +14,13 @@ export async function createRoom(page: Page, settings: CreateSettings): Promise<
   return link;
 }
 
+/** The room's link as the page shows it, once it does. */
+export async function shownLink(page: Page): Promise<string> {
+  const field = page.getByTestId('room-link');
+  await expect(field).toHaveValue(/#room=.+&key=.+/);
+  return field.inputValue();
+}
+
 export async function joinRoom(page: Page, link: string, options: { readonly name?: string; readonly watch?: boolean } = {}): Promise<void> {
   await page.evaluate(([address, wishes]) => window.cotrain.join(address, wishes), [link, options] as const);
 }
