@@ -158,15 +158,20 @@ class GpuEngine implements Engine {
 
   /** Runs something that waits for the GPU and throws what went wrong on it meanwhile. */
   async #checked<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#failure) throw this.#failure;
+    this.#throwFailure();
     try {
       const result = await work();
-      if (this.#failure) throw this.#failure;
+      this.#throwFailure();
       return result;
     } catch (error) {
-      if (this.#failure) throw this.#failure;
+      this.#throwFailure();
       throw error instanceof EngineError ? error : new EngineError(messageOf(error), { cause: error });
     }
+  }
+
+  #throwFailure(): void {
+    const failure: EngineError | null = this.#failure;
+    if (failure) throw failure;
   }
 }
 

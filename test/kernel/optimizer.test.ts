@@ -16,7 +16,7 @@ function withBindingLimit(engine: Engine, bytes: number): Engine {
     get(target, key) {
       if (key === 'profile') return profile;
       const value: unknown = Reflect.get(target, key, target);
-      return typeof value === 'function' ? value.bind(target) : value;
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
     },
   });
 }

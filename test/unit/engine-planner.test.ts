@@ -81,7 +81,7 @@ describe('planning a graph', () => {
         const details = nodes.map((node) => drawn[graph.nodes.indexOf(node)]);
         const plan = planMemory({
           nodes,
-          scratchElements: details.map((detail) => Array(detail?.scratch ?? 0).fill(65)),
+          scratchElements: details.map((detail) => Array.from({ length: detail?.scratch ?? 0 }, () => 65)),
           shares: details.map((detail) => (detail?.share === true ? [{ output: 0, input: 0 }] : [])),
           kept: keptIds,
           elsewhere: new Set([...graph.inputs.values()].map(({ id }) => id)),
