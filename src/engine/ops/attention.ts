@@ -5,10 +5,13 @@
  */
 import backwardShader from '../../../shaders/attention-backward.wgsl?raw';
 import forwardShader from '../../../shaders/attention-forward.wgsl?raw';
+import softwareBackwardShader from '../../../shaders/attention-software-backward.wgsl?raw';
+import softwareForwardShader from '../../../shaders/attention-software-forward.wgsl?raw';
 import { EngineError, invariant } from '../errors.ts';
 import { elementCount, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import type { AdapterProfile, BindingRef, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
+import { workgroupGrid } from './matmul-lowering.ts';
 
 type NoAttrs = Readonly<Record<never, never>>;
 
@@ -19,8 +22,6 @@ interface Extents {
   readonly kvHeads: number;
   readonly headSize: number;
 }
-
-const queriesPerInvocation = 4;
 
 function extents(name: string, inputs: readonly TensorSpec[], inputCount: number): Extents {
   const describe = (): string =>
@@ -58,18 +59,42 @@ function constants(size: Extents, lanes: number): Readonly<Record<string, number
   };
 }
 
-function grid(size: Extents, heads: number, lanes: number, adapter: AdapterProfile): readonly [number, number, number] {
-  const workgroups = [Math.ceil(size.time / (queriesPerInvocation * lanes)), heads, size.batch] as const;
-  invariant(
-    Math.max(...workgroups) <= adapter.maxWorkgroupsPerDimension,
-    () => `attention over ${workgroups.join('×')} workgroups is too large for one dispatch on ${adapter.name}`,
-  );
-  return workgroups;
+interface Kernels {
+  readonly forward: string;
+  readonly backward: string;
+  readonly lanes: number;
+  /** The grid for a kernel in which neighbouring positions of each of `heads` heads are owned. */
+  grid(size: Extents, heads: number): readonly [number, number, number];
 }
 
-/** A software adapter's vectors are 4 or 8 lanes wide; more only widens the causal edge. */
-function laneCount(adapter: AdapterProfile): number {
-  return adapter.isSoftware ? 8 : 32;
+/**
+ * Software adapters want few memory accesses in the text and lanes that walk equally far; eight lanes are lavapipe's
+ * vector and two of SwiftShader's. GPUs want registers and coinciding reads.
+ */
+function kernelsFor(adapter: AdapterProfile): Kernels {
+  if (adapter.matmulTiles === 'register') {
+    const lanes = 8;
+    return {
+      forward: softwareForwardShader,
+      backward: softwareBackwardShader,
+      lanes,
+      grid: ({ batch, time }, heads) => workgroupGrid(Math.ceil((batch * heads * Math.ceil(time / 8)) / lanes), adapter),
+    };
+  }
+  const lanes = 32;
+  return {
+    forward: forwardShader,
+    backward: backwardShader,
+    lanes,
+    grid({ batch, time }, heads) {
+      const workgroups = [Math.ceil(time / (4 * lanes)), heads, batch] as const;
+      invariant(
+        Math.max(...workgroups) <= adapter.maxWorkgroupsPerDimension,
+        () => `attention over ${workgroups.join('×')} workgroups is too large for one dispatch on ${adapter.name}`,
+      );
+      return workgroups;
+    },
+  };
 }
 
 const input = (index: number): BindingRef => ({ kind: 'input', index });
@@ -139,7 +164,7 @@ export const attentionBackwardOp: Op<NoAttrs> = {
   },
   lower({ inputs, adapter }) {
     const size = extents('attentionBackward', inputs, 6);
-    const lanes = laneCount(adapter);
+    const kernels = kernelsFor(adapter);
     const { batch, time, heads, kvHeads, headSize } = size;
     const pairs = (batch * heads * time * (time + 1)) / 2;
     const delta: BindingRef = { kind: 'scratch', index: 0 };
@@ -155,20 +180,20 @@ export const attentionBackwardOp: Op<NoAttrs> = {
       dispatches: [
         {
           label: `attention dQ ${batch}×${time}×${heads}×${headSize}`,
-          shader: backwardShader,
+          shader: kernels.backward,
           entryPoint: 'backwardQueries',
-          constants: { ...constants(size, lanes), QUERIES: true },
+          constants: { ...constants(size, kernels.lanes), QUERIES: true },
           bindings: [q, k, v, dO, logSumExp, o, output(0), delta],
-          workgroups: grid(size, heads, lanes, adapter),
+          workgroups: kernels.grid(size, heads),
           flops: 6 * pairs * headSize,
         },
         {
           label: `attention dK dV ${batch}×${time}×${heads}×${headSize}`,
-          shader: backwardShader,
+          shader: kernels.backward,
           entryPoint: 'backwardKeys',
-          constants: { ...constants(size, lanes), QUERIES: false },
+          constants: { ...constants(size, kernels.lanes), QUERIES: false },
           bindings: [q, k, v, dO, logSumExp, delta, output(1), output(2)],
-          workgroups: grid(size, kvHeads, lanes, adapter),
+          workgroups: kernels.grid(size, kvHeads),
           flops: 8 * pairs * headSize,
         },
       ],
@@ -209,16 +234,16 @@ export const attentionOp: Op<NoAttrs> = {
   lower({ inputs, adapter }) {
     const size = extents('attention', inputs, 3);
     const { batch, time, heads, headSize } = size;
-    const lanes = laneCount(adapter);
+    const kernels = kernelsFor(adapter);
     return {
       dispatches: [
         {
           label: `attention ${batch}×${time}×${heads}×${headSize}`,
-          shader: forwardShader,
+          shader: kernels.forward,
           entryPoint: 'forward',
-          constants: constants(size, lanes),
+          constants: constants(size, kernels.lanes),
           bindings: [input(0), input(1), input(2), output(0), output(1)],
-          workgroups: grid(size, heads, lanes, adapter),
+          workgroups: kernels.grid(size, heads),
           flops: 2 * batch * heads * time * (time + 1) * headSize,
         },
       ],

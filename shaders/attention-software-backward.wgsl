@@ -1,0 +1,273 @@
+// The same gradients as attention-backward.wgsl, same bindings, for adapters that run invocations in the lanes of a CPU.
+//   delta[i] = dO[i]·o[i];  p[i,j] = exp(s[i,j] − lse[i]);  ds[i,j] = p[i,j]·(dO[i]·v[j] − delta[i]) / √HEAD_SIZE
+//   dQ[i] = Σ_{j ≤ i} ds[i,j]·k[j];  dK[j] = Σ_{i ≥ j} ds[i,j]·q[i];  dV[j] = Σ_{i ≥ j} p[i,j]·dO[i]
+//   q, o, dO, dQ: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v, dK, dV: [BATCH,TIME,KV_HEADS,HEAD_SIZE];
+//   logSumExp, delta: [BATCH,HEADS,TIME]. dK and dV sum over the query heads of the group, in their order.
+// backwardQueries: one invocation owns eight neighbouring queries of a head and also writes their delta, so it runs first.
+// backwardKeys: one invocation owns eight neighbouring keys and walks the queries of each head of its group.
+// Tiles of scores are 8×8 in four 4×4 matrices; the running gradients live in dQ, dK and dV; positions past the end
+// repeat the last one. Why it is done so stands in attention-software-forward.wgsl.
+
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(3) var<storage, read> dO: array<f32>;
+@group(0) @binding(4) var<storage, read> logSumExp: array<f32>;
+#if QUERIES
+@group(0) @binding(5) var<storage, read> o: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dQ: array<f32>;
+@group(0) @binding(7) var<storage, read_write> delta: array<f32>;
+#else
+@group(0) @binding(5) var<storage, read> delta: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dK: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dV: array<f32>;
+#endif
+
+const ramp = vec4<u32>(0u, 1u, 2u, 3u);
+
+fn positions(first: u32) -> vec4<u32> {
+  return min(first + ramp, vec4<u32>(TIME - 1u));
+}
+
+fn headStarts(batch: u32, at: vec4<u32>, head: u32, heads: u32) -> vec4<u32> {
+  return ((batch * TIME + at) * heads + head) * HEAD_SIZE;
+}
+
+fn loadQ(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]); }
+fn loadK(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(k[at.x], k[at.y], k[at.z], k[at.w]); }
+fn loadV(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]); }
+fn loadSlope(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dO[at.x], dO[at.y], dO[at.z], dO[at.w]); }
+fn loadNorm(at: vec4<u32>) -> vec4<f32> {
+  return vec4<f32>(logSumExp[at.x], logSumExp[at.y], logSumExp[at.z], logSumExp[at.w]);
+}
+
+// A column for each entry of `across`, a row for each entry of `down`.
+fn outer(down: vec4<f32>, across: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(down * across.x, down * across.y, down * across.z, down * across.w);
+}
+
+fn times(a: mat4x4<f32>, b: mat4x4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3]);
+}
+
+#if QUERIES
+
+// Matrices have a column for each query and a row for each key.
+fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, key: u32, queries: vec4<u32>) -> mat4x4<f32> {
+  let scores = products * inverseSqrt(f32(HEAD_SIZE));
+  let keys = key + ramp;
+  let none = vec4<f32>();
+  return mat4x4<f32>(select(none, exp(scores[0] - norm.x), keys <= vec4<u32>(queries.x)),
+                     select(none, exp(scores[1] - norm.y), keys <= vec4<u32>(queries.y)),
+                     select(none, exp(scores[2] - norm.z), keys <= vec4<u32>(queries.z)),
+                     select(none, exp(scores[3] - norm.w), keys <= vec4<u32>(queries.w)));
+}
+
+fn loadO(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(o[at.x], o[at.y], o[at.z], o[at.w]); }
+fn loadGradient(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dQ[at.x], dQ[at.y], dQ[at.z], dQ[at.w]); }
+fn storeGradient(at: vec4<u32>, value: vec4<f32>) {
+  dQ[at.x] = value.x;
+  dQ[at.y] = value.y;
+  dQ[at.z] = value.z;
+  dQ[at.w] = value.w;
+}
+fn storeDelta(at: vec4<u32>, value: vec4<f32>) {
+  delta[at.x] = value.x;
+  delta[at.y] = value.y;
+  delta[at.z] = value.z;
+  delta[at.w] = value.w;
+}
+
+@compute @workgroup_size(LANES)
+fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                   @builtin(local_invocation_index) lane: u32) {
+  let series = BATCH * HEADS;
+  let blocks = (TIME + 7u) / 8u;
+  let invocation = (group.y * groups.x + group.x) * LANES + lane;
+  if (invocation >= series * blocks) { return; }
+  let batch = invocation % series / HEADS;
+  let head = invocation % HEADS;
+  // The longest walks start first.
+  let query = (blocks - 1u - invocation / series) * 8u;
+  let top = positions(query);
+  let bottom = positions(query + 4u);
+  let atTop = headStarts(batch, top, head, HEADS);
+  let atBottom = headStarts(batch, bottom, head, HEADS);
+  let scalars = (batch * HEADS + head) * TIME;
+  let normTop = loadNorm(scalars + top);
+  let normBottom = loadNorm(scalars + bottom);
+  let scale = inverseSqrt(f32(HEAD_SIZE));
+
+  var shiftTop = vec4<f32>();
+  var shiftBottom = vec4<f32>();
+  for (var d = 0u; d < HEAD_SIZE; d++) {
+    shiftTop += loadSlope(atTop + d) * loadO(atTop + d);
+    shiftBottom += loadSlope(atBottom + d) * loadO(atBottom + d);
+  }
+  storeDelta(scalars + top, shiftTop);
+  storeDelta(scalars + bottom, shiftBottom);
+
+  for (var key = 0u; key < min(query + 8u, TIME); key += 8u) {
+    let atLeft = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS);
+    let atRight = headStarts(batch, positions(key + 4u), head / (HEADS / KV_HEADS), KV_HEADS);
+    var topLeft = mat4x4<f32>();
+    var topRight = mat4x4<f32>();
+    var bottomLeft = mat4x4<f32>();
+    var bottomRight = mat4x4<f32>();
+    for (var d = 0u; d < HEAD_SIZE; d++) {
+      let queriesTop = loadQ(atTop + d);
+      let queriesBottom = loadQ(atBottom + d);
+      let keysLeft = loadK(atLeft + d);
+      let keysRight = loadK(atRight + d);
+      topLeft += outer(keysLeft, queriesTop);
+      topRight += outer(keysRight, queriesTop);
+      bottomLeft += outer(keysLeft, queriesBottom);
+      bottomRight += outer(keysRight, queriesBottom);
+    }
+    // Starting from −delta, the products of dO and v end as the slopes of the shares less delta.
+    let ones = vec4<f32>(1.0);
+    var slopeTopLeft = outer(ones, -shiftTop);
+    var slopeTopRight = slopeTopLeft;
+    var slopeBottomLeft = outer(ones, -shiftBottom);
+    var slopeBottomRight = slopeBottomLeft;
+    for (var d = 0u; d < HEAD_SIZE; d++) {
+      let slopesTop = loadSlope(atTop + d);
+      let slopesBottom = loadSlope(atBottom + d);
+      let valuesLeft = loadV(atLeft + d);
+      let valuesRight = loadV(atRight + d);
+      slopeTopLeft += outer(valuesLeft, slopesTop);
+      slopeTopRight += outer(valuesRight, slopesTop);
+      slopeBottomLeft += outer(valuesLeft, slopesBottom);
+      slopeBottomRight += outer(valuesRight, slopesBottom);
+    }
+    topLeft = times(sharesOf(topLeft, normTop, key, top), slopeTopLeft) * scale;
+    topRight = times(sharesOf(topRight, normTop, key + 4u, top), slopeTopRight) * scale;
+    bottomLeft = times(sharesOf(bottomLeft, normBottom, key, bottom), slopeBottomLeft) * scale;
+    bottomRight = times(sharesOf(bottomRight, normBottom, key + 4u, bottom), slopeBottomRight) * scale;
+    for (var d = 0u; d < HEAD_SIZE; d++) {
+      let keysLeft = loadK(atLeft + d);
+      let keysRight = loadK(atRight + d);
+      // What dQ holds before the first block is anything, NaN included.
+      let oldTop = select(loadGradient(atTop + d), vec4<f32>(), key == 0u);
+      let oldBottom = select(loadGradient(atBottom + d), vec4<f32>(), key == 0u);
+      storeGradient(atTop + d, oldTop + keysLeft * topLeft + keysRight * topRight);
+      storeGradient(atBottom + d, oldBottom + keysLeft * bottomLeft + keysRight * bottomRight);
+    }
+  }
+}
+
+#else
+
+// Matrices have a column for each key and a row for each query.
+fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, query: u32, keys: vec4<u32>) -> mat4x4<f32> {
+  let scores = products * inverseSqrt(f32(HEAD_SIZE));
+  let queries = query + ramp;
+  let isQuery = queries < vec4<u32>(TIME);
+  let none = vec4<f32>();
+  return mat4x4<f32>(select(none, exp(scores[0] - norm), isQuery & (queries >= vec4<u32>(keys.x))),
+                     select(none, exp(scores[1] - norm), isQuery & (queries >= vec4<u32>(keys.y))),
+                     select(none, exp(scores[2] - norm), isQuery & (queries >= vec4<u32>(keys.z))),
+                     select(none, exp(scores[3] - norm), isQuery & (queries >= vec4<u32>(keys.w))));
+}
+
+fn loadDelta(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(delta[at.x], delta[at.y], delta[at.z], delta[at.w]); }
+fn loadKeyGradient(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dK[at.x], dK[at.y], dK[at.z], dK[at.w]); }
+fn loadValueGradient(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dV[at.x], dV[at.y], dV[at.z], dV[at.w]); }
+fn storeKeyGradient(at: vec4<u32>, value: vec4<f32>) {
+  dK[at.x] = value.x;
+  dK[at.y] = value.y;
+  dK[at.z] = value.z;
+  dK[at.w] = value.w;
+}
+fn storeValueGradient(at: vec4<u32>, value: vec4<f32>) {
+  dV[at.x] = value.x;
+  dV[at.y] = value.y;
+  dV[at.z] = value.z;
+  dV[at.w] = value.w;
+}
+
+@compute @workgroup_size(LANES)
+fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                @builtin(local_invocation_index) lane: u32) {
+  let series = BATCH * KV_HEADS;
+  let blocks = (TIME + 7u) / 8u;
+  let invocation = (group.y * groups.x + group.x) * LANES + lane;
+  if (invocation >= series * blocks) { return; }
+  let batch = invocation % series / KV_HEADS;
+  let keyHead = invocation % KV_HEADS;
+  // The first keys have the longest walks.
+  let key = invocation / series * 8u;
+  let left = positions(key);
+  let right = positions(key + 4u);
+  let atLeft = headStarts(batch, left, keyHead, KV_HEADS);
+  let atRight = headStarts(batch, right, keyHead, KV_HEADS);
+  let scale = inverseSqrt(f32(HEAD_SIZE));
+
+  for (var member = 0u; member < HEADS / KV_HEADS; member++) {
+    let head = keyHead * (HEADS / KV_HEADS) + member;
+    let scalars = (batch * HEADS + head) * TIME;
+    for (var query = key; query < TIME; query += 8u) {
+      let atTop = headStarts(batch, positions(query), head, HEADS);
+      let atBottom = headStarts(batch, positions(query + 4u), head, HEADS);
+      let scalarsTop = scalars + positions(query);
+      let scalarsBottom = scalars + positions(query + 4u);
+      var topLeft = mat4x4<f32>();
+      var topRight = mat4x4<f32>();
+      var bottomLeft = mat4x4<f32>();
+      var bottomRight = mat4x4<f32>();
+      for (var d = 0u; d < HEAD_SIZE; d++) {
+        let queriesTop = loadQ(atTop + d);
+        let queriesBottom = loadQ(atBottom + d);
+        let keysLeft = loadK(atLeft + d);
+        let keysRight = loadK(atRight + d);
+        topLeft += outer(queriesTop, keysLeft);
+        topRight += outer(queriesTop, keysRight);
+        bottomLeft += outer(queriesBottom, keysLeft);
+        bottomRight += outer(queriesBottom, keysRight);
+      }
+      let normTop = loadNorm(scalarsTop);
+      let normBottom = loadNorm(scalarsBottom);
+      topLeft = sharesOf(topLeft, normTop, query, left);
+      topRight = sharesOf(topRight, normTop, query, right);
+      bottomLeft = sharesOf(bottomLeft, normBottom, query + 4u, left);
+      bottomRight = sharesOf(bottomRight, normBottom, query + 4u, right);
+
+      // Starting from −delta, the products of dO and v end as the slopes of the shares less delta.
+      let ones = vec4<f32>(1.0);
+      var slopeTopLeft = outer(-loadDelta(scalarsTop), ones);
+      var slopeTopRight = slopeTopLeft;
+      var slopeBottomLeft = outer(-loadDelta(scalarsBottom), ones);
+      var slopeBottomRight = slopeBottomLeft;
+      let isFirst = member == 0u && query == key;
+      for (var d = 0u; d < HEAD_SIZE; d++) {
+        let slopesTop = loadSlope(atTop + d);
+        let slopesBottom = loadSlope(atBottom + d);
+        let valuesLeft = loadV(atLeft + d);
+        let valuesRight = loadV(atRight + d);
+        slopeTopLeft += outer(slopesTop, valuesLeft);
+        slopeTopRight += outer(slopesTop, valuesRight);
+        slopeBottomLeft += outer(slopesBottom, valuesLeft);
+        slopeBottomRight += outer(slopesBottom, valuesRight);
+        // What dV holds before the first block is anything, NaN included.
+        let oldLeft = select(loadValueGradient(atLeft + d), vec4<f32>(), isFirst);
+        let oldRight = select(loadValueGradient(atRight + d), vec4<f32>(), isFirst);
+        storeValueGradient(atLeft + d, oldLeft + slopesTop * topLeft + slopesBottom * bottomLeft);
+        storeValueGradient(atRight + d, oldRight + slopesTop * topRight + slopesBottom * bottomRight);
+      }
+      topLeft = times(topLeft, slopeTopLeft) * scale;
+      topRight = times(topRight, slopeTopRight) * scale;
+      bottomLeft = times(bottomLeft, slopeBottomLeft) * scale;
+      bottomRight = times(bottomRight, slopeBottomRight) * scale;
+      for (var d = 0u; d < HEAD_SIZE; d++) {
+        let queriesTop = loadQ(atTop + d);
+        let queriesBottom = loadQ(atBottom + d);
+        let oldLeft = select(loadKeyGradient(atLeft + d), vec4<f32>(), isFirst);
+        let oldRight = select(loadKeyGradient(atRight + d), vec4<f32>(), isFirst);
+        storeKeyGradient(atLeft + d, oldLeft + queriesTop * topLeft + queriesBottom * bottomLeft);
+        storeKeyGradient(atRight + d, oldRight + queriesTop * topRight + queriesBottom * bottomRight);
+      }
+    }
+  }
+}
+
+#endif

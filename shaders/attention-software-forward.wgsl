@@ -1,0 +1,143 @@
+// The same attention as attention-forward.wgsl, same bindings, for adapters that run invocations in the lanes of a CPU.
+//   s[i,j] = q[i]·k[j] / √HEAD_SIZE for j ≤ i;  lse[i] = log Σ_j exp(s[i,j]);  o[i] = Σ_j exp(s[i,j] − lse[i])·v[j]
+//   q, o: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v: [BATCH,TIME,KV_HEADS,HEAD_SIZE]; logSumExp: [BATCH,HEADS,TIME].
+// One invocation owns eight neighbouring queries of a head and takes keys eight at a time: an 8×8 tile of scores in four
+// 4×4 matrices, one outer product for each element of the head. The running output lives in o, not in a private array,
+// which those adapters would unroll into thousands of accesses or index lane by lane. Neighbouring invocations own
+// the same queries of other heads and rows, so that the lanes of a vector visit equally many keys.
+// Positions past the end repeat the last one throughout, so what they write is what it writes.
+
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(3) var<storage, read_write> o: array<f32>;
+@group(0) @binding(4) var<storage, read_write> logSumExp: array<f32>;
+
+const ramp = vec4<u32>(0u, 1u, 2u, 3u);
+const lowest = -3.4028234e38;
+
+fn positions(first: u32) -> vec4<u32> {
+  return min(first + ramp, vec4<u32>(TIME - 1u));
+}
+
+fn headStarts(batch: u32, at: vec4<u32>, head: u32, heads: u32) -> vec4<u32> {
+  return ((batch * TIME + at) * heads + head) * HEAD_SIZE;
+}
+
+fn loadQ(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]); }
+fn loadK(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(k[at.x], k[at.y], k[at.z], k[at.w]); }
+fn loadV(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]); }
+fn loadO(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(o[at.x], o[at.y], o[at.z], o[at.w]); }
+fn storeO(at: vec4<u32>, value: vec4<f32>) {
+  o[at.x] = value.x;
+  o[at.y] = value.y;
+  o[at.z] = value.z;
+  o[at.w] = value.w;
+}
+
+// A column for each query, a row for each key.
+fn outer(keys: vec4<f32>, queries: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(keys * queries.x, keys * queries.y, keys * queries.z, keys * queries.w);
+}
+
+fn causal(tile: mat4x4<f32>, key: u32, queries: vec4<u32>) -> mat4x4<f32> {
+  let keys = key + ramp;
+  let masked = vec4<f32>(lowest);
+  return mat4x4<f32>(select(masked, tile[0], keys <= vec4<u32>(queries.x)), select(masked, tile[1], keys <= vec4<u32>(queries.y)),
+                     select(masked, tile[2], keys <= vec4<u32>(queries.z)), select(masked, tile[3], keys <= vec4<u32>(queries.w)));
+}
+
+fn largestByQuery(tile: mat4x4<f32>) -> vec4<f32> {
+  let byKey = transpose(tile);
+  return max(max(byKey[0], byKey[1]), max(byKey[2], byKey[3]));
+}
+
+fn shares(scores: mat4x4<f32>, shift: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(exp(scores[0] - shift.x), exp(scores[1] - shift.y), exp(scores[2] - shift.z), exp(scores[3] - shift.w));
+}
+
+@compute @workgroup_size(LANES)
+fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) lane: u32) {
+  let series = BATCH * HEADS;
+  let blocks = (TIME + 7u) / 8u;
+  let invocation = (group.y * groups.x + group.x) * LANES + lane;
+  if (invocation >= series * blocks) { return; }
+  let batch = invocation % series / HEADS;
+  let head = invocation % HEADS;
+  // The longest walks start first.
+  let query = (blocks - 1u - invocation / series) * 8u;
+  let top = positions(query);
+  let bottom = positions(query + 4u);
+  let atTop = headStarts(batch, top, head, HEADS);
+  let atBottom = headStarts(batch, bottom, head, HEADS);
+  let keyEnd = min(query + 8u, TIME);
+
+  let scale = inverseSqrt(f32(HEAD_SIZE));
+  var largestTop = vec4<f32>(lowest);
+  var largestBottom = vec4<f32>(lowest);
+  var sumTop = vec4<f32>();
+  var sumBottom = vec4<f32>();
+  for (var key = 0u; key < keyEnd; key += 8u) {
+    let atLeft = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS);
+    let atRight = headStarts(batch, positions(key + 4u), head / (HEADS / KV_HEADS), KV_HEADS);
+    var topLeft = mat4x4<f32>();
+    var topRight = mat4x4<f32>();
+    var bottomLeft = mat4x4<f32>();
+    var bottomRight = mat4x4<f32>();
+    for (var d = 0u; d < HEAD_SIZE; d++) {
+      let queriesTop = loadQ(atTop + d);
+      let queriesBottom = loadQ(atBottom + d);
+      let keysLeft = loadK(atLeft + d);
+      let keysRight = loadK(atRight + d);
+      topLeft += outer(keysLeft, queriesTop);
+      topRight += outer(keysRight, queriesTop);
+      bottomLeft += outer(keysLeft, queriesBottom);
+      bottomRight += outer(keysRight, queriesBottom);
+    }
+    topLeft = causal(topLeft * scale, key, top);
+    topRight = causal(topRight * scale, key + 4u, top);
+    bottomLeft = causal(bottomLeft * scale, key, bottom);
+    bottomRight = causal(bottomRight * scale, key + 4u, bottom);
+
+    let beforeTop = largestTop;
+    let beforeBottom = largestBottom;
+    largestTop = max(largestTop, max(largestByQuery(topLeft), largestByQuery(topRight)));
+    largestBottom = max(largestBottom, max(largestByQuery(bottomLeft), largestByQuery(bottomRight)));
+    let keepTop = exp(beforeTop - largestTop);
+    let keepBottom = exp(beforeBottom - largestBottom);
+    topLeft = shares(topLeft, largestTop);
+    topRight = shares(topRight, largestTop);
+    bottomLeft = shares(bottomLeft, largestBottom);
+    bottomRight = shares(bottomRight, largestBottom);
+    let ones = vec4<f32>(1.0);
+    sumTop = sumTop * keepTop + ones * topLeft + ones * topRight;
+    sumBottom = sumBottom * keepBottom + ones * bottomLeft + ones * bottomRight;
+
+    let isFirst = key == 0u;
+    let isLast = key + 8u >= keyEnd;
+    let finishTop = select(ones, ones / sumTop, isLast);
+    let finishBottom = select(ones, ones / sumBottom, isLast);
+    for (var d = 0u; d < HEAD_SIZE; d++) {
+      let valuesLeft = loadV(atLeft + d);
+      let valuesRight = loadV(atRight + d);
+      // What o holds before the first block is anything, NaN included.
+      let oldTop = select(loadO(atTop + d), vec4<f32>(), isFirst);
+      let oldBottom = select(loadO(atBottom + d), vec4<f32>(), isFirst);
+      storeO(atTop + d, (oldTop * keepTop + valuesLeft * topLeft + valuesRight * topRight) * finishTop);
+      storeO(atBottom + d, (oldBottom * keepBottom + valuesLeft * bottomLeft + valuesRight * bottomRight) * finishBottom);
+    }
+  }
+
+  let at = (batch * HEADS + head) * TIME;
+  let normTop = largestTop + log(sumTop);
+  let normBottom = largestBottom + log(sumBottom);
+  logSumExp[at + top.x] = normTop.x;
+  logSumExp[at + top.y] = normTop.y;
+  logSumExp[at + top.z] = normTop.z;
+  logSumExp[at + top.w] = normTop.w;
+  logSumExp[at + bottom.x] = normBottom.x;
+  logSumExp[at + bottom.y] = normBottom.y;
+  logSumExp[at + bottom.z] = normBottom.z;
+  logSumExp[at + bottom.w] = normBottom.w;
+}

@@ -1,0 +1,94 @@
+/** Causal attention with grouped queries, on both sets of kernels, against f64 and finite differences. */
+import { describe, expect, test } from 'vitest';
+import { Graph, interpret, parameterLayout } from '../../src/engine/index.ts';
+import type { AdapterProfile, Engine } from '../../src/engine/index.ts';
+import { attention, attentionBackwardOp, attentionOp } from '../../src/engine/ops/attention.ts';
+import { checkOp, randomValues, relativeError } from './check-op.ts';
+import { freshEngine } from './harness.ts';
+
+const allTiles: readonly AdapterProfile['matmulTiles'][] = ['register', 'workgroup'];
+
+describe.each(allTiles)('kernels that go with %s tiles', (tiles) => {
+  let engine: Promise<Engine> | undefined;
+  const open = (): Promise<Engine> => (engine ??= freshEngine({ forceTiles: tiles }));
+
+  test.each([
+    { batch: 1, time: 1, heads: 1, kvHeads: 1, size: 8 },
+    { batch: 2, time: 13, heads: 6, kvHeads: 2, size: 8 },
+    { batch: 3, time: 21, heads: 3, kvHeads: 3, size: 20 },
+    { batch: 1, time: 37, heads: 4, kvHeads: 1, size: 12 },
+  ])('batch $batch, $time positions, $heads heads on $kvHeads, head size $size', async ({ batch, time, heads, kvHeads, size }) => {
+    await checkOp(await open(), {
+      parameters: { q: [batch, time, heads, size], k: [batch, time, kvHeads, size], v: [batch, time, kvHeads, size] },
+      build: (graph, tensor) => attention(graph, tensor('q'), tensor('k'), tensor('v')),
+      seed: time + heads,
+    });
+  });
+});
+
+test.each([
+  { tiles: 'register', time: 256, size: 64 },
+  { tiles: 'register', time: 17, size: 256 },
+  { tiles: 'workgroup', time: 260, size: 16 },
+] as const)('$time positions of head size $size, large scores included ($tiles)', async ({ tiles, time, size }) => {
+  const engine = await freshEngine({ forceTiles: tiles });
+  const graph = new Graph({ differentiates: true });
+  const [q, k, v, dO] = ['q', 'k', 'v', 'dO'].map((name) =>
+    graph.input(name, [1, time, name === 'q' || name === 'dO' ? 4 : 2, size], 'f32'),
+  );
+  if (!q || !k || !v || !dO) throw new Error('four inputs are declared');
+  const [o, logSumExp] = graph.apply(attentionOp, [q, k, v], {});
+  if (!o || !logSumExp) throw new Error('attention has two outputs');
+  const [dQ, dK, dV] = graph.apply(attentionBackwardOp, [q, k, v, o, logSumExp, dO], {});
+  if (!dQ || !dK || !dV) throw new Error('its backward pass has three');
+  const outputs = new Map(Object.entries({ o, logSumExp, dQ, dK, dV }));
+  // Scores up to about ±80: without the running maximum, exp would overflow f32.
+  const inputs = new Map(
+    [q, k, v, dO].map(({ name, shape }, seed) => [
+      name,
+      randomValues(shape.reduce((a, b) => a * b), seed).map((value) => Math.fround(name === 'q' ? value * 40 : value)),
+    ]),
+  );
+  const program = await engine.compile(graph, { parameters: engine.allocate('none', 64), layout: parameterLayout([]), outputs });
+  for (const [name, values] of inputs) program.setInput(name, Float32Array.from(values));
+  program.run();
+  const expected = interpret(graph, { parameters: new Map(), inputs });
+  for (const [name, tensor] of outputs) {
+    expect(relativeError(await program.readOutput(name), expected.values(tensor)), name).toBeLessThan(2e-5);
+  }
+  engine.destroy();
+});
+
+test('a later key changes nothing before it', async () => {
+  const engine = await freshEngine();
+  const graph = new Graph({ differentiates: false });
+  const shape = [1, 19, 2, 8];
+  const tensors = ['q', 'k', 'v'].map((name) => graph.input(name, shape, 'f32'));
+  const [q, k, v] = tensors;
+  if (!q || !k || !v) throw new Error('three inputs are declared');
+  const o = attention(graph, q, k, v);
+  const program = await engine.compile(graph, {
+    parameters: engine.allocate('none', 64),
+    layout: parameterLayout([]),
+    outputs: new Map([['o', o]]),
+  });
+  for (const name of ['q', 'k', 'v']) program.setInput(name, Float32Array.from(randomValues(19 * 16, name.length)));
+  program.run();
+  const before = await program.readOutput('o');
+  for (const name of ['k', 'v']) program.setInput(name, Float32Array.from(randomValues(19 * 16, 1).fill(99, 15 * 16)));
+  program.run();
+  const after = await program.readOutput('o');
+  expect(after.subarray(0, 15 * 16)).toEqual(before.subarray(0, 15 * 16));
+  expect(after.subarray(15 * 16)).not.toEqual(before.subarray(15 * 16));
+  engine.destroy();
+});
+
+test('heads that do not divide, and head sizes that are no multiple of 4, are refused', () => {
+  const graph = new Graph({ differentiates: false });
+  const of = (heads: number, size: number) => graph.input(`${heads}×${size}`, [1, 2, heads, size], 'f32');
+  const threeHeads = of(3, 8);
+  const twoHeads = of(2, 8);
+  expect(() => attention(graph, threeHeads, twoHeads, twoHeads)).toThrow('attention of f32[1, 2, 3, 8]');
+  const odd = of(1, 6);
+  expect(() => attention(graph, odd, odd, odd)).toThrow('head size of 6 is not a multiple of 4');
+});

@@ -1,0 +1,70 @@
+/** Matrix products: every form, on both kinds of tile, against the f64 reference and finite differences. */
+import { describe, expect, test } from 'vitest';
+import { Graph, interpret, parameterLayout } from '../../src/engine/index.ts';
+import type { AdapterProfile, Engine } from '../../src/engine/index.ts';
+import { linear, matmulTN } from '../../src/engine/ops/matmul.ts';
+import { checkOp, randomValues, relativeError } from './check-op.ts';
+import { freshEngine } from './harness.ts';
+
+const allTiles: readonly AdapterProfile['matmulTiles'][] = ['register', 'workgroup'];
+
+describe.each(allTiles)('%s tiles', (tiles) => {
+  let engine: Promise<Engine> | undefined;
+  const open = (): Promise<Engine> => (engine ??= freshEngine({ forceTiles: tiles }));
+
+  test.each([
+    // Nothing divides anything; one past the tiles; thin, with depths that are split forward and backward.
+    { rows: 5, out: 3, depth: 7 },
+    { rows: 65, out: 68, depth: 17 },
+    { rows: 1, out: 1, depth: 1 },
+    { rows: 9, out: 515, depth: 514 },
+    { rows: 1031, out: 12, depth: 20 },
+  ])('a linear layer of $rows rows from $depth to $out and its gradients agree with f64', async ({ rows, out, depth }) => {
+    await checkOp(await open(), {
+      parameters: { x: [rows, depth], w: [out, depth] },
+      build: (graph, tensor) => linear(graph, tensor('x'), tensor('w')),
+      seed: rows + out + depth,
+    });
+  });
+
+  test.each([
+    { rows: 13, out: 21, depth: 35 },
+    { rows: 9, out: 10, depth: 1200 },
+  ])('it adds its residual, $rows rows from $depth to $out', async ({ rows, out, depth }) => {
+    await checkOp(await open(), {
+      parameters: { x: [1, rows, depth], w: [out, depth], residual: [1, rows, out] },
+      build: (graph, tensor) => linear(graph, tensor('x'), tensor('w'), tensor('residual')),
+      seed: rows + depth,
+    });
+  });
+
+  test('1024 rows from 128 to 384: forward, and the weight gradient over all rows', async () => {
+    const graph = new Graph({ differentiates: false });
+    const x = graph.input('x', [8, 128, 128], 'f32');
+    const w = graph.input('w', [384, 128], 'f32');
+    const y = linear(graph, x, w);
+    const dw = graph.apply1(matmulTN, [y, x], {});
+    const inputs = new Map(
+      [x, w].map(({ name, shape }, seed) => [name, randomValues(shape.reduce((a, b) => a * b), seed).map(Math.fround)]),
+    );
+    const outputs = new Map([
+      ['y', y],
+      ['dw', dw],
+    ]);
+    const gpu = await open();
+    const program = await gpu.compile(graph, { parameters: gpu.allocate('none', 64), layout: parameterLayout([]), outputs });
+    for (const [name, values] of inputs) program.setInput(name, Float32Array.from(values));
+    program.run();
+    const expected = interpret(graph, { parameters: new Map(), inputs });
+    for (const [name, tensor] of outputs) {
+      expect(relativeError(await program.readOutput(name), expected.values(tensor)), name).toBeLessThan(2e-6);
+    }
+  });
+});
+
+test('shapes that do not fit are named', () => {
+  const graph = new Graph({ differentiates: false });
+  const x = graph.input('x', [2, 5], 'f32');
+  const w = graph.input('w', [7, 6], 'f32');
+  expect(() => linear(graph, x, w)).toThrow('matmul NT of f32[2, 5], f32[7, 6] does not fit');
+});
