@@ -138,7 +138,7 @@ const memorizingSettings: PresetSettings = {
 
 const bookSettings: PresetSettings = {
   model: smallModel,
-  steps: 1500,
+  steps: 1000,
   rowsPerStep: 16,
   rowsPerMicrobatch: 2,
   contextLength: 128,
