@@ -3,14 +3,9 @@
  * It is data for the autodiff, the interpreter and the planner, and computes nothing itself.
  */
 import { EngineError, invariant } from './errors.ts';
-import type { DType, Op, Shape, Tensor } from './op.ts';
+import type { DType, GraphNode, Op, Shape, Tensor, Trace } from './op.ts';
 
-export interface GraphNode {
-  readonly op: Op<unknown>;
-  readonly inputs: readonly Tensor[];
-  readonly outputs: readonly Tensor[];
-  readonly attrs: unknown;
-}
+export type { GraphNode } from './op.ts';
 
 /** Where the value of an output is added instead of being stored: a parameter's gradient or a running total. */
 export interface AccumulationTarget {
@@ -32,7 +27,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((extent, axis) => extent === b[axis]);
 }
 
-export class Graph {
+export class Graph implements Trace {
   readonly nodes: GraphNode[] = [];
   readonly parameters = new Map<string, Tensor>();
   readonly inputs = new Map<string, Tensor>();
@@ -81,7 +76,7 @@ export class Graph {
     const outputs = specs.map((spec, index) =>
       this.#tensor(`${op.name}${this.nodes.length}.${index}`, spec.shape, spec.dtype),
     );
-    this.nodes.push({ op: op as Op<unknown>, inputs, outputs, attrs });
+    this.nodes.push({ op, inputs, outputs, attrs });
     return outputs;
   }
 

@@ -3,7 +3,6 @@
  * An op knows its shapes, its meaning in f64 (`reference`), its vector-Jacobian product and the dispatches that
  * compute it. It does not know which buffers it runs on, nor what model it is part of.
  */
-import type { Graph } from './graph.ts';
 
 export type DType = 'f32' | 'u32';
 export type Shape = readonly number[];
@@ -79,8 +78,24 @@ export interface LowerArgs<Attrs> {
   readonly adapter: AdapterProfile;
 }
 
+/** One application of an op in a graph. */
+export interface GraphNode {
+  readonly op: Op<unknown>;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  readonly attrs: unknown;
+}
+
+/** What a vector-Jacobian product sees of the graph it extends (`Graph` in graph.ts, where the methods are described). */
+export interface Trace {
+  readonly nodes: readonly GraphNode[];
+  apply<Attrs>(op: Op<Attrs>, inputs: readonly Tensor[], attrs: Attrs): readonly Tensor[];
+  apply1<Attrs>(op: Op<Attrs>, inputs: readonly Tensor[], attrs: Attrs): Tensor;
+  reshape(tensor: Tensor, shape: Shape): Tensor;
+}
+
 export interface VjpArgs<Attrs> {
-  readonly graph: Graph;
+  readonly graph: Trace;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   /** One per output; null where nothing flows back. */

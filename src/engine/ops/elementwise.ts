@@ -7,8 +7,7 @@ import copyShader from '../../../shaders/copy.wgsl?raw';
 import fillShader from '../../../shaders/fill.wgsl?raw';
 import { invariant } from '../errors.ts';
 import { elementCount, sameShape } from '../graph.ts';
-import type { Graph } from '../graph.ts';
-import type { Op, Shape, Tensor } from '../op.ts';
+import type { Op, Shape, Tensor, Trace } from '../op.ts';
 import { input, output } from './bindings.ts';
 import { elementGrid } from './grid.ts';
 
@@ -78,22 +77,22 @@ const fillOp: Op<FillAttrs> = {
 const empty = new Float64Array(0);
 
 /** a + b, of one shape. */
-export function add(graph: Graph, a: Tensor, b: Tensor): Tensor {
+export function add(graph: Trace, a: Tensor, b: Tensor): Tensor {
   return graph.apply1(addOp, [a, b], null);
 }
 
 /** The same values in memory of their own; as a gradient or total they are added to what is there. */
-export function copy(graph: Graph, a: Tensor): Tensor {
+export function copy(graph: Trace, a: Tensor): Tensor {
   return graph.apply1(copyOp, [a], null);
 }
 
 /** A tensor of one constant. */
-export function fill(graph: Graph, shape: Shape, value: number): Tensor {
+export function fill(graph: Trace, shape: Shape, value: number): Tensor {
   return graph.apply1(fillOp, [], { shape, value });
 }
 
 /** Whether a cotangent is the seed of the loss itself: nothing scaled the loss on its way to the end. */
-export function isUnitSeed(graph: Graph, tensor: Tensor): boolean {
+export function isUnitSeed(graph: Trace, tensor: Tensor): boolean {
   const producer = graph.nodes.find(({ outputs }) => outputs.some(({ id }) => id === tensor.id));
   return producer?.op.name === fillOp.name && (producer.attrs as FillAttrs).value === 1;
 }
