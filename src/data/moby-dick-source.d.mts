@@ -1,2 +1,0 @@
-/** Types of moby-dick-source.mjs. */
-export declare function mobyDickText(packageDir: string): string;
