@@ -38,7 +38,6 @@ export class LeadDriver {
   #isDispatching = false;
   #closed = false;
   #checkpoint: Promise<void> = Promise.resolve();
-  #ownTokensPerSecond = 0;
 
   constructor(options: LeadOptions) {
     this.#options = options;
@@ -49,11 +48,6 @@ export class LeadDriver {
 
   get view(): CoordinatorView {
     return coordinatorView(this.#state);
-  }
-
-  /** Of this device's gradient work alone, without waiting and transfers. */
-  get ownTokensPerSecond(): number {
-    return this.#ownTokensPerSecond;
   }
 
   dispatch(event: CoordinatorEvent): void {
@@ -233,7 +227,6 @@ export class LeadDriver {
           this.dispatch(failed);
           return;
         }
-        if (computeMs > 0) this.#ownTokensPerSecond = (tokens / computeMs) * 1000;
         this.dispatch({ type: 'ownResult', assignment, step, lossSum, weightSum, computeMs, tokens, failed: false });
       },
       (error: unknown) => {

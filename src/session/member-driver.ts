@@ -45,7 +45,6 @@ export class MemberDriver {
   #isDispatching = false;
   #closed = false;
   #lastContribution: Promise<void> = Promise.resolve();
-  #ownTokensPerSecond = 0;
 
   constructor(options: MemberOptions) {
     this.#options = options;
@@ -57,10 +56,6 @@ export class MemberDriver {
 
   get view(): MemberView {
     return memberView(this.#state);
-  }
-
-  get ownTokensPerSecond(): number {
-    return this.#ownTokensPerSecond;
   }
 
   dispatch(event: MemberEvent): void {
@@ -273,7 +268,6 @@ export class MemberDriver {
           this.dispatch(failed);
           return;
         }
-        if (computeMs > 0) this.#ownTokensPerSecond = (tokens / computeMs) * 1000;
         this.dispatch({ type: 'computed', assignment, step, lossSum, weightSum, computeMs, tokens, failed: false });
       },
       (error: unknown) => {

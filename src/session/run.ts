@@ -121,12 +121,22 @@ export interface ComposedRun {
   readonly tokens: Uint32Array<ArrayBuffer>;
 }
 
+let lastTokenized: { readonly text: string; readonly tokenizer: CharacterTokenizer; readonly tokens: Uint32Array<ArrayBuffer> } | null = null;
+
+/** The last text's tokens are kept: figures are asked for at every change of a setting, and a book takes a while. */
+function tokenized(text: string): Omit<ComposedRun, 'description'> {
+  if (lastTokenized?.text !== text) {
+    const tokenizer = CharacterTokenizer.fromText(text);
+    lastTokenized = { text, tokenizer, tokens: tokenizer.encode(text) };
+  }
+  return lastTokenized;
+}
+
 /** Fills a preset in with what a person changed. Throws `RunError` when the result can't be trained. */
 export function composeRun(given: CreateSettings, text: string): ComposedRun {
   const preset = presetById(given.preset);
   const { settings: defaults } = preset;
-  const tokenizer = CharacterTokenizer.fromText(text);
-  const tokens = tokenizer.encode(text);
+  const { tokenizer, tokens } = tokenized(text);
   const contextLength = given.contextLength ?? defaults.contextLength;
   const tooShort = textProblem(tokens.length, contextLength);
   if (tooShort) throw new RunError(tooShort);

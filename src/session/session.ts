@@ -576,7 +576,7 @@ class Session implements SessionController {
       loss: last?.loss ?? null,
       validationLoss: view.history.findLast((point) => point.validationLoss !== undefined)?.validationLoss ?? null,
       tokensPerSecond: view.phase === 'running' ? tokensPerSecond : 0,
-      ownTokensPerSecond: view.phase === 'running' ? role.driver.ownTokensPerSecond : 0,
+      ownTokensPerSecond: (view.phase === 'running' && view.peers.find(({ id }) => id === view.self)?.tokensPerSecond) || 0,
       elapsedMs: this.#clock.elapsedMs(view.history),
       remainingMs: stepMs > 0 && view.phase === 'running' ? (view.steps - view.step) * stepMs : null,
       peers: view.peers,
