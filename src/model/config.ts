@@ -124,6 +124,9 @@ function describe(message: string): string {
   return message.startsWith('must') ? message : 'has the wrong type';
 }
 
+/** Attention reads four numbers of a head at a time; rotary embedding alone would need two. */
+const headDimStep = 4;
+
 /** What keeps these hyperparameters from making a model, in one sentence naming the key; null when nothing does. */
 export function configProblem(config: DecoderConfig): string | null {
   const sizes = [
@@ -142,7 +145,9 @@ export function configProblem(config: DecoderConfig): string | null {
   if (config.num_attention_heads % config.num_key_value_heads !== 0) {
     return `num_attention_heads ${config.num_attention_heads} is not a multiple of num_key_value_heads ${config.num_key_value_heads}`;
   }
-  if (config.head_dim % 2 !== 0) return `head_dim ${config.head_dim} is odd: rotary embedding turns pairs`;
+  if (config.head_dim % headDimStep !== 0) {
+    return `head_dim ${config.head_dim} is not a multiple of ${headDimStep}, which the attention kernels need`;
+  }
   if (!(config.dropout >= 0 && config.dropout < 1)) return `dropout must be from 0 to below 1, and is ${config.dropout}`;
   for (const key of ['rms_norm_eps', 'rope_theta', 'initializer_range'] as const) {
     if (!(config[key] > 0 && Number.isFinite(config[key]))) return `${key} must be above 0, and is ${config[key]}`;

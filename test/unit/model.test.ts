@@ -49,7 +49,7 @@ it.each([
   ['vocab_size', { ...llama, vocab_size: 0 }],
   ['num_hidden_layers', { ...llama, num_hidden_layers: 2.5 }],
   ['num_key_value_heads', { ...llama, num_key_value_heads: 3 }],
-  ['head_dim', { ...llama, head_dim: 7 }],
+  ['head_dim', { ...llama, head_dim: 6 }],
   ['head_dim', { ...llama, num_attention_heads: 3 }],
   ['rope_scaling', { ...llama, rope_scaling: { rope_type: 'yarn', factor: 4 } }],
   ['rope_parameters', { ...llama, rope_parameters: { rope_type: 'llama3', factor: 8 } }],
