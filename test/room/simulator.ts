@@ -21,7 +21,7 @@ export interface SimulationOptions {
   readonly run: TinyRun;
   readonly undisturbed: readonly number[];
   readonly tampering?: Tampering;
-  readonly comparesLosses?: boolean;
+  readonly countsOnly?: boolean;
 }
 
 export interface LeaderSettings {
@@ -66,7 +66,7 @@ export class Simulation {
       ledger: new Ledger(log, {
         microbatchesPerStep: options.run.source.microbatchesPerStep,
         undisturbed: options.undisturbed,
-        comparesLosses: options.comparesLosses ?? true,
+        countsOnly: options.countsOnly ?? false,
       }),
       network: new SimulatedNetwork(clock, random.fork()),
       directory: new SimulatedDirectory(),

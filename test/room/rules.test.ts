@@ -1,0 +1,81 @@
+import { expect, test } from 'vitest';
+import { seeds, Simulation } from './simulator.ts';
+import { tinyRun, undisturbedLosses } from './tiny-run.ts';
+
+const steps = 16;
+
+async function simulation(seed: number, microbatchesPerStep = 4): Promise<Simulation> {
+  const run = tinyRun(seed, steps, microbatchesPerStep);
+  return new Simulation({ seed, run, undisturbed: await undisturbedLosses(run) });
+}
+
+test('a peer that vanishes in the middle of a step delays the room by less than five seconds', async () => {
+  for (const seed of seeds(20)) {
+    const room = await simulation(seed);
+    await room.lead('ada', { msPerMicrobatch: 200 });
+    room.join('bob', { msPerMicrobatch: 200 });
+    await room.untilStep(8);
+    const isWorking = () => room.coordinator.view.peers.some((peer) => peer.name === 'bob' && peer.state === 'computing');
+    await room.until('bob is computing', 5_000, isWorking);
+    const { step } = room.coordinator.state;
+    room.crash('bob', false);
+    await room.until('the step is committed without him', 5_000, () => room.coordinator.state.step > step);
+    await room.untilFinished(30_000);
+  }
+});
+
+test('within five steps a peer twice as fast does twice the work', async () => {
+  for (const seed of seeds(20)) {
+    const room = await simulation(seed, 6);
+    await room.lead('ada', { msPerMicrobatch: 400, startPaused: true });
+    room.join('bob', { msPerMicrobatch: 200 });
+    await room.until('both are ready', 5_000, () => room.coordinator.view.peers.filter((peer) => peer.state === 'ready').length === 2);
+    room.coordinator.dispatch({ type: 'command', command: 'resume' });
+    await room.untilStep(6);
+    expect(room.coordinator.view.peers.map((peer) => peer.microbatches)).toEqual([2, 4]);
+    await room.untilFinished(30_000);
+  }
+});
+
+test('a peer whose GPU hangs loses its work to others, and does its share again later', async () => {
+  for (const seed of seeds(10)) {
+    const room = await simulation(seed);
+    await room.lead('ada', { msPerMicrobatch: 200 });
+    const bob = room.join('bob', { msPerMicrobatch: 200 });
+    await room.untilStep(4);
+    const before = room.world.ledger.countedBy.get('bob') ?? 0;
+    bob.gpu.stall(12_000);
+    await room.untilStep(8, 9_000);
+    expect(room.world.ledger.countedBy.get('bob') ?? 0).toBeLessThanOrEqual(before + 4);
+    await room.untilFinished(60_000);
+  }
+});
+
+test('a coordinator that reloads leads again within fifteen seconds, and repeats no more than since its checkpoint', async () => {
+  for (const seed of seeds(20)) {
+    const room = await simulation(seed);
+    await room.lead('ada', { checkpointEverySteps: 3 });
+    room.join('bob');
+    room.join('cid');
+    await room.untilStep(8);
+    const { step } = room.coordinator.state;
+    room.reloadCoordinator(seed % 2 === 0, 1_000);
+    const everybodyIsBack = () =>
+      room.coordinator.isOpen &&
+      room.coordinator.state.step > step &&
+      [...room.members.values()].every((member) => member.view.connection === 'joined' && member.view.term === 2);
+    await room.until('everybody is back and past the step of the reload', 15_000, everybodyIsBack);
+    expect(room.coordinator.state.config.startStep).toBeGreaterThan(step - 4);
+    await room.untilFinished(60_000);
+  }
+});
+
+test('a room whose coordinator can’t compute trains on its members, and waits while there are none', async () => {
+  const room = await simulation(1);
+  await room.lead('ada', { canCompute: false });
+  await room.pass(5_000);
+  expect(room.coordinator.view).toMatchObject({ step: 0, isWaitingForWorkers: true });
+  room.join('bob');
+  await room.untilFinished(30_000);
+  expect([...room.world.ledger.countedBy.keys()]).toEqual(['bob']);
+});
