@@ -1,6 +1,6 @@
 /**
- * What every transport must do, as scenarios that need no test framework: run in Node over channels in memory and over
- * libdatachannel, and in real Chromium inside a page. Each registers them in a few lines.
+ * What every transport must do, as scenarios that need no test framework: run in Node over channels in memory, and in
+ * real Chromium inside a page. Each registers them in a few lines.
  */
 import { TransportError, type Connection, type ConnectionHandlers } from '../../src/transport/types.ts';
 
