@@ -82,17 +82,17 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
 /** Starts the dedicated worker. A worker that dies shows up as `whenLost` and in every call. */
 export function startTrainerWorker(): TrainerWorker {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'cotrain-trainer' });
-  const { trainer, storage, fail } = connectTrainer(worker);
+  const connection = connectTrainer(worker);
   worker.addEventListener('error', (event) => {
-    fail(problems.workerFailed(event.message));
+    connection.fail(problems.workerFailed(event.message));
     worker.terminate();
   });
   return {
-    trainer,
-    storage,
+    trainer: connection.trainer,
+    storage: connection.storage,
     terminate() {
       worker.terminate();
-      fail(problems.disposed());
+      connection.fail(problems.disposed());
     },
   };
 }
