@@ -96,7 +96,7 @@ it('draws initial weights from the seed alone, with norms at one and the asked s
 });
 
 it('leaves the padding between tensors at zero', () => {
-  const config = parseConfig({ ...llama, hidden_size: 40, vocab_size: 7 });
+  const config = parseConfig({ ...llama, hidden_size: 40, head_dim: 12, vocab_size: 7 });
   const weights = initialWeights(config, 1);
   const layout = parameterLayoutOf(config);
   const used = new Uint8Array(layout.totalElements);
