@@ -91,8 +91,9 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
   let query = (blocks - 1u - invocation / series) * 8u;
   let top = positions(query);
   let bottom = positions(query + 4u);
-  let atTop = headStarts(batch, top, head, HEADS);
-  let atBottom = headStarts(batch, bottom, head, HEADS);
+  let base = headStarts(batch, top, head, HEADS).x;
+  let atTop = headStarts(batch, top, head, HEADS) - base;
+  let atBottom = headStarts(batch, bottom, head, HEADS) - base;
   let scalars = (batch * HEADS + head) * TIME;
   let normTop = loadNorm(scalars + top);
   let normBottom = loadNorm(scalars + bottom);
@@ -100,7 +101,7 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
 
   var shiftTop = vec4<f32>();
   var shiftBottom = vec4<f32>();
-  for (var d = 0u; d < HEAD_SIZE; d++) {
+  for (var d = base; d < base + HEAD_SIZE; d++) {
     shiftTop += loadSlope(atTop + d) * loadO(atTop + d);
     shiftBottom += loadSlope(atBottom + d) * loadO(atBottom + d);
   }
@@ -108,13 +109,13 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
   storeDelta(scalars + bottom, shiftBottom);
 
   for (var key = 0u; key < min(query + 8u, TIME); key += 8u) {
-    let atLeft = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS);
-    let atRight = headStarts(batch, positions(key + 4u), head / (HEADS / KV_HEADS), KV_HEADS);
+    let atLeft = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS) - base;
+    let atRight = headStarts(batch, positions(key + 4u), head / (HEADS / KV_HEADS), KV_HEADS) - base;
     var topLeft = mat4x4<f32>();
     var topRight = mat4x4<f32>();
     var bottomLeft = mat4x4<f32>();
     var bottomRight = mat4x4<f32>();
-    for (var d = 0u; d < HEAD_SIZE; d++) {
+    for (var d = base; d < base + HEAD_SIZE; d++) {
       let queriesTop = loadQ(atTop + d);
       let queriesBottom = loadQ(atBottom + d);
       let keysLeft = loadK(atLeft + d);
@@ -130,7 +131,7 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
     var slopeTopRight = slopeTopLeft;
     var slopeBottomLeft = outer(ones, -shiftBottom);
     var slopeBottomRight = slopeBottomLeft;
-    for (var d = 0u; d < HEAD_SIZE; d++) {
+    for (var d = base; d < base + HEAD_SIZE; d++) {
       let slopesTop = loadSlope(atTop + d);
       let slopesBottom = loadSlope(atBottom + d);
       let valuesLeft = loadV(atLeft + d);
@@ -144,7 +145,7 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
     topRight = times(sharesOf(topRight, normTop, key + 4u, top), slopeTopRight) * scale;
     bottomLeft = times(sharesOf(bottomLeft, normBottom, key, bottom), slopeBottomLeft) * scale;
     bottomRight = times(sharesOf(bottomRight, normBottom, key + 4u, bottom), slopeBottomRight) * scale;
-    for (var d = 0u; d < HEAD_SIZE; d++) {
+    for (var d = base; d < base + HEAD_SIZE; d++) {
       let keysLeft = loadK(atLeft + d);
       let keysRight = loadK(atRight + d);
       // What dQ holds before the first block is anything, NaN included.
@@ -199,23 +200,24 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
   let key = invocation / series * 8u;
   let left = positions(key);
   let right = positions(key + 4u);
-  let atLeft = headStarts(batch, left, keyHead, KV_HEADS);
-  let atRight = headStarts(batch, right, keyHead, KV_HEADS);
+  let base = headStarts(batch, left, keyHead, KV_HEADS).x;
+  let atLeft = headStarts(batch, left, keyHead, KV_HEADS) - base;
+  let atRight = headStarts(batch, right, keyHead, KV_HEADS) - base;
   let scale = inverseSqrt(f32(HEAD_SIZE));
 
   for (var member = 0u; member < HEADS / KV_HEADS; member++) {
     let head = keyHead * (HEADS / KV_HEADS) + member;
     let scalars = (batch * HEADS + head) * TIME;
     for (var query = key; query < TIME; query += 8u) {
-      let atTop = headStarts(batch, positions(query), head, HEADS);
-      let atBottom = headStarts(batch, positions(query + 4u), head, HEADS);
+      let atTop = headStarts(batch, positions(query), head, HEADS) - base;
+      let atBottom = headStarts(batch, positions(query + 4u), head, HEADS) - base;
       let scalarsTop = scalars + positions(query);
       let scalarsBottom = scalars + positions(query + 4u);
       var topLeft = mat4x4<f32>();
       var topRight = mat4x4<f32>();
       var bottomLeft = mat4x4<f32>();
       var bottomRight = mat4x4<f32>();
-      for (var d = 0u; d < HEAD_SIZE; d++) {
+      for (var d = base; d < base + HEAD_SIZE; d++) {
         let queriesTop = loadQ(atTop + d);
         let queriesBottom = loadQ(atBottom + d);
         let keysLeft = loadK(atLeft + d);
@@ -239,7 +241,7 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
       var slopeBottomLeft = outer(-loadDelta(scalarsBottom), ones);
       var slopeBottomRight = slopeBottomLeft;
       let isFirst = member == 0u && query == key;
-      for (var d = 0u; d < HEAD_SIZE; d++) {
+      for (var d = base; d < base + HEAD_SIZE; d++) {
         let slopesTop = loadSlope(atTop + d);
         let slopesBottom = loadSlope(atBottom + d);
         let valuesLeft = loadV(atLeft + d);
@@ -258,7 +260,7 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
       topRight = times(topRight, slopeTopRight) * scale;
       bottomLeft = times(bottomLeft, slopeBottomLeft) * scale;
       bottomRight = times(bottomRight, slopeBottomRight) * scale;
-      for (var d = 0u; d < HEAD_SIZE; d++) {
+      for (var d = base; d < base + HEAD_SIZE; d++) {
         let queriesTop = loadQ(atTop + d);
         let queriesBottom = loadQ(atBottom + d);
         let oldLeft = select(loadKeyGradient(atLeft + d), vec4<f32>(), isFirst);

@@ -1,13 +1,11 @@
 /** The head with its loss: values, fused gradients, chunks, and rows that must count for nothing. */
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { Graph, interpret, parameterLayout, valueAndGrad } from '../../src/engine/index.ts';
-import type { AdapterProfile, Engine } from '../../src/engine/index.ts';
+import type { AdapterProfile } from '../../src/engine/index.ts';
 import { linearCrossEntropy, linearCrossEntropyOp } from '../../src/engine/ops/linear-cross-entropy.ts';
 import { checkOp, randomIntegers, randomValues, relativeError } from './check-op.ts';
 import type { GivenInput } from './check-op.ts';
 import { freshEngine } from './harness.ts';
-
-const allTiles: readonly AdapterProfile['matmulTiles'][] = ['register', 'workgroup'];
 
 function rowInputs(rows: number, vocabulary: number, seed: number): Readonly<Record<'targets' | 'weights', GivenInput>> {
   const targets = randomIntegers(rows, vocabulary, seed);
@@ -22,23 +20,21 @@ function rowInputs(rows: number, vocabulary: number, seed: number): Readonly<Rec
   };
 }
 
-describe.each(allTiles)('%s tiles', (tiles) => {
-  let engine: Promise<Engine> | undefined;
-  const open = (): Promise<Engine> => (engine ??= freshEngine({ forceTiles: tiles }));
-
-  test.each([
-    { rows: 1, width: 4, vocabulary: 3 },
-    { rows: 37, width: 21, vocabulary: 101 },
-    { rows: 70, width: 6, vocabulary: 515 },
-  ])('$rows rows of width $width over a vocabulary of $vocabulary', async ({ rows, width, vocabulary }) => {
-    await checkOp(await open(), {
-      parameters: { hidden: [rows, width], head: [vocabulary, width] },
-      inputs: rowInputs(rows, vocabulary, rows),
-      build: (graph, tensor) =>
-        linearCrossEntropy(graph, tensor('hidden'), tensor('head'), tensor('targets'), tensor('weights')),
-      seed: rows,
-    });
+test.each<{ tiles: AdapterProfile['matmulTiles']; rows: number; width: number; vocabulary: number }>([
+  { tiles: 'register', rows: 1, width: 4, vocabulary: 3 },
+  { tiles: 'register', rows: 37, width: 21, vocabulary: 101 },
+  { tiles: 'register', rows: 70, width: 6, vocabulary: 515 },
+  { tiles: 'workgroup', rows: 37, width: 21, vocabulary: 101 },
+])('$rows rows of width $width over a vocabulary of $vocabulary ($tiles tiles)', async ({ tiles, rows, width, vocabulary }) => {
+  const engine = await freshEngine({ forceTiles: tiles });
+  await checkOp(engine, {
+    parameters: { hidden: [rows, width], head: [vocabulary, width] },
+    inputs: rowInputs(rows, vocabulary, rows),
+    build: (graph, tensor) =>
+      linearCrossEntropy(graph, tensor('hidden'), tensor('head'), tensor('targets'), tensor('weights')),
+    seed: rows,
   });
+  engine.destroy();
 });
 
 interface Head {

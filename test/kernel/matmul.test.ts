@@ -16,7 +16,6 @@ describe.each(allTiles)('%s tiles', (tiles) => {
     // Nothing divides anything; one past the tiles; thin, with depths that are split forward and backward.
     { rows: 5, out: 3, depth: 7 },
     { rows: 65, out: 68, depth: 17 },
-    { rows: 1, out: 1, depth: 1 },
     { rows: 9, out: 515, depth: 514 },
     { rows: 1031, out: 12, depth: 20 },
   ])('a linear layer of $rows rows from $depth to $out and its gradients agree with f64', async ({ rows, out, depth }) => {
