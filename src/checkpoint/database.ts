@@ -21,15 +21,22 @@ export const entriesByRoom = 'room';
 
 export type StoreName = (typeof stores)[keyof typeof stores];
 
-export function requestResult<T>(request: IDBRequest<T>): Promise<T> {
+export function requestResult<T>(request: PendingRequest): Promise<T> {
   return new Promise((resolve, reject) => {
-    request.onsuccess = () => {
-      resolve(request.result);
-    };
-    request.onerror = () => {
+    request.addEventListener('success', () => {
+      resolve(request.result as T);
+    });
+    request.addEventListener('error', () => {
       reject(request.error ?? new DOMException('the request failed', 'UnknownError'));
-    };
+    });
   });
+}
+
+/** An `IDBRequest` whose result is not typed as `any`, as the DOM types have it. */
+export interface PendingRequest {
+  readonly result: unknown;
+  readonly error: DOMException | null;
+  addEventListener(type: 'success' | 'error', listener: () => void): void;
 }
 
 export async function openDatabase(factory: IDBFactory | undefined, name: string): Promise<IDBDatabase> {
@@ -62,7 +69,7 @@ export async function transact<T>(
 ): Promise<T> {
   try {
     const transaction = database.transaction([...names], mode, { durability: 'strict' });
-    const failure = new Promise<unknown>((resolve) => {
+    const failure = new Promise<Error | null>((resolve) => {
       transaction.oncomplete = () => {
         resolve(null);
       };
@@ -74,7 +81,7 @@ export async function transact<T>(
     if (outcome.status === 'rejected') {
       abort(transaction);
       await failure;
-      throw outcome.reason;
+      throw asStorageError(outcome.reason);
     }
     const cause = await failure;
     if (cause !== null) throw cause;

@@ -85,7 +85,7 @@ function checkRecord(name: string, claim: unknown, dataBytes: number): TensorRec
   if (!Array.isArray(shape) || !shape.every(isCount)) {
     throw new SafetensorsError(`${name}: shape ${JSON.stringify(shape)} is not a list of sizes`);
   }
-  const [begin, end, ...rest]: readonly unknown[] = Array.isArray(offsets) ? offsets : [];
+  const [begin, end, ...rest] = Array.isArray(offsets) ? (offsets as readonly unknown[]) : [];
   if (!isCount(begin) || !isCount(end) || rest.length > 0 || begin > end) {
     throw new SafetensorsError(`${name}: data_offsets ${JSON.stringify(offsets)} is not [begin, end]`);
   }

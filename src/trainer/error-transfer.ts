@@ -24,5 +24,5 @@ export function keepProblemsOfErrors(): void {
     },
     deserialize: (serialized) => handler.deserialize(serialized),
   };
-  transferHandlers.set('throw', extended as TransferHandler<unknown, unknown>);
+  transferHandlers.set('throw', extended);
 }

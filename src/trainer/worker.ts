@@ -8,8 +8,8 @@ import { storageOf, workerApi } from './worker-api.ts';
 
 keepProblemsOfErrors();
 const trainer = createGpuTrainer({
-  // Typed as always present; absent in browsers without WebGPU and in insecure contexts.
-  gpu: (navigator.gpu as GPU | undefined) ?? null,
+  // Absent in browsers without WebGPU and in insecure contexts, though typed as always present.
+  gpu: 'gpu' in navigator ? navigator.gpu : null,
   nameDevice: (adapter) => deviceName(adapter, navigator),
 });
 expose(workerApi(trainer, storageOf(trainer, () => openCheckpointStore())));

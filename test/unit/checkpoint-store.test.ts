@@ -2,6 +2,7 @@
 import 'fake-indexeddb/auto';
 import { IDBFactory, IDBObjectStore } from 'fake-indexeddb';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { requestResult } from '../../src/checkpoint/database.ts';
 import { StorageError, asStorageError } from '../../src/checkpoint/errors.ts';
 import { openSettings } from '../../src/checkpoint/settings.ts';
 import { openCheckpointStore } from '../../src/checkpoint/store.ts';
@@ -48,29 +49,23 @@ afterEach(() => {
   store.close();
 });
 
-function done<T>(request: IDBRequest<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-}
 
 /** Overwrites one byte in the middle of a stored piece, as a failing disk would. */
 async function damage(step: number, part: string): Promise<void> {
-  const database = await done(indexedDb.open('test'));
+  const database = await requestResult<IDBDatabase>(indexedDb.open('test'));
   const transaction = database.transaction(['entries', 'pieces'], 'readwrite');
-  const entries: { step: number; sequence: number }[] = await done(transaction.objectStore('entries').getAll());
+  const entries = await requestResult<{ step: number; sequence: number }[]>(transaction.objectStore('entries').getAll());
   const sequence = entries.find((entry) => entry.step === step)?.sequence;
   const pieces = transaction.objectStore('pieces');
-  const bytes = new Uint8Array(await done<ArrayBuffer>(pieces.get([sequence ?? -1, part, 0])));
+  const bytes = new Uint8Array(await requestResult<ArrayBuffer>(pieces.get([sequence ?? -1, part, 0])));
   bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
-  await done(pieces.put(bytes.buffer, [sequence ?? -1, part, 0]));
+  await requestResult(pieces.put(bytes.buffer, [sequence ?? -1, part, 0]));
   database.close();
 }
 
 async function stored(name: 'entries' | 'pieces'): Promise<number> {
-  const database = await done(indexedDb.open('test'));
-  const count = await done(database.transaction([name]).objectStore(name).count());
+  const database = await requestResult<IDBDatabase>(indexedDb.open('test'));
+  const count = await requestResult<number>(database.transaction([name]).objectStore(name).count());
   database.close();
   return count;
 }

@@ -14,7 +14,7 @@ describe('handing out', () => {
     const room = threeAtWork();
     expect(['ada', 'bob', 'cid'].map((id) => room.microbatchesOf(id))).toEqual([2, 2, 2]);
     const all = [...(room.state.work?.assignments.values() ?? [])].flatMap((assignment) => assignment.microbatches);
-    expect([...all].sort()).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(all.toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5]);
   });
 
   test('speed is measured from assignment to answer: a peer twice as fast gets twice the work', () => {
