@@ -31,6 +31,14 @@ describe('a room’s lease', () => {
     expect(directory.apply(room, token, '', takeOver, leaseMs)).toMatchObject({ ok: true, lease: { coordinator: 'peer-b', term: 2 } });
   });
 
+  it('goes to the first of two who saw it run out, even when it is free again by the time the second asks', () => {
+    const directory = new Directory();
+    create(directory, 0);
+    const takeOver = (name: string): Command => ({ type: 'takeOver', coordinator: `peer-${name}`, holder: `holder-${name}`, expectedTerm: 1 });
+    expect(directory.apply(room, token, '', takeOver('b'), leaseMs)).toMatchObject({ ok: true, lease: { term: 2 } });
+    expect(directory.apply(room, token, '', takeOver('c'), leaseMs * 3)).toMatchObject({ ok: false, refusal: 'stale-term', lease: { coordinator: 'peer-b', term: 2 } });
+  });
+
   it('is its holder’s at once after a reload, under a new term', () => {
     const directory = new Directory();
     create(directory, 0);
@@ -131,6 +139,7 @@ describe('the directory', () => {
           if (!outcome.ok) continue;
           const { term: granted } = outcome.lease;
           expect(granted).toBeGreaterThanOrEqual(highest);
+          if (step.command.type === 'takeOver') expect(granted).toBe(step.command.expectedTerm + 1);
           highest = granted;
           if (step.command.type === 'release') {
             leading = null;
