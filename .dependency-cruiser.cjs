@@ -86,10 +86,10 @@ module.exports = {
       to: { path: '^test/' },
     },
     {
-      name: 'src-top-level',
-      comment: 'Every source file lives in a part.',
+      name: 'known-parts',
+      comment: 'Every source file lives in a part that `mayImport` lists.',
       severity: 'error',
-      from: { path: '^src/[^/]+$' },
+      from: { path: '^src/', pathNot: Object.keys(mayImport).map(folderOf) },
       to: {},
     },
   ],
