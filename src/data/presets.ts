@@ -116,8 +116,8 @@ export type ModelSize = keyof typeof modelSizes;
 const memorizingSettings: PresetSettings = {
   model: memorizingModel,
   steps: 300,
-  rowsPerStep: 8,
-  rowsPerMicrobatch: 2,
+  rowsPerStep: 4,
+  rowsPerMicrobatch: 1,
   contextLength: 64,
   order: 'shuffled',
   seed: 1,

@@ -53,15 +53,14 @@ test('three pages share one curve and hold the same weights', async ({ openPage 
     const pauser = pages[pauses % 3] ?? ada;
     await pauser.evaluate(() => window.cotrain.pause());
     for (const page of pages) await statusWhen(page, 'paused', (status) => status.phase === 'paused');
-    const { step: pausedAt } = await statusOf(ada);
-    const hashes = await Promise.all(
-      pages.map(async (page) => {
-        const status = await statusWhen(page, 'paused with that step’s weights', ({ history }) => history.length === pausedAt);
-        expect(status.replicaHash).toBe(status.history.at(-1)?.replicaHash);
-        return status.replicaHash;
-      }),
-    );
-    expect(new Set(hashes).size, `replica hashes at step ${pausedAt}: ${hashes.join(' ')}`).toBe(1);
+    // The step in flight is still committed, so the same step in all three is waited for.
+    await expect.poll(async () => new Set((await Promise.all(pages.map(statusOf))).map((status) => status.step)).size).toBe(1);
+    const held = await Promise.all(pages.map(statusOf));
+    for (const { step: at, replicaHash, history } of held) {
+      expect(replicaHash).toMatch(/^[0-9a-f]{16}$/);
+      expect(replicaHash, `replica hash at step ${at}`).toBe(held[0]?.replicaHash);
+      expect(replicaHash).toBe(history.at(-1)?.replicaHash);
+    }
     await pauser.evaluate(() => window.cotrain.resume());
     for (const page of pages) await statusWhen(page, 'running', (status) => status.phase === 'running' || status.phase === 'finished');
   }
@@ -112,49 +111,53 @@ test('who computes does not matter: one peer, three, and a changing three draw t
   }
 });
 
-test('a page that is closed in the middle of a step holds it up for less than five seconds', async ({ openPage }) => {
-  const [ada, ben] = [await openPage(), await openPage()];
+test('a room outlives reloads and closed tabs, and a watcher sees it all', async ({ openPage }) => {
+  const [ada, ben, eye] = [await openPage(), await openPage(), await openPage()];
   const link = await createRoom(ada, { ...shared, steps: never });
-  await joined(ben, link, 'Ben');
-  const { step } = await untilAllWork(ada, 2);
-  const before = (await statusOf(ada)).history.slice(-10).map((point) => point.ms);
-  await ben.context().close();
-  const { history } = await untilStep(ada, step + 10);
-  const usualMs = Math.max(...before);
-  expect(Math.max(...history.slice(step).map((point) => point.ms))).toBeLessThan(usualMs + 5000);
-  await statusWhen(ada, 'alone', (status) => status.peers.length === 1);
-});
 
-test('a reloaded member is back in the room within seconds, in its old role', async ({ openPage }) => {
-  const [ada, ben] = [await openPage(), await openPage()];
-  const link = await createRoom(ada, { ...shared, steps: never });
-  await joined(ben, link, 'Ben');
-  await untilAllWork(ada, 2);
-  await ben.reload();
-  const back = await statusWhen(ben, 'member again', (status) => status.role === 'member' && status.phase === 'running', 15_000);
-  expect(back.problem).toBeNull();
-  await untilAllWork(ada, 2);
-});
+  await test.step('a watcher computes nothing and sees the curve and a sample', async () => {
+    await joinRoom(eye, link, { name: 'Eye', watch: true });
+    const seen = await statusWhen(eye, 'a sample arrived', (status) => status.history.length > 5 && status.sample !== null);
+    expect(seen.role).toBe('watcher');
+    expect(seen.peers.find((peer) => peer.role === 'watcher')?.microbatches).toBe(0);
+    expect(losses(seen)).toEqual(losses(await statusOf(ada)).slice(0, seen.history.length));
+  });
 
-test('a reloaded coordinator resumes from its checkpoint, and members come back by themselves', async ({ openPage }) => {
-  const [ada, ben] = [await openPage(), await openPage()];
-  const link = await createRoom(ada, { ...shared, steps: never });
-  await joined(ben, link, 'Ben');
-  const before = await untilStep(ada, 60);
-  await ada.reload();
-  const resumed = await statusWhen(ada, 'leading again', (status) => status.role === 'coordinator' && status.phase === 'running', 15_000);
-  expect(resumed.term).toBeGreaterThan(before.term);
-  expect(before.step - resumed.history.length, 'steps to do again').toBeLessThanOrEqual(50);
-  expect(resumed.history.length).toBeGreaterThan(0);
-  // What was committed before the checkpoint is as it was.
-  const kept = resumed.history.slice(0, Math.min(resumed.history.length, 50));
-  expect(kept.map((point) => point.loss)).toEqual(before.history.slice(0, kept.length).map((point) => point.loss));
-  await untilAllWork(ada, 2);
-  const { step } = await statusOf(ada);
-  await untilStep(ben, step + 3);
-  const [one, two] = [await statusOf(ada), await statusOf(ben)];
-  const common = Math.min(one.history.length, two.history.length);
-  expect(two.history.slice(0, common)).toEqual(one.history.slice(0, common));
+  await test.step('a reloaded member is back within seconds, in its old role', async () => {
+    await joined(ben, link, 'Ben');
+    await untilAllWork(ada, 2);
+    await ben.reload();
+    const back = await statusWhen(ben, 'member again', (status) => status.role === 'member' && status.phase === 'running', 15_000);
+    expect(back.problem).toBeNull();
+    await untilAllWork(ada, 2);
+  });
+
+  await test.step('a reloaded coordinator resumes from its checkpoint, and members come back by themselves', async () => {
+    const before = await untilStep(ada, 60);
+    await ada.reload();
+    const resumed = await statusWhen(ada, 'leading again', (status) => status.role === 'coordinator' && status.phase === 'running', 15_000);
+    expect(resumed.term).toBeGreaterThan(before.term);
+    expect(before.step - resumed.history.length, 'steps to do again').toBeLessThanOrEqual(50);
+    // What was committed before the checkpoint is as it was.
+    const kept = resumed.history.slice(0, Math.min(resumed.history.length, 50));
+    expect(kept.length).toBeGreaterThan(0);
+    expect(kept.map((point) => point.loss)).toEqual(before.history.slice(0, kept.length).map((point) => point.loss));
+    await untilAllWork(ada, 2);
+    const { step } = await statusOf(ada);
+    await untilStep(ben, step + 3);
+    const [one, two] = [await statusOf(ada), await statusOf(ben)];
+    const common = Math.min(one.history.length, two.history.length);
+    expect(two.history.slice(0, common)).toEqual(one.history.slice(0, common));
+  });
+
+  await test.step('a member closed in the middle of a step holds it up for less than five seconds', async () => {
+    const { step, history: before } = await untilAllWork(ada, 2);
+    await ben.context().close();
+    const { history } = await untilStep(ada, step + 5);
+    const usualMs = Math.max(...before.slice(-10).map((point) => point.ms));
+    expect(Math.max(...history.slice(step).map((point) => point.ms))).toBeLessThan(usualMs + 5000);
+    await statusWhen(ada, 'alone but for the watcher', (status) => status.peers.length === 2);
+  });
 });
 
 test('a run that was left is offered again and goes on where it was', async ({ openPage }) => {
@@ -169,17 +172,6 @@ test('a run that was left is offered again and goes on where it was', async ({ o
   const again = await statusWhen(page, 'training again', (status) => status.phase === 'running' && status.history.length > left.history.length);
   expect(again.history.slice(0, left.history.length)).toEqual(left.history);
   expect(again.role).toBe('coordinator');
-});
-
-test('a watcher computes nothing and sees the whole curve and a sample', async ({ openPage }) => {
-  const [ada, eye] = [await openPage(), await openPage()];
-  const link = await createRoom(ada, { ...shared, steps: never });
-  await untilStep(ada, 10);
-  await joinRoom(eye, link, { name: 'Eye', watch: true });
-  const seen = await statusWhen(eye, 'a sample arrived', (status) => status.history.length > 15 && status.sample !== null);
-  expect(seen.role).toBe('watcher');
-  expect(seen.peers.find((peer) => peer.role === 'watcher')?.microbatches).toBe(0);
-  expect(losses(seen)).toEqual(losses(await statusOf(ada)).slice(0, seen.history.length));
 });
 
 test('a wrong key and an incomplete link are told apart, and nobody gets in', async ({ openPage, consoleErrors }) => {
