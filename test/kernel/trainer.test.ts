@@ -20,6 +20,9 @@ afterAll(async () => {
   await Promise.all([trainer.dispose(), second.dispose()]);
 });
 
+/** Long enough that one length of program serves all samples. */
+const prompt = [1, 2, 0, 1, 2, 0, 1, 2, 0];
+
 function bytes(buffer: ArrayBuffer | null | undefined): Buffer {
   return Buffer.from(buffer ?? new ArrayBuffer(0));
 }
@@ -61,7 +64,7 @@ describe('training alone', () => {
     expect(loss).toBeLessThan(0.3); // ln 5 = 1.61 before; the first token of a row can't be known, and dropout is on.
     const held = await trainer.evaluate([source.draw(1000, 0), source.draw(1000, 1)]);
     expect(held).toBeLessThan(0.2);
-    const sampled = await trainer.sample({ promptIds: [1, 2, 0], maxNewTokens: 15, temperature: 0, seed: 1 });
+    const sampled = await trainer.sample({ promptIds: prompt, maxNewTokens: 15, temperature: 0, seed: 1 });
     expect(sampled).toEqual([1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
   });
 
@@ -194,16 +197,24 @@ describe('calls', () => {
     expect(await trainer.computeGradients(job), 'the same assignment may be tried again').toMatchObject({ cancelled: false });
   });
 
-  test('cancelled under way stop between micro-batches', async () => {
-    const indices = Array.from({ length: 200 }, (_, index) => index % allIndices.length);
-    const job = jobOf(source, 0, indices);
-    const running = trainer.computeGradients(job);
-    // A token of a sample is computed between the job's micro-batches: it comes when some have run and most have not.
-    await second.sample({ promptIds: [0], maxNewTokens: 1, temperature: 0, seed: 1 });
-    trainer.cancel(job.assignment);
-    const { cancelled, tokens } = await running;
-    expect(cancelled).toBe(true);
-    expect(tokens).toBeLessThan(indices.length * settings.rowsPerMicrobatch * settings.contextLength);
+  test('cancelled under way stop after the micro-batch that is being written', async () => {
+    const job = jobOf(source, 0, [0, 1, 2, 0, 1, 2]);
+    const microbatches = job.microbatches.map(({ index, rows }, at) => ({
+      index,
+      rows: {
+        ...rows,
+        get inputIds() {
+          if (at === 2) trainer.cancel(job.assignment);
+          return rows.inputIds;
+        },
+      },
+    }));
+    const { cancelled, tokens } = await trainer.computeGradients({ ...job, microbatches });
+    expect({ cancelled, tokens }).toEqual({
+      cancelled: true,
+      tokens: 3 * settings.rowsPerMicrobatch * settings.contextLength,
+    });
+    await expect(trainer.takeContribution(job.assignment)).rejects.toThrow('no gradients');
   });
 
   test.each([
@@ -229,7 +240,7 @@ describe('calls', () => {
   test('a long sample does not hold up calls made after it', async () => {
     const order: string[] = [];
     const sampling = trainer
-      .sample({ promptIds: [0], maxNewTokens: 60, temperature: 1, seed: 1 })
+      .sample({ promptIds: prompt, maxNewTokens: 60, temperature: 1, seed: 1 })
       .then((ids) => order.push(`sample of ${ids.length}`));
     await trainer.computeGradients(jobOf(source, 0, [0]));
     order.push('gradients');
