@@ -15,7 +15,7 @@ describe('character tokenizer', () => {
       fc.property(fc.string({ unit: 'binary' }), fc.array(fc.integer({ min: 0, max: 0xffff })), (text, units) => {
         const all = text + String.fromCharCode(...units);
         const tokenizer = CharacterTokenizer.deserialize(CharacterTokenizer.fromText(all).serialize());
-        expect(tokenizer.decode(tokenizer.encode(all))).toBe(all);
+        return tokenizer.decode(tokenizer.encode(all)) === all;
       }),
     );
   });
