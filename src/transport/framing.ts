@@ -13,8 +13,8 @@
  */
 
 /**
- * 16 KiB frames reach half the rate of larger ones, and 256 KiB ones hold up control messages four times longer for no
- * gain that could be measured here (Chromium 148, loopback; test/bench/transport.ts).
+ * In Chromium over loopback messages of 16 KiB gave 5 MiB/s, 64 KiB 8 to 11, 256 KiB 9 to 12 (two cores, November 2026).
+ * A message is sent whole before any other of the same connection, so control waits less with the smallest near the top.
  */
 export const frameBytes = 64 * 1024;
 export const maxControlBytes = 8 * 1024 * 1024;

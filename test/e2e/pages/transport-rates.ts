@@ -2,15 +2,19 @@
 import { pattern, Recorder, type OpenPair } from '../../unit/transport-conformance.ts';
 
 export interface Rates {
-  /** Bytes per second, one entry per round; within a round everything ran back to back. */
+  /** Bytes per second of each message size of the bare channel, one short transfer each. */
+  readonly scouted: Readonly<Record<number, number>>;
+  /** The size that did best there: what ours is compared with. */
+  readonly bareMessageBytes: number;
+  /** Bytes per second, one entry per round; the two transfers of a round ran back to back. */
   readonly ours: readonly number[];
-  readonly bare: Readonly<Record<number, readonly number[]>>;
+  readonly bare: readonly number[];
   /** The longest task that the main thread saw during our transfers; 0 when none took 50 ms. */
   readonly longestTaskMs: number;
 }
 
-/** Message sizes tried for the bare channel: it is compared at its best. */
-const bareMessageBytes = [16 * 1024, 64 * 1024, 128 * 1024, 256 * 1024];
+const bareMessageSizes = [16 * 1024, 64 * 1024, 128 * 1024, 256 * 1024];
+const scoutBytes = 8 * 1024 * 1024;
 const bareHighWaterBytes = 1024 * 1024;
 const bareLowWaterBytes = 256 * 1024;
 
@@ -19,32 +23,43 @@ export async function measureRates(openPair: OpenPair, bytes: number, rounds: nu
   const pair = openPair({ key: 'k', handlers: new Recorder() }, { key: 'k', handlers: atCallee });
   const caller = await pair.caller;
   const bareChannels = await openBarePair();
-  const blob = pattern(bytes, 1);
-  const ours: number[] = [];
-  const bare: Record<number, number[]> = {};
-  let longestTaskMs = 0;
-  const observer = new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) longestTaskMs = Math.max(longestTaskMs, entry.duration);
-  });
-
-  // One round first that doesn't count: congestion windows open, code gets compiled.
-  for (let round = -1; round < rounds; round += 1) {
-    for (const messageBytes of bareMessageBytes) {
-      const rate = await bareRate(bareChannels, blob, messageBytes);
-      if (round >= 0) (bare[messageBytes] ??= []).push(rate);
-    }
-    if (round >= 0) observer.observe({ type: 'longtask' });
+  const ourRate = async (blob: ArrayBuffer): Promise<number> => {
     const startedMs = performance.now();
     const before = atCallee.arrivals.length;
     await caller.sendBlob({}, blob);
     await atCallee.until(before + 1);
-    if (round >= 0) ours.push((bytes / (performance.now() - startedMs)) * 1000);
-    observer.disconnect();
+    const rate = (blob.byteLength / (performance.now() - startedMs)) * 1000;
     atCallee.arrivals[before] = { type: 'closed', reason: 'counted' }; // Lets go of the blob's memory.
+    return rate;
+  };
+
+  // Congestion windows open and code gets compiled before anything counts.
+  const scout = pattern(scoutBytes, 2);
+  await ourRate(scout);
+  await bareRate(bareChannels, scout, 64 * 1024);
+  const scouted: Record<number, number> = {};
+  let bareMessageBytes = 0;
+  for (const size of bareMessageSizes) {
+    scouted[size] = await bareRate(bareChannels, scout, size);
+    if (scouted[size] > (scouted[bareMessageBytes] ?? 0)) bareMessageBytes = size;
+  }
+
+  const blob = pattern(bytes, 1);
+  const ours: number[] = [];
+  const bare: number[] = [];
+  let longestTaskMs = 0;
+  const observer = new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) longestTaskMs = Math.max(longestTaskMs, entry.duration);
+  });
+  for (let round = 0; round < rounds; round += 1) {
+    bare.push(await bareRate(bareChannels, blob, bareMessageBytes));
+    observer.observe({ type: 'longtask' });
+    ours.push(await ourRate(blob));
+    observer.disconnect();
   }
   caller.close('measured');
   bareChannels.close();
-  return { ours, bare, longestTaskMs };
+  return { scouted, bareMessageBytes, ours, bare, longestTaskMs };
 }
 
 interface BarePair {
