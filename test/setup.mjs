@@ -14,6 +14,9 @@ const lavapipeManifests = ['', '.x86_64', '.aarch64'].map((machine) => `/usr/sha
 
 /** The oldest that the tests have run on. */
 const oldestMesaMajor = 25;
+const mesaDownloadTimeoutMs = 90_000;
+
+const isCi = process.env['CI'] !== undefined;
 
 /** @typedef {{ readonly environment: Record<string, string>, readonly name: string, readonly isSoftware: boolean }} Adapter */
 
@@ -21,13 +24,14 @@ const oldestMesaMajor = 25;
 const say = (line) => console.log(`setup: ${line}`);
 
 /**
- * Runs a command with its output shown; true when it succeeded.
- * @type {(command: string, args: readonly string[]) => boolean}
+ * Runs a command with its output shown; true when it succeeded within the time given.
+ * @type {(command: string, args: readonly string[], timeoutMs?: number) => boolean}
  */
-function runs(command, args) {
+function runs(command, args, timeoutMs) {
   say(`${command} ${args.join(' ')}`);
   const child = spawnSync(command, args, {
     stdio: ['ignore', 'inherit', 'inherit'],
+    timeout: timeoutMs,
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
   });
   return child.status === 0;
@@ -39,20 +43,48 @@ function rootPrefix() {
   return spawnSync('sudo', ['-n', 'true'], { stdio: 'ignore' }).status === 0 ? ['sudo', '-n'] : null;
 }
 
-/** @type {(...args: string[]) => boolean} */
-function apt(...args) {
+/** @type {(args: readonly string[], timeoutMs?: number) => boolean} */
+function apt(args, timeoutMs) {
   const prefix = rootPrefix();
   if (prefix === null || !existsSync('/usr/bin/apt-get')) return false;
   const [command, ...rest] = [...prefix, 'apt-get', '-qq', '-o', 'Dpkg::Use-Pty=0', ...args];
-  return command !== undefined && runs(command, rest);
+  return command !== undefined && runs(command, rest, timeoutMs);
 }
 
 let listsAreFresh = false;
 
-/** @type {(...packages: string[]) => boolean} */
-function aptInstall(...packages) {
-  if (!listsAreFresh) listsAreFresh = apt('update');
-  return listsAreFresh && apt('install', '-y', '--no-install-recommends', ...packages);
+/** Reads the package lists, once; on a CI machine also those that have a Mesa new enough. */
+function readLists() {
+  if (listsAreFresh) return true;
+  const release = debianRelease();
+  if (isCi && release === 'bookworm' && process.getuid?.() === 0 && mesaCandidate('-t', backports(release)) < oldestMesaMajor) {
+    writeFileSync('/etc/apt/sources.list.d/cotrain-backports.list', `deb http://deb.debian.org/debian ${backports(release)} main\n`);
+  }
+  listsAreFresh = apt(['update']);
+  return listsAreFresh;
+}
+
+/** @type {(...args: string[]) => boolean} */
+function aptInstall(...args) {
+  return readLists() && apt(['install', '-y', '--no-install-recommends', ...args]);
+}
+
+/** @returns {string | null} Debian's code name. */
+function debianRelease() {
+  if (!existsSync('/etc/debian_version') || !existsSync('/etc/os-release')) return null;
+  return /^VERSION_CODENAME=(\w+)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? null;
+}
+
+/** @type {(release: string) => string} */
+const backports = (release) => `${release}-backports`;
+
+/**
+ * Major version of Mesa that apt would install; 0 when none.
+ * @type {(...policyArguments: string[]) => number}
+ */
+function mesaCandidate(...policyArguments) {
+  const policy = spawnSync('apt-cache', [...policyArguments, 'policy', 'mesa-vulkan-drivers'], { encoding: 'utf8' });
+  return Number(/Candidate: (?:\d+:)?(\d+)/.exec(policy.stdout ?? '')?.[1] ?? 0);
 }
 
 /**
@@ -117,42 +149,25 @@ function bestAdapter() {
     : probeAdapter({ ...withLoader, VK_ICD_FILENAMES: join(swiftShader, 'vk_swiftshader_icd.json') });
 }
 
-/** @returns {string | null} Debian's code name. */
-function debianRelease() {
-  if (!existsSync('/etc/debian_version') || !existsSync('/etc/os-release')) return null;
-  return /^VERSION_CODENAME=(\w+)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? null;
-}
-
-/**
- * Major version of Mesa that apt would install; 0 when none.
- * @type {(...policyArguments: string[]) => number}
- */
-function mesaCandidate(...policyArguments) {
-  const policy = spawnSync('apt-cache', [...policyArguments, 'policy', 'mesa-vulkan-drivers'], { encoding: 'utf8' });
-  return Number(/Candidate: (?:\d+:)?(\d+)/.exec(policy.stdout ?? '')?.[1] ?? 0);
-}
-
 /**
  * Installs Mesa's software Vulkan driver, about five times as fast as SwiftShader. Only on a CI machine, since it may
- * need a new package source; the tests pass without it, more slowly.
+ * need a new package source, and only if it comes quickly; the tests pass without it, more slowly.
  */
 function tryLavapipe() {
   const release = debianRelease();
-  if (release === null || rootPrefix() === null) return;
-  const target = `${release}-backports`;
-  if (release === 'bookworm' && mesaCandidate('-t', target) < oldestMesaMajor && process.getuid?.() === 0) {
-    writeFileSync('/etc/apt/sources.list.d/cotrain-backports.list', `deb http://deb.debian.org/debian ${target} main\n`);
-    listsAreFresh = false;
-  }
-  if (!listsAreFresh) listsAreFresh = apt('update');
-  const policyArguments = mesaCandidate() >= oldestMesaMajor ? [] : ['-t', target];
-  if (mesaCandidate(...policyArguments) >= oldestMesaMajor) aptInstall(...policyArguments, 'mesa-vulkan-drivers', 'libvulkan1');
+  if (release === null || !readLists()) return;
+  const suite = mesaCandidate() >= oldestMesaMajor ? [] : ['-t', backports(release)];
+  if (mesaCandidate(...suite) < oldestMesaMajor) return;
+  const packages = ['mesa-vulkan-drivers', 'libvulkan1'];
+  // Fetched apart from being installed: a download may be broken off at any moment, an installation may not.
+  const isFetched = apt(['install', '-y', '--download-only', '--no-install-recommends', ...suite, ...packages], mesaDownloadTimeoutMs);
+  if (isFetched) aptInstall(...suite, ...packages);
 }
 
 /** An adapter for WebGPU in Node that computes correctly, with the environment that finds it. Throws when there is none. */
 export function ensureAdapter() {
   let adapter = bestAdapter();
-  if ((adapter === null || !isFastEnough(adapter)) && process.env['CI'] !== undefined && process.env['VK_ICD_FILENAMES'] === undefined) {
+  if ((adapter === null || !isFastEnough(adapter)) && isCi && process.env['VK_ICD_FILENAMES'] === undefined) {
     tryLavapipe();
     adapter = bestAdapter() ?? adapter;
     if (adapter === null || !isFastEnough(adapter)) say('Mesa’s software driver could not be had; going on with SwiftShader');
