@@ -19,7 +19,11 @@ const rate = v.pipe(finite, v.minValue(0));
 const hash = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
 const peerId = v.pipe(identifier, v.brand('PeerId'));
 const term = v.pipe(count, v.brand('Term'));
-const step = v.pipe(count, v.brand('Step'));
+/** Far beyond any run, and far enough from the largest exact integer that the step after it is still valid. */
+const maxStep = 2 ** 48;
+const step = v.pipe(count, v.maxValue(maxStep), v.brand('Step'));
+/** Of an update: the replica is at the next step afterwards, which must be sayable too. */
+const updateStep = v.pipe(count, v.maxValue(maxStep - 1), v.brand('Step'));
 
 export type PeerId = v.InferOutput<typeof peerId>;
 export type Term = v.InferOutput<typeof term>;
@@ -153,7 +157,7 @@ export const coordinatorBlobSchema = v.variant('kind', [
   /** Weights after `step` updates. */
   v.object({ kind: v.literal('replica'), term, step }),
   /** Takes the replica from `step` to `step + 1`. */
-  v.object({ kind: v.literal('update'), term, step }),
+  v.object({ kind: v.literal('update'), term, step: updateStep }),
   /** Work: the bytes are the micro-batches' rows in the order of `microbatches` (see session/rows.ts). */
   v.object({
     kind: v.literal('assignment'),

@@ -201,7 +201,15 @@ export class LeadDriver {
   }
 
   #send(to: PeerId, message: CoordinatorMessage): void {
-    this.#connections.get(to)?.sendControl(message);
+    try {
+      this.#connections.get(to)?.sendControl(message);
+    } catch (error) {
+      // The transport's limit: a welcome carries the whole history, and this one has outgrown a control message.
+      if (!(error instanceof RangeError)) throw error;
+      this.#options.notice('Somebody could not be let in: this run’s history is too long to send.');
+      this.#closePeer(to, 'the history is too long to send');
+      this.dispatch({ type: 'peerClosed', peer: to, reason: 'the history is too long to send' });
+    }
   }
 
   #sendBlob(to: PeerId, header: CoordinatorBlob, bytes: ArrayBuffer): void {

@@ -53,9 +53,14 @@ test('three pages share one curve and hold the same weights', async ({ openPage 
     const pauser = pages[pauses % 3] ?? ada;
     await pauser.evaluate(() => window.cotrain.pause());
     for (const page of pages) await statusWhen(page, 'paused', (status) => status.phase === 'paused');
-    // The step in flight is still committed, so the same step in all three is waited for.
-    await expect.poll(async () => new Set((await Promise.all(pages.map(statusOf))).map((status) => status.step)).size).toBe(1);
-    const held = await Promise.all(pages.map(statusOf));
+    // The step in flight is still committed, so a look at which all three are at one step is waited for.
+    let held: PageStatus[] = [];
+    await expect
+      .poll(async () => {
+        held = await Promise.all(pages.map(statusOf));
+        return new Set(held.map((status) => status.step)).size;
+      })
+      .toBe(1);
     for (const { step: at, replicaHash, history } of held) {
       expect(replicaHash).toMatch(/^[0-9a-f]{16}$/);
       expect(replicaHash, `replica hash at step ${at}`).toBe(held[0]?.replicaHash);
