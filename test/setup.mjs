@@ -7,9 +7,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { findChromium, swiftShaderDirectory, vulkanEnvironment } from '../tools/vulkan.mjs';
+import { findChromium, probeAdapter, swiftShaderDirectory, vulkanEnvironment } from '../tools/vulkan.mjs';
 
-const probe = fileURLToPath(new URL('./setup-probe.mjs', import.meta.url));
 const lavapipeManifests = ['', '.x86_64', '.aarch64'].map((machine) => `/usr/share/vulkan/icd.d/lvp_icd${machine}.json`);
 
 /** The oldest that the tests have run on. */
@@ -18,7 +17,7 @@ const mesaDownloadTimeoutMs = 90_000;
 
 const isCi = process.env['CI'] !== undefined;
 
-/** @typedef {{ readonly environment: Record<string, string>, readonly name: string, readonly isSoftware: boolean }} Adapter */
+/** @typedef {import('../tools/vulkan.mjs').Adapter} Adapter */
 
 /** @type {(line: string) => void} */
 const say = (line) => console.log(`setup: ${line}`);
@@ -112,17 +111,6 @@ export function ensureChromium() {
   const complaint = whyChromiumFails(path);
   if (complaint !== null) throw new Error(`Chromium at ${path} does not start: ${complaint}. Install its libraries, or name another in CHROMIUM_PATH.`);
   return path;
-}
-
-/**
- * Asks a child process for an adapter and an answer from it; null when there is none or it is wrong.
- * @type {(environment: Record<string, string>) => Adapter | null}
- */
-function probeAdapter(environment) {
-  const child = spawnSync(process.execPath, [probe], { encoding: 'utf8', timeout: 120_000, killSignal: 'SIGKILL', env: { ...process.env, ...environment } });
-  if (child.status !== 0) return null;
-  const { name, isSoftware } = /** @type {{ name: string, isSoftware: boolean }} */ (JSON.parse(child.stdout));
-  return { environment, name, isSoftware };
 }
 
 /** @type {(adapter: Adapter) => boolean} */

@@ -1,12 +1,13 @@
 /**
  * Where Dawn in Node finds a Vulkan driver. A machine with a GPU, or with Mesa's software driver, has one in the usual
  * places and nothing is done. Otherwise the SwiftShader that comes with every Chromium serves, and if the system has no
- * Vulkan loader either, so does the one beside it. Not here: choosing an adapter through WebGPU, installing anything.
+ * Vulkan loader either, so does the one beside it. Not here: choosing between adapters, installing anything.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 /** Directories of ICD manifests that the Vulkan loader reads by itself (its documentation, “Driver discovery on Linux”). */
 const driverDirectories = [
@@ -51,10 +52,35 @@ export function swiftShaderDirectory() {
   return candidates.find((directory) => existsSync(join(directory, 'vk_swiftshader_icd.json'))) ?? null;
 }
 
+/** @typedef {{ readonly environment: Record<string, string>, readonly name: string, readonly isSoftware: boolean }} Adapter */
+
+const probe = fileURLToPath(new URL('./adapter-probe.mjs', import.meta.url));
+
+/**
+ * Asks a child process for an adapter and an answer from it; null when there is none or it is wrong.
+ * @type {(environment: Record<string, string>) => Adapter | null}
+ */
+export function probeAdapter(environment) {
+  const child = spawnSync(process.execPath, [probe], { encoding: 'utf8', timeout: 120_000, killSignal: 'SIGKILL', env: { ...process.env, ...environment } });
+  if (child.status !== 0) return null;
+  const { name, isSoftware } = /** @type {{ name: string, isSoftware: boolean }} */ (JSON.parse(child.stdout));
+  return { environment, name, isSoftware };
+}
+
+/** Drivers that say they speak Vulkan 1.4 are new enough for Dawn; Debian 12's own Mesa (1.3) is not. */
+const surelyNewEnough = /"api_version"\s*:\s*"1\.(?:[4-9]|\d\d)\./;
+
+/**
+ * Whether the system has a driver that Dawn takes. Manifests of older drivers, which Debian installs for every GPU
+ * there is, prove nothing, so then an adapter is asked for.
+ */
 function hasOwnDriver() {
-  return driverDirectories.some(
-    (directory) => existsSync(directory) && readdirSync(directory).some((name) => name.endsWith('.json')),
-  );
+  const manifests = driverDirectories
+    .filter((directory) => existsSync(directory))
+    .flatMap((directory) => readdirSync(directory).map((name) => join(directory, name)))
+    .filter((path) => path.endsWith('.json'));
+  if (manifests.length === 0) return false;
+  return manifests.some((path) => surelyNewEnough.test(readFileSync(path, 'utf8'))) || probeAdapter({}) !== null;
 }
 
 function hasLoader() {

@@ -31,7 +31,7 @@ const usageStorage = 0x0080;
 export async function openEngine(gpu: GPU, options: EngineOptions = {}): Promise<Engine> {
   const powerPreference = options.powerPreference ?? 'high-performance';
   const adapter = await gpu.requestAdapter({ powerPreference });
-  if (!adapter) throw new EngineError('the browser offers no WebGPU adapter');
+  if (!adapter) throw new EngineError('the browser offers no WebGPU adapter', { code: 'no-adapter' });
   const device = await requestDevice(adapter, options);
   return new GpuEngine(device, profileOf(adapter, device, options));
 }
@@ -84,11 +84,11 @@ class GpuEngine implements Engine {
     this.kernels = new KernelCache(device, profile, this.counters);
     this.#staging = new StagingRing(device, this.counters);
     device.addEventListener('uncapturederror', ({ error }) => {
-      this.#failure ??= new EngineError(error.message);
+      this.#failure ??= new EngineError(error.message, { code: isOutOfMemory(error) ? 'out-of-memory' : 'failed' });
     });
     this.lost = new Promise((resolve) => {
       void device.lost.then(({ reason, message }) => {
-        this.#failure ??= new EngineError(`the GPU was lost: ${message}`);
+        this.#failure ??= new EngineError(`the GPU was lost: ${message}`, { code: 'lost' });
         if (!this.#destroyed) resolve({ reason, message });
       });
     });
@@ -99,12 +99,14 @@ class GpuEngine implements Engine {
     invariant(
       size <= this.profile.maxBufferBytes,
       () => `${label} needs ${size} bytes in one buffer; this adapter allows ${this.profile.maxBufferBytes}`,
+      'out-of-memory',
     );
     this.device.pushErrorScope('out-of-memory');
     const usage = usageStorage | usageCopySrc | usageCopyDst | usageUniform;
     const buffer = this.device.createBuffer({ label, size, usage });
     void this.device.popErrorScope().then((error) => {
-      if (error) this.#failure ??= new EngineError(`the GPU has no memory left for ${label} (${size} bytes)`);
+      if (!error) return;
+      this.#failure ??= new EngineError(`the GPU has no memory left for ${label} (${size} bytes)`, { code: 'out-of-memory' });
     }, ignoreLoss);
     this.#buffers.push(buffer);
     this.counters.buffersCreated++;
@@ -165,7 +167,7 @@ class GpuEngine implements Engine {
       return result;
     } catch (error) {
       this.#throwFailure();
-      throw error instanceof EngineError ? error : new EngineError(messageOf(error), { cause: error });
+      throw error instanceof EngineError ? error : new EngineError(messageOf(error), { code: isOutOfMemory(error) ? 'out-of-memory' : 'failed', cause: error });
     }
   }
 
@@ -178,6 +180,11 @@ class GpuEngine implements Engine {
 /** A scope that can't be popped any more belongs to a lost device, which `lost` reports. */
 function ignoreLoss(): void {
   return undefined;
+}
+
+/** Browsers and drivers say so in words only: WebGPU has no code for it outside error scopes. */
+function isOutOfMemory(error: unknown): boolean {
+  return /out of memory|allocation failed|too large for the implementation/i.test(messageOf(error));
 }
 
 function messageOf(error: unknown): string {

@@ -13,7 +13,7 @@ export type { EngineOptions } from './device.ts';
 export type { LayoutEntry, ParameterLayout } from './layout.ts';
 export type { AdapterProfile, DType, Shape, Tensor } from './op.ts';
 export { openEngine } from './device.ts';
-export { EngineError } from './errors.ts';
+export { EngineError, type EngineErrorCode } from './errors.ts';
 export { elementCount, Graph } from './graph.ts';
 export { mixed } from './mix.ts';
 export { alignmentElements, parameterLayout } from './layout.ts';

@@ -172,6 +172,7 @@ export function placeBlocks(
     if (block.lengthElements > maxArenaElements) {
       throw new EngineError(
         `a tensor of ${block.lengthElements * 4} bytes is larger than a buffer here can be (${maxArenaElements * 4})`,
+        { code: 'out-of-memory' },
       );
     }
     let arena = 0;

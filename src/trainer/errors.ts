@@ -1,4 +1,5 @@
 /** Errors of the trainer that a person can act on. They carry a `problem` and keep it across the worker's border. */
+import { EngineError, type EngineErrorCode } from '../engine/index.ts';
 import type { Problem } from './types.ts';
 
 export class TrainerError extends Error {
@@ -66,16 +67,19 @@ export const problems = {
   }),
 } as const;
 
+const meanings: Readonly<Record<EngineErrorCode, (detail: string) => Problem>> = {
+  'no-adapter': problems.noWebGpu,
+  'out-of-memory': problems.outOfMemory,
+  lost: problems.gpuLost,
+  failed: problems.gpuFailed,
+};
+
 /** What a failed call on the GPU means to a person. Mistakes in a call (wrong order, wrong size) stay what they are. */
 export function asTrainerError(error: unknown): TrainerError {
   if (error instanceof TrainerError) return error;
   const carried = carriedProblem(error);
   if (carried !== null) return new TrainerError(carried, error);
   const message = error instanceof Error ? error.message : String(error);
-  // The engine has one class of errors; these two of its sentences call for advice of their own.
-  if (/no memory left|in one buffer; this adapter allows|out of memory/i.test(message)) {
-    return new TrainerError(problems.outOfMemory(message), error);
-  }
-  if (message.includes('the GPU was lost')) return new TrainerError(problems.gpuLost(message), error);
-  return new TrainerError(problems.gpuFailed(message), error);
+  const code = error instanceof EngineError ? error.code : 'failed';
+  return new TrainerError(meanings[code](message), error);
 }

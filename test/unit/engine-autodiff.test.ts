@@ -3,6 +3,7 @@ import { Graph, interpret, valueAndGrad } from '../../src/engine/index.ts';
 import type { Tensor } from '../../src/engine/index.ts';
 import type { Op } from '../../src/engine/op.ts';
 import { add, copy, isUnitSeed } from '../../src/engine/ops/elementwise.ts';
+import { linearCrossEntropy } from '../../src/engine/ops/linear-cross-entropy.ts';
 import { liveNodes } from '../../src/engine/planner.ts';
 
 /** A loss that computes its gradient with its value, as the fused cross-entropy does: half the sum of squares. */
@@ -33,6 +34,14 @@ describe('valueAndGrad', () => {
     const { gradients, totals } = run(graph, [1, 2, 3]);
     expect(totals.get('loss')).toBe(7);
     expect(gradients.get('p')).toEqual(Float64Array.of(1, 2, 3));
+  });
+
+  test('refuses a cross-entropy that is not the loss itself, since its gradients are made with its value', () => {
+    const graph = new Graph({ differentiates: true });
+    const input = (name: string, dtype: 'f32' | 'u32'): Tensor => graph.input(name, [2], dtype);
+    const hidden = graph.parameter('hidden', [2, 4]);
+    const loss = linearCrossEntropy(graph, hidden, graph.parameter('head', [3, 4]), input('targets', 'u32'), input('weights', 'f32'));
+    expect(() => valueAndGrad(graph, halfSquares(graph, loss), 'loss')).toThrow('linearCrossEntropy must be the loss itself');
   });
 
   test('accumulates every contribution to a parameter by itself, never their sum', () => {

@@ -9,6 +9,7 @@ import { sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import type { AdapterProfile, BindingRef, Dispatch, Lowering, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
 import { alignmentElements } from '../layout.ts';
+import { isUnitSeed } from './elementwise.ts';
 import { lowerMatmul, workgroupGrid } from './matmul-lowering.ts';
 import type { MatmulForm, MatrixRef } from './matmul-lowering.ts';
 
@@ -172,8 +173,11 @@ export const linearCrossEntropyOp: Op<LinearCrossEntropyAttrs> = {
   reference: (inputs, { differentiates }, specs) => reference(inputs, extents(specs.inputs), differentiates),
   lower: ({ inputs, accumulate, attrs, adapter }) => lower(extents(inputs), accumulate, attrs.differentiates, adapter),
   /** The gradients were computed with the loss, for the cotangent one that seeds every backward pass. */
-  vjp({ outputs, needs }) {
+  vjp({ graph, outputs, cotangents, needs }) {
     const [, dHidden, dWeight] = outputs;
+    const [cotangent] = cotangents;
+    // The gradients were written in the forward pass, for the loss as it is: a scaled one would get them unscaled.
+    invariant(cotangent !== undefined && cotangent !== null && isUnitSeed(graph, cotangent), () => 'linearCrossEntropy must be the loss itself');
     invariant(dHidden !== undefined && dWeight !== undefined, () => 'the graph was traced without differentiation');
     return [needs[0] ? dHidden : null, needs[1] ? dWeight : null, null, null];
   },

@@ -1,5 +1,5 @@
 /**
- * Run in a process of its own by test/setup.mjs, because a broken driver may crash it: opens the adapter that the
+ * Run in a process of its own (tools/vulkan.mjs), because a broken driver may crash it: opens the adapter that the
  * environment offers, squares eight numbers on it and prints its name as JSON. Exit code 1: no adapter, or wrong numbers.
  */
 import { create, globals } from 'webgpu';
