@@ -75,7 +75,7 @@ describe('trouble', () => {
     const region = engine.allocate('r', 64);
     engine.device.destroy();
     expect((await engine.lost).reason).toBe('destroyed');
-    await expect(engine.read(region)).rejects.toMatchObject({ message: expect.stringContaining('the GPU was lost'), code: 'lost' });
+    await expect(engine.read(region)).rejects.toMatchObject({ code: 'lost' });
   });
 
   test('an error on the GPU is thrown by the next wait', async () => {
@@ -99,7 +99,7 @@ describe('trouble', () => {
   test('a buffer larger than the adapter allows is refused by name', async () => {
     const engine = await freshEngine({ clampToDefaultLimits: true });
     expect(() => engine.allocate('huge', 2 ** 27)).toThrow(
-      expect.objectContaining({ message: expect.stringContaining('huge needs 536870912 bytes'), code: 'out-of-memory' }),
+      expect.objectContaining({ message: 'huge needs 536870912 bytes in one buffer; this adapter allows 268435456', code: 'out-of-memory' }),
     );
     engine.destroy();
   });
