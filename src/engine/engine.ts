@@ -29,6 +29,7 @@ export interface DirectDispatch {
   readonly constants: Readonly<Record<string, number | boolean>>;
   readonly bindings: readonly Region[];
   readonly workgroups: readonly [number, number, number];
+  readonly flops?: number;
 }
 
 /** A fixed list of dispatches with bind groups and pipelines built once. */
@@ -45,6 +46,16 @@ export interface ProgramStats {
   readonly arenaLowerBoundBytes: number;
 }
 
+/** What one dispatch of a program costs by itself. */
+export interface DispatchTiming {
+  readonly label: string;
+  readonly milliseconds: number;
+  /** Multiplications and additions; 0 where the kernel does not count them. */
+  readonly flops: number;
+  /** Bytes of everything it is bound to: no kernel can move less unless it skips some. */
+  readonly boundBytes: number;
+}
+
 /** A planned graph: one submit per run. Inputs are written with the queue, so a run may be queued before the last one ended. */
 export interface Program {
   readonly stats: ProgramStats;
@@ -52,6 +63,11 @@ export interface Program {
   run(): void;
   /** Copies a named output (given to `compile`) to the host. Resolves when the runs queued so far have ended. */
   readOutput(name: string): Promise<Float32Array>;
+  /**
+   * Runs each dispatch alone, over and over, for a benchmark's breakdown. What the program computed is garbage after it,
+   * the accumulated gradients and totals included.
+   */
+  timings(): Promise<readonly DispatchTiming[]>;
 }
 
 export interface CompileOptions {

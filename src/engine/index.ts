@@ -2,6 +2,7 @@
 export type {
   CompileOptions,
   DirectDispatch,
+  DispatchTiming,
   Engine,
   EngineCounters,
   Program,

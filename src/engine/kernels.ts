@@ -10,9 +10,9 @@ import { bindingsOf, canMerge, isolateEntryPoint, mergeBinding, specialise, wide
 import type { BindingDeclaration } from './wgsl.ts';
 
 export interface ReadyDispatch {
+  readonly request: DirectDispatch;
   readonly pipeline: GPUComputePipeline;
   readonly bindGroup: GPUBindGroup;
-  readonly workgroups: readonly [number, number, number];
 }
 
 interface BoundDeclaration {
@@ -73,7 +73,7 @@ export class KernelCache {
       })),
     });
     const pipeline = await this.#pipeline(source, request, layout);
-    return { pipeline, bindGroup, workgroups: request.workgroups };
+    return { request, pipeline, bindGroup };
   }
 
   #checkRegion({ name }: BindingDeclaration, region: Region): void {
@@ -195,17 +195,21 @@ export function submitDispatches(
   label: string,
   dispatches: readonly ReadyDispatch[],
 ): void {
+  device.queue.submit([encodeDispatches(device, label, dispatches)]);
+  counters.submits++;
+  counters.dispatches += dispatches.length;
+}
+
+export function encodeDispatches(device: GPUDevice, label: string, dispatches: readonly ReadyDispatch[]): GPUCommandBuffer {
   const encoder = device.createCommandEncoder({ label });
   const pass = encoder.beginComputePass({ label });
   let current: GPUComputePipeline | null = null;
-  for (const { pipeline, bindGroup, workgroups } of dispatches) {
+  for (const { pipeline, bindGroup, request } of dispatches) {
     if (pipeline !== current) pass.setPipeline(pipeline);
     current = pipeline;
     pass.setBindGroup(0, bindGroup);
-    pass.dispatchWorkgroups(workgroups[0], workgroups[1], workgroups[2]);
+    pass.dispatchWorkgroups(...request.workgroups);
   }
   pass.end();
-  device.queue.submit([encoder.finish()]);
-  counters.submits++;
-  counters.dispatches += dispatches.length;
+  return encoder.finish();
 }

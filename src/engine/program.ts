@@ -2,7 +2,7 @@
  * A graph compiled to a static list of dispatches: lowered, planned, bound once, replayed with one submit per run.
  * Values that change between runs are inputs; nothing is allocated or looked up while it runs.
  */
-import type { CompileOptions, DirectDispatch, Engine, Program, ProgramStats, Region } from './engine.ts';
+import type { CompileOptions, DirectDispatch, DispatchTiming, Engine, Program, ProgramStats, Region } from './engine.ts';
 import { EngineError, invariant } from './errors.ts';
 import { elementCount } from './graph.ts';
 import type { Graph, GraphNode } from './graph.ts';
@@ -11,6 +11,7 @@ import type { KernelCache, ReadyDispatch } from './kernels.ts';
 import { alignmentElements } from './layout.ts';
 import type { BindingRef, Dispatch, Lowering, Tensor } from './op.ts';
 import { liveNodes, planMemory } from './planner.ts';
+import { timeDispatches } from './timing.ts';
 import { bindingsOf, canMerge, specialise } from './wgsl.ts';
 
 /** What a program needs of the engine that compiles it. */
@@ -100,6 +101,10 @@ class GpuProgram implements Program {
 
   run(): void {
     submitDispatches(this.#host.device, this.#host.counters, 'program', this.#dispatches);
+  }
+
+  timings(): Promise<readonly DispatchTiming[]> {
+    return timeDispatches(this.#host.device, this.#dispatches);
   }
 
   async readOutput(name: string): Promise<Float32Array> {
@@ -195,8 +200,8 @@ function part(region: Region, { offsetElements = 0, lengthElements }: BindingRef
 }
 
 function directDispatch(dispatch: Dispatch, locate: (ref: BindingRef) => Region): DirectDispatch {
-  const { label, shader, entryPoint, constants, workgroups } = dispatch;
-  return { label, shader, entryPoint, constants, workgroups, bindings: dispatch.bindings.map(locate) };
+  const { bindings, ...rest } = dispatch;
+  return { ...rest, bindings: bindings.map(locate) };
 }
 
 /** In-place pairs that the op allows and whose shader can be merged: one dispatch that binds both as a whole. */

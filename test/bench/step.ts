@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { chromium } from '@playwright/test';
 import playwrightConfig from '../../playwright.config.ts';
 import { nodeGpu } from '../../src/cli/node-gpu.ts';
+import type { DispatchTiming } from '../../src/engine/index.ts';
 import { mobyDickText } from '../../src/data/moby-dick-source.mjs';
 import { batchesOf, composeRun, trainerSettings } from '../../src/session/run.ts';
 import type { ComposedRun } from '../../src/session/run.ts';
@@ -17,6 +18,8 @@ import { startServer } from '../e2e/server.ts';
 import { median } from './benchmark.ts';
 import type { Table } from './benchmark.ts';
 
+/** Kernels that take less of a micro-batch than this are summed up in one row. */
+const smallestShare = 0.01;
 const warmUpSteps = 3;
 const measuredSteps = 5;
 const bytesPerMebibyte = 2 ** 20;
@@ -109,6 +112,35 @@ async function inChromium(): Promise<Figures> {
   }
 }
 
+/** Timings of dispatches with the same label together, the costly ones first. */
+function breakdown(timings: readonly DispatchTiming[]): Table {
+  const total = timings.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+  const kernels = [...new Set(timings.map(({ label }) => label))]
+    .map((label) => {
+      const same = timings.filter((timing) => timing.label === label);
+      const sum = (of: (timing: DispatchTiming) => number) => same.reduce((so, timing) => so + of(timing), 0);
+      return { label, count: same.length, ms: sum((t) => t.milliseconds), flops: sum((t) => t.flops), bytes: sum((t) => t.boundBytes) };
+    })
+    .sort((a, b) => b.ms - a.ms);
+  const large = kernels.filter(({ ms }) => ms >= smallestShare * total);
+  const small = kernels.filter(({ ms }) => ms < smallestShare * total);
+  const sumSmall = (of: (kernel: (typeof kernels)[number]) => number) => small.reduce((so, kernel) => so + of(kernel), 0);
+  const others = { label: `${small.length} smaller ones`, count: sumSmall((k) => k.count), ms: sumSmall((k) => k.ms), flops: 0, bytes: sumSmall((k) => k.bytes) };
+  return {
+    title: 'One micro-batch by kernel, each dispatch timed alone',
+    notes: [`${total.toFixed(1)} ms in ${timings.length} dispatches; GB/s counts every bound byte once`],
+    columns: ['kernel', 'dispatches', 'ms', 'share', 'GFLOP/s', 'GB/s'],
+    rows: [...large, others].map(({ label, count, ms, flops, bytes }) => [
+      label,
+      String(count),
+      ms.toFixed(2),
+      `${((100 * ms) / total).toFixed(1)} %`,
+      flops === 0 ? '' : (flops / ms / 1e6).toFixed(2),
+      (bytes / ms / 1e6).toFixed(2),
+    ]),
+  };
+}
+
 export async function run(): Promise<readonly Table[]> {
   const composed = mobyDick();
   const { settings } = composed.description;
@@ -116,6 +148,7 @@ export async function run(): Promise<readonly Table[]> {
   const node = await inNode(composed);
   const planned = await openRun(nodeGpu(), trainerSettings(composed.description), undefined);
   const { arenaBytes, arenaLowerBoundBytes, dispatchesPerRun } = planned.training.stats;
+  const timings = await planned.training.timings();
   planned.engine.destroy();
   const rows = [node.figures, await inChromium()].map(({ where, adapter, stepMs }) => [
     where,
@@ -147,5 +180,6 @@ export async function run(): Promise<readonly Table[]> {
         ['all GPU buffers', mebibytes(node.gpuBytes)],
       ],
     },
+    breakdown(timings),
   ];
 }
