@@ -1,7 +1,7 @@
-// C[m,n] (+)= Σ_k A(m,k)·B(k,n) (+ R[m,n]), every operand row-major with its own row stride (ROW_A, ROW_B, ROW_C).
+// C[m,n] (+)= Σ_k A(m,k)·B(k,n) (+ R[m,n]), every operand row-major with its own row stride (rowA, rowB, rowC).
 //   A_BY_COLUMN false: A is [M,K]      true: A is [K,M]      (TN)
 //   B_BY_COLUMN false: B is [K,N]      true: B is [N,K]      (NT)
-//   a, b: inputs; c: output, or with splits the partial sums [splits,M,N], each over DEPTH_PER_SPLIT values of k;
+//   a, b: inputs; c: output, or with splits the partial sums [splits,M,N], each over depthPerSplit values of k;
 //   r: residual, laid out as C, only with RESIDUAL.
 // One invocation owns 8×8 elements of C, held as four 4×4 matrices, and adds one outer product for each k. It shares
 // nothing with its neighbours: no workgroup memory and no barrier, which suits adapters that run invocations in the
@@ -9,27 +9,21 @@
 // few accesses in the text: no vector loads, no unrolling over k, and the results leave through one store in a loop.
 // A workgroup is LANES_M × LANES_N tiles. Past an edge, rows and columns repeat the last one and are not stored.
 
+struct Size {
+  m: u32, n: u32, k: u32,
+  // Elements from one row to the next.
+  rowA: u32, rowB: u32, rowC: u32,
+  depthPerSplit: u32,
+}
+
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(1) var<storage, read> b: array<f32>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 #if RESIDUAL
 @group(0) @binding(3) var<storage, read> r: array<f32>;
-#endif
-
-// Distances between neighbours along k, and along m or n.
-#if A_BY_COLUMN
-const depthA = ROW_A;
-const sideA = 1u;
+@group(0) @binding(4) var<uniform> size: Size;
 #else
-const depthA = 1u;
-const sideA = ROW_A;
-#endif
-#if B_BY_COLUMN
-const depthB = 1u;
-const sideB = ROW_B;
-#else
-const depthB = ROW_B;
-const sideB = 1u;
+@group(0) @binding(3) var<uniform> size: Size;
 #endif
 
 const ramp = vec4<u32>(0u, 1u, 2u, 3u);
@@ -38,13 +32,28 @@ const ramp = vec4<u32>(0u, 1u, 2u, 3u);
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let n = id.x * 8u;
   let m = id.y * 8u;
-  if (n >= N || m >= M) { return; }
-  let start = id.z * DEPTH_PER_SPLIT;
-  let end = min(start + DEPTH_PER_SPLIT, K);
-  var atA0 = min(m + ramp, vec4<u32>(M - 1u)) * sideA + start * depthA;
-  var atA1 = min(m + 4u + ramp, vec4<u32>(M - 1u)) * sideA + start * depthA;
-  var atB0 = min(n + ramp, vec4<u32>(N - 1u)) * sideB + start * depthB;
-  var atB1 = min(n + 4u + ramp, vec4<u32>(N - 1u)) * sideB + start * depthB;
+  if (n >= size.n || m >= size.m) { return; }
+  // Distances between neighbours along k, and along m or n.
+#if A_BY_COLUMN
+  let depthA = size.rowA;
+  let sideA = 1u;
+#else
+  let depthA = 1u;
+  let sideA = size.rowA;
+#endif
+#if B_BY_COLUMN
+  let depthB = 1u;
+  let sideB = size.rowB;
+#else
+  let depthB = size.rowB;
+  let sideB = 1u;
+#endif
+  let start = id.z * size.depthPerSplit;
+  let end = min(start + size.depthPerSplit, size.k);
+  var atA0 = min(m + ramp, vec4<u32>(size.m - 1u)) * sideA + start * depthA;
+  var atA1 = min(m + 4u + ramp, vec4<u32>(size.m - 1u)) * sideA + start * depthA;
+  var atB0 = min(n + ramp, vec4<u32>(size.n - 1u)) * sideB + start * depthB;
+  var atB1 = min(n + 4u + ramp, vec4<u32>(size.n - 1u)) * sideB + start * depthB;
 
   // Matrices have a column for each row of C: top and bottom four rows, left and right four columns.
   var topLeft = mat4x4<f32>();
@@ -66,7 +75,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     atB1 += depthB;
   }
 
-  for (var row = m; row < min(m + 8u, M); row++) {
+  for (var row = m; row < min(m + 8u, size.m); row++) {
     // Chosen by comparison: an index would move the matrices to memory for the whole kernel.
     var left = topLeft[0];
     var right = topRight[0];
@@ -80,8 +89,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
       case 7u: { left = bottomLeft[3]; right = bottomRight[3]; }
       default: {}
     }
-    let at = (id.z * M + row) * ROW_C;
-    for (var column = n; column < min(n + 8u, N); column++) {
+    let at = (id.z * size.m + row) * size.rowC;
+    for (var column = n; column < min(n + 8u, size.n); column++) {
       var sum = left.x;
 #if RESIDUAL
       sum += r[at + column];

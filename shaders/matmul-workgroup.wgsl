@@ -4,6 +4,13 @@
 // so that the inner loop reads neighbours), then each multiplies its own 4×4 elements. Elements past an edge
 // are read as zero and not stored.
 
+struct Size {
+  m: u32, n: u32, k: u32,
+  // Elements from one row to the next.
+  rowA: u32, rowB: u32, rowC: u32,
+  depthPerSplit: u32,
+}
+
 #if VECTOR_A
 @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
 #else
@@ -17,6 +24,9 @@
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 #if RESIDUAL
 @group(0) @binding(3) var<storage, read> r: array<f32>;
+@group(0) @binding(4) var<uniform> size: Size;
+#else
+@group(0) @binding(3) var<uniform> size: Size;
 #endif
 
 const tileExtent = 64u;
@@ -29,7 +39,7 @@ var<workgroup> tileB: array<f32, 1024>;
 // Four consecutive elements of a row, zero where row or column is past its end.
 fn loadA(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
   if (row >= rows || column >= columns) { return vec4<f32>(); }
-  let start = row * ROW_A + column;
+  let start = row * size.rowA + column;
 #if VECTOR_A
   let value = a[start / 4u];
 #else
@@ -41,7 +51,7 @@ fn loadA(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
 
 fn loadB(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
   if (row >= rows || column >= columns) { return vec4<f32>(); }
-  let start = row * ROW_B + column;
+  let start = row * size.rowB + column;
 #if VECTOR_B
   let value = b[start / 4u];
 #else
@@ -52,9 +62,9 @@ fn loadB(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
 }
 
 fn store(row: u32, column: u32, split: u32, value: vec4<f32>) {
-  if (row >= M || column >= N) { return; }
-  let index = (split * M + row) * ROW_C + column;
-  for (var i = 0u; i < min(4u, N - column); i++) {
+  if (row >= size.m || column >= size.n) { return; }
+  let index = (split * size.m + row) * size.rowC + column;
+  for (var i = 0u; i < min(4u, size.n - column); i++) {
     var sum = value[i];
 #if RESIDUAL
     sum += r[index + i];
@@ -74,8 +84,8 @@ fn main(
 ) {
   let m = group.y * tileExtent;
   let n = group.x * tileExtent;
-  let start = group.z * DEPTH_PER_SPLIT;
-  let end = min(start + DEPTH_PER_SPLIT, K);
+  let start = group.z * size.depthPerSplit;
+  let end = min(start + size.depthPerSplit, size.k);
 
   var row0 = vec4<f32>();
   var row1 = vec4<f32>();
@@ -84,7 +94,7 @@ fn main(
   for (var k = start; k < end; k += tileDepth) {
 #if A_BY_COLUMN
     // Sixteen rows of sixteen quads along m.
-    let quadA = loadA(k + lane / 16u, m + lane % 16u * 4u, end, M);
+    let quadA = loadA(k + lane / 16u, m + lane % 16u * 4u, end, size.m);
     let atA = lane / 16u * tileExtent + lane % 16u * 4u;
     tileA[atA] = quadA.x;
     tileA[atA + 1u] = quadA.y;
@@ -92,7 +102,7 @@ fn main(
     tileA[atA + 3u] = quadA.w;
 #else
     // Sixty-four rows of four quads along k.
-    let quadA = loadA(m + lane / 4u, k + lane % 4u * 4u, M, end);
+    let quadA = loadA(m + lane / 4u, k + lane % 4u * 4u, size.m, end);
     let atA = lane % 4u * 4u * tileExtent + lane / 4u;
     tileA[atA] = quadA.x;
     tileA[atA + tileExtent] = quadA.y;
@@ -100,14 +110,14 @@ fn main(
     tileA[atA + 3u * tileExtent] = quadA.w;
 #endif
 #if B_BY_COLUMN
-    let quadB = loadB(n + lane / 4u, k + lane % 4u * 4u, N, end);
+    let quadB = loadB(n + lane / 4u, k + lane % 4u * 4u, size.n, end);
     let atB = lane % 4u * 4u * tileExtent + lane / 4u;
     tileB[atB] = quadB.x;
     tileB[atB + tileExtent] = quadB.y;
     tileB[atB + 2u * tileExtent] = quadB.z;
     tileB[atB + 3u * tileExtent] = quadB.w;
 #else
-    let quadB = loadB(k + lane / 16u, n + lane % 16u * 4u, end, N);
+    let quadB = loadB(k + lane / 16u, n + lane % 16u * 4u, end, size.n);
     let atB = lane / 16u * tileExtent + lane % 16u * 4u;
     tileB[atB] = quadB.x;
     tileB[atB + 1u] = quadB.y;

@@ -52,17 +52,24 @@ async function requestDevice(adapter: GPUAdapter, options: EngineOptions): Promi
 function profileOf(adapter: GPUAdapter, device: GPUDevice, options: EngineOptions): AdapterProfile {
   const { vendor, architecture, device: product, description } = adapter.info;
   const isFallback = 'isFallbackAdapter' in adapter.info && adapter.info.isFallbackAdapter;
+  const { subgroupMinSize, subgroupMaxSize } = adapter.info;
+  const isUniform = device.features.has('subgroups') && subgroupMinSize === subgroupMaxSize;
+  const subgroupSize = isUniform ? subgroupMinSize : 0;
   const isSoftware = isFallback || softwareNames.test([vendor, architecture, product, description].join(' '));
   return {
     name: description || product || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter',
     isSoftware,
-    matmulTiles: options.forceTiles ?? (isSoftware ? 'register' : 'workgroup'),
+    matmulTiles: options.forceTiles ?? (isSoftware ? softwareTiles(subgroupSize) : 'workgroup'),
     hasF16: device.features.has('shader-f16'),
-    hasSubgroups: device.features.has('subgroups'),
+    subgroupSize,
     maxStorageBufferBindingBytes: device.limits.maxStorageBufferBindingSize,
     maxBufferBytes: device.limits.maxBufferSize,
     maxWorkgroupsPerDimension: device.limits.maxComputeWorkgroupsPerDimension,
   };
+}
+
+function softwareTiles(subgroupSize: number): AdapterProfile['matmulTiles'] {
+  return subgroupSize === 4 || subgroupSize === 8 ? 'subgroup' : 'register';
 }
 
 class GpuEngine implements Engine {

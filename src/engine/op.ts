@@ -27,11 +27,16 @@ export type ReferenceArray = Float64Array;
 /** What of the adapter the kernels may use, and which tiles suit it. Read once when the device is opened. */
 export interface AdapterProfile {
   readonly name: string;
-  /** SwiftShader, llvmpipe and the like: they want register tiles and no workgroup memory. */
+  /** SwiftShader, llvmpipe and the like. */
   readonly isSoftware: boolean;
-  readonly matmulTiles: 'register' | 'workgroup';
+  /**
+   * Where a product keeps what it reads more than once: in workgroup memory on GPUs; on software adapters in registers,
+   * with what lanes of a subgroup hand each other where subgroups have four or eight.
+   */
+  readonly matmulTiles: 'register' | 'subgroup' | 'workgroup';
   readonly hasF16: boolean;
-  readonly hasSubgroups: boolean;
+  /** Lanes of every subgroup; 0 where there are no subgroups, or not all of one size. */
+  readonly subgroupSize: number;
   readonly maxStorageBufferBindingBytes: number;
   readonly maxBufferBytes: number;
   readonly maxWorkgroupsPerDimension: number;
@@ -50,7 +55,7 @@ export interface BindingRef {
  * One compute dispatch. `shader` is the text of a file in `shaders/`; `constants` become WGSL `const` declarations in
  * front of it, and flags for its `#if` lines. `bindings[i]` is `@group(0) @binding(i)`; shader files declare the
  * access they need (`read` or `read_write`) and the executor widens `read` where a buffer is also written by
- * the same dispatch.
+ * the same dispatch. What differs between dispatches of one pipeline goes into `uniform`: pipelines are slow to compile.
  */
 export interface Dispatch {
   readonly label: string;
@@ -58,6 +63,8 @@ export interface Dispatch {
   readonly entryPoint: string;
   readonly constants: Readonly<Record<string, number | boolean>>;
   readonly bindings: readonly BindingRef[];
+  /** u32 words of a uniform, bound after the bindings. */
+  readonly uniform?: readonly number[];
   readonly workgroups: readonly [number, number, number];
   /** For the benchmark's breakdown. */
   readonly flops?: number;

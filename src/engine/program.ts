@@ -52,6 +52,7 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
   };
   for (const [id, place] of plan.tensors) regions.set(id, inArena(place));
 
+  const uniforms = uniformRegions(host, lowerings.flatMap(({ dispatches: all }) => all));
   const requests = nodes.flatMap((node, position) => {
     const locate = (ref: BindingRef): Region => {
       if (ref.kind === 'scratch') return part(inArena(plan.scratch[position]?.[ref.index]), ref);
@@ -60,7 +61,7 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
       invariant(region !== undefined, () => `${node.op.name}: ${ref.kind} ${ref.index} has no memory`);
       return part(region, ref);
     };
-    return (lowerings[position]?.dispatches ?? []).map((dispatch): DirectDispatch => directDispatch(dispatch, locate));
+    return (lowerings[position]?.dispatches ?? []).map((dispatch): DirectDispatch => directDispatch(dispatch, locate, uniforms));
   });
   const dispatches = await Promise.all(requests.map((request) => host.kernels.prepare(request)));
   const outputs = new Map([...(options.outputs ?? [])].map(([name, { id }]) => [name, regions.get(id)]));
@@ -199,9 +200,29 @@ function part(region: Region, { offsetElements = 0, lengthElements }: BindingRef
   };
 }
 
-function directDispatch(dispatch: Dispatch, locate: (ref: BindingRef) => Region): DirectDispatch {
-  const { bindings, ...rest } = dispatch;
-  return { ...rest, bindings: bindings.map(locate) };
+/** Every uniform that the dispatches want, in one buffer, by its contents: equal ones are shared. */
+function uniformRegions(host: ProgramHost, dispatches: readonly Dispatch[]): ReadonlyMap<string, Region> {
+  const distinct = new Map(dispatches.flatMap(({ uniform }) => (uniform ? [[uniform.join(), uniform] as const] : [])));
+  if (distinct.size === 0) return new Map();
+  const memory = host.allocate('uniforms', distinct.size * alignmentElements);
+  return new Map(
+    [...distinct].map(([key, words], index) => {
+      invariant(words.length <= alignmentElements, () => `a uniform of ${words.length} words; there is room for ${alignmentElements}`);
+      const region = { ...memory, offsetElements: index * alignmentElements, lengthElements: alignmentElements };
+      host.write(region, Uint32Array.from(words));
+      return [key, region];
+    }),
+  );
+}
+
+function directDispatch(
+  dispatch: Dispatch,
+  locate: (ref: BindingRef) => Region,
+  uniforms: ReadonlyMap<string, Region>,
+): DirectDispatch {
+  const { bindings, uniform, ...rest } = dispatch;
+  const sizes = uniform && uniforms.get(uniform.join());
+  return { ...rest, bindings: [...bindings.map(locate), ...(sizes ? [sizes] : [])] };
 }
 
 /** In-place pairs that the op allows and whose shader can be merged: one dispatch that binds both as a whole. */

@@ -8,7 +8,7 @@ import { freshEngine } from './harness.ts';
 
 type Tiles = AdapterProfile['matmulTiles'];
 
-const allTiles: readonly Tiles[] = ['register', 'workgroup'];
+const allTiles: readonly Tiles[] = ['register', 'subgroup', 'workgroup'];
 const engines = new Map<Tiles, Promise<Engine>>();
 
 function engineWith(tiles: Tiles): Promise<Engine> {
@@ -30,6 +30,10 @@ test.each<Case>([
   { tiles: 'register', rows: 65, out: 68, depth: 17 },
   { tiles: 'register', rows: 9, out: 515, depth: 514 },
   { tiles: 'register', rows: 1031, out: 12, depth: 20 },
+  { tiles: 'subgroup', rows: 1, out: 3, depth: 7 },
+  { tiles: 'subgroup', rows: 65, out: 68, depth: 17 },
+  { tiles: 'subgroup', rows: 9, out: 515, depth: 514 },
+  { tiles: 'subgroup', rows: 1031, out: 12, depth: 20 },
 ])('a linear layer of $rows rows from $depth to $out agrees with f64, and so do its gradients ($tiles tiles)', async (size) => {
   const { tiles, rows, out, depth } = size;
   await checkOp(await engineWith(tiles), {
@@ -42,6 +46,8 @@ test.each<Case>([
 test.each<Case>([
   { tiles: 'register', rows: 13, out: 21, depth: 35 },
   { tiles: 'register', rows: 9, out: 10, depth: 1200 },
+  { tiles: 'subgroup', rows: 13, out: 21, depth: 35 },
+  { tiles: 'subgroup', rows: 9, out: 12, depth: 1200 },
   { tiles: 'workgroup', rows: 65, out: 68, depth: 17 },
 ])('it adds its residual, $rows rows from $depth to $out ($tiles tiles)', async ({ tiles, rows, out, depth }) => {
   await checkOp(await engineWith(tiles), {

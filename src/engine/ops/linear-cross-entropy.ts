@@ -87,7 +87,7 @@ function lower(size: Extents, accumulate: readonly boolean[], differentiates: bo
     });
     const hidden: MatrixRef = { ref: part('input', 0, width), rowElements: width };
     product('NT', [count, vocabulary, width], [hidden, weight, logits], false);
-    const byInvocation = adapter.matmulTiles === 'register';
+    const byInvocation = adapter.matmulTiles !== 'workgroup';
     const lanes = byInvocation ? 16 : vocabulary > 1024 ? 256 : 64;
     dispatches.push({
       label: `cross-entropy ${count}×${vocabulary}`,

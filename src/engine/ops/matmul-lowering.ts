@@ -2,6 +2,7 @@
  * Turns one matrix product into dispatches: picks the kernel that suits the adapter, and whether the depth is split. Knows bindings and strides, not ops; `linear-cross-entropy.ts` uses it for its chunks.
  */
 import registerShader from '../../../shaders/matmul-register.wgsl?raw';
+import subgroupShader from '../../../shaders/matmul-subgroup.wgsl?raw';
 import splitSumShader from '../../../shaders/matmul-split-sum.wgsl?raw';
 import workgroupShader from '../../../shaders/matmul-workgroup.wgsl?raw';
 import { invariant } from '../errors.ts';
@@ -31,7 +32,7 @@ export interface MatmulPlan {
 
 interface Tiling {
   readonly shader: string;
-  readonly constants: Readonly<Record<string, number>>;
+  readonly constants: Readonly<Record<string, number | boolean>>;
   /** Elements of C that one workgroup owns. */
   readonly rows: number;
   readonly columns: number;
@@ -42,26 +43,33 @@ interface Tiling {
 }
 
 const registerLanes = { LANES_M: 4, LANES_N: 4 };
-const tilings: Readonly<Record<AdapterProfile['matmulTiles'], Tiling>> = {
-  register: {
-    shader: registerShader,
-    constants: registerLanes,
-    rows: 8 * registerLanes.LANES_M,
-    columns: 8 * registerLanes.LANES_N,
-    wantedWorkgroups: 8,
-    minSplitDepth: 256,
-  },
-  workgroup: {
-    shader: workgroupShader,
-    constants: {},
-    rows: 64,
-    columns: 64,
-    wantedWorkgroups: 128,
-    minSplitDepth: 128,
-  },
-};
 
-/** Both kernels walk the depth in steps that divide this, so only the last split has a ragged end. */
+function tilingFor({ matmulTiles, subgroupSize }: AdapterProfile): Tiling {
+  switch (matmulTiles) {
+    case 'register':
+      return {
+        shader: registerShader,
+        constants: registerLanes,
+        rows: 8 * registerLanes.LANES_M,
+        columns: 8 * registerLanes.LANES_N,
+        wantedWorkgroups: 8,
+        minSplitDepth: 256,
+      };
+    case 'subgroup':
+      return {
+        shader: subgroupShader,
+        constants: { SUBGROUP: subgroupSize, LANES_8: subgroupSize === 8 },
+        rows: 16,
+        columns: 8 * subgroupSize,
+        wantedWorkgroups: 8,
+        minSplitDepth: 256,
+      };
+    case 'workgroup':
+      return { shader: workgroupShader, constants: {}, rows: 64, columns: 64, wantedWorkgroups: 128, minSplitDepth: 128 };
+  }
+}
+
+/** All kernels walk the depth in steps that divide this, so only the last split has a ragged end. */
 const depthStep = 16;
 const maxPartialBytes = 64 * 2 ** 20;
 const splitSumInvocations = 64;
@@ -78,7 +86,7 @@ export function workgroupGrid(count: number, adapter: AdapterProfile): readonly 
  */
 export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIndex = 0): Lowering {
   const { form, m, n, k, a, b, c, residual, accumulate } = plan;
-  const tiling = tilings[adapter.matmulTiles];
+  const tiling = tilingFor(adapter);
   const [gridX, gridY] = [Math.ceil(n / tiling.columns), Math.ceil(m / tiling.rows)];
   invariant(
     Math.max(gridX, gridY) <= adapter.maxWorkgroupsPerDimension,
@@ -104,20 +112,15 @@ export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIn
     entryPoint: 'main',
     constants: {
       ...tiling.constants,
-      M: m,
-      N: n,
-      K: k,
-      ROW_A: a.rowElements,
-      ROW_B: b.rowElements,
-      ROW_C: target.rowElements,
-      DEPTH_PER_SPLIT: depthPerSplit,
       A_BY_COLUMN: form === 'TN',
       B_BY_COLUMN: form === 'NT',
       VECTOR_A: a.rowElements % 4 === 0,
-      VECTOR_B: b.rowElements % 4 === 0,
+      // What pads rows may be NaN, and past the depth it would be multiplied, if only by zero.
+      VECTOR_B: b.rowElements % 4 === 0 && (form !== 'NT' || k % 4 === 0),
       ...(splits > 1 ? { ACCUMULATE: false, RESIDUAL: false } : epilogue),
     },
     bindings: [a.ref, b.ref, target.ref, ...(splits > 1 ? [] : residualBinding)],
+    uniform: [m, n, k, a.rowElements, b.rowElements, target.rowElements, depthPerSplit],
     workgroups: [gridX, gridY, splits],
     flops: 2 * m * n * k,
   };
