@@ -66,3 +66,5 @@ export const coordinatorLostMs = 15_000;
 /** Blobs that wait in a member until the one before them is applied. */
 export const maxQueuedBlobs = 320;
 export const maxRememberedCancels = 64;
+/** Validation losses that overtake the history they belong to: more than one or two means that somebody makes them up. */
+export const maxRememberedValidations = 16;

@@ -99,6 +99,8 @@ export type CoordinatorEvent =
 export type CoordinatorEffect =
   | { readonly type: 'send'; readonly to: PeerId; readonly message: CoordinatorMessage }
   | { readonly type: 'assign'; readonly to: PeerId; readonly header: Extract<CoordinatorBlob, { kind: 'assignment' }> }
+  /** Send exactly this history, whatever is committed meanwhile, before any replica for the same peer. */
+  | { readonly type: 'sendHistory'; readonly to: PeerId; readonly history: readonly HistoryPoint[] }
   /** Send the replica as it is now (after `step` updates), before any later update. */
   | { readonly type: 'sendReplica'; readonly to: PeerId; readonly step: Step }
   /** Send the update of the last committed step. */
@@ -130,7 +132,8 @@ export interface MemberConfig {
 /**
  * The driver's duties: `tick` as for the coordinator; nothing of a connection after its `disconnected` (or after the
  * `disconnect` effect); trainer calls in the order of the effects; every `compute` is answered by `computed`, every
- * `loadReplica` and `applyUpdate` by its event or by `replicaFailed`, unless the `device` is reported lost.
+ * `loadReplica` and `applyUpdate` by its event or by `replicaFailed`, unless the `device` is reported lost; every
+ * `readHistory` by `historyRead`, or by `disconnected` when the bytes are not what was announced.
  */
 export type MemberEvent =
   | { readonly type: 'tick' }
@@ -143,6 +146,7 @@ export type MemberEvent =
   | { readonly type: 'disconnected'; readonly reason: string }
   | { readonly type: 'message'; readonly message: CoordinatorMessage }
   | { readonly type: 'blob'; readonly header: CoordinatorBlob; readonly ref: BlobRef }
+  | { readonly type: 'historyRead'; readonly ref: BlobRef; readonly points: readonly HistoryPoint[] }
   | { readonly type: 'replicaLoaded'; readonly step: Step; readonly hash: string }
   /** `step` as in `applyUpdate`: the replica, whose hash this is, is now at `step + 1`. */
   | { readonly type: 'updateApplied'; readonly step: Step; readonly hash: string }
@@ -168,6 +172,14 @@ export type MemberEffect =
   | { readonly type: 'send'; readonly message: MemberMessage }
   /** `run` of the welcome: plan it (once) before anything is computed. */
   | { readonly type: 'prepare'; readonly run: string }
+  /** So many points in the order of their steps, all of which are below `endStep`. */
+  | {
+      readonly type: 'readHistory';
+      readonly ref: BlobRef;
+      readonly checksum: string;
+      readonly points: number;
+      readonly endStep: Step;
+    }
   | { readonly type: 'loadReplica'; readonly step: Step; readonly ref: BlobRef }
   | { readonly type: 'applyUpdate'; readonly step: Step; readonly ref: BlobRef }
   | {

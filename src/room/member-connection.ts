@@ -10,6 +10,7 @@ import {
   welcomeTimeoutMs,
 } from './limits.ts';
 import type { RoomProblem } from './machine.ts';
+import { announcedHistory, forgetAwaitedHistory, takeEarlyHistory } from './member-history.ts';
 import { isConnected, nextRandom, send, setPhase, setProblem } from './member-state.ts';
 import type { MemberTurn } from './member-state.ts';
 import { abandonAll, askForReplica, takeBlobs } from './member-work.ts';
@@ -102,7 +103,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
     dropConnection(turn);
     return tryLater(turn, coordinatorGone);
   }
-  const { term, you, run, step, steps, phase, startedAtMs, history } = message;
+  const { term, you, run, step, steps, phase, startedAtMs } = message;
   const isWatcher = message.replica === 'none';
   state.highestTerm = term;
   state.retries = 0;
@@ -116,7 +117,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
     phase,
     problem: null,
     startedAtMs,
-    history,
+    ...announcedHistory(state.room, message),
     peers: state.room?.peers ?? [],
     sample: state.room?.sample ?? null,
   };
@@ -137,6 +138,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
       send(turn, { type: 'ready', term, ...state.replica });
     }
   }
+  takeEarlyHistory(turn);
   takeBlobs(turn);
 }
 
@@ -191,6 +193,7 @@ export function dropConnection(turn: MemberTurn): void {
 function forgetConnection(turn: MemberTurn): void {
   const { state } = turn;
   abandonAll(turn);
+  forgetAwaitedHistory(turn);
   if (state.loading !== null) state.loading = { ...state.loading, isOrphan: true };
   state.awaitsReplica = false;
   state.coordinator = null;

@@ -104,8 +104,9 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
     startedAtMs: config.startedAtMs,
     replica: watches ? 'none' : keeps ? 'kept' : 'coming',
     run: config.run,
-    history: [...state.history],
+    historyPoints: state.history.length,
   });
+  if (state.history.length > 0) turn.effects.push({ type: 'sendHistory', to: id, history: state.history });
   if (state.problem !== null) sendTo(turn, id, { type: 'phase', term: config.term, phase: state.phase, problem: state.problem });
   touchPeers(turn);
 }

@@ -7,11 +7,12 @@ import type { BatchSource } from '../data/types.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView } from '../room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../room/messages.ts';
-import type { CoordinatorBlob, CoordinatorMessage, PeerDevice, PeerId, Step } from '../room/messages.ts';
+import type { CoordinatorBlob, PeerDevice, PeerId, Step } from '../room/messages.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
+import { encodeHistory } from './history.ts';
 import { explain, problemOf } from './problems.ts';
 import { encodeRows } from './rows.ts';
 
@@ -136,11 +137,16 @@ export class LeadDriver {
     const { trainer, source } = this.#options;
     switch (effect.type) {
       case 'send':
-        this.#send(effect.to, effect.message);
+        this.#connections.get(effect.to)?.sendControl(effect.message);
         return;
       case 'assign': {
         const { step, microbatches } = effect.header;
         this.#sendBlob(effect.to, effect.header, encodeRows(microbatches.map((index) => source.draw(step, index))));
+        return;
+      }
+      case 'sendHistory': {
+        const { bytes, checksum } = encodeHistory(effect.history);
+        this.#sendBlob(effect.to, { kind: 'history', term: this.#options.config.term, checksum }, bytes);
         return;
       }
       case 'sendReplica':
@@ -197,18 +203,6 @@ export class LeadDriver {
       case 'problem':
         this.#options.problem(explain(effect.problem));
         return;
-    }
-  }
-
-  #send(to: PeerId, message: CoordinatorMessage): void {
-    try {
-      this.#connections.get(to)?.sendControl(message);
-    } catch (error) {
-      // The transport's limit: a welcome carries the whole history, and this one has outgrown a control message.
-      if (!(error instanceof RangeError)) throw error;
-      this.#options.notice('Somebody could not be let in: this run’s history is too long to send.');
-      this.#closePeer(to, 'the history is too long to send');
-      this.dispatch({ type: 'peerClosed', peer: to, reason: 'the history is too long to send' });
     }
   }
 

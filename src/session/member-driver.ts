@@ -11,6 +11,7 @@ import type { Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers, Endpoint } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
 import type { DirectoryClient } from './directory-client.ts';
+import { HistoryError, decodeHistory } from './history.ts';
 import { explain, problemOf } from './problems.ts';
 import { decodeRows } from './rows.ts';
 import { parseRun, trainerSettings } from './run.ts';
@@ -113,6 +114,9 @@ export class MemberDriver {
       case 'prepare':
         this.#prepare(effect.run);
         return;
+      case 'readHistory':
+        this.#readHistory(effect);
+        return;
       case 'loadReplica':
       case 'applyUpdate':
         this.#load(effect);
@@ -196,6 +200,19 @@ export class MemberDriver {
     this.#connection?.close('sent something that could not be understood');
     this.#connection = null;
     this.dispatch({ type: 'disconnected', reason: `${what} could not be understood` });
+  }
+
+  #readHistory(effect: Extract<MemberEffect, { type: 'readHistory' }>): void {
+    const bytes = this.#blobs.take(effect.ref);
+    let points;
+    try {
+      points = decodeHistory(bytes, effect);
+    } catch (error) {
+      if (!(error instanceof HistoryError)) throw error;
+      this.#distrust('a history');
+      return;
+    }
+    this.dispatch({ type: 'historyRead', ref: effect.ref, points });
   }
 
   #prepare(serialized: string): void {

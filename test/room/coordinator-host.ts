@@ -5,6 +5,7 @@ import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent } from '../../src/room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { HistoryPoint, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
+import { encodeHistory } from '../../src/session/history.ts';
 import { encodeRows } from '../../src/session/rows.ts';
 import * as v from 'valibot';
 import { CpuTrainer } from './cpu-trainer.ts';
@@ -181,6 +182,12 @@ export class CoordinatorHost extends MachineHost {
         const bytes = encodeRows(microbatches.map((index) => run.source.draw(step, index)));
         this.world.ledger.workSent(bytes, step, microbatches);
         this.#ends.get(effect.to)?.sendBlob(effect.header, bytes);
+        return;
+      }
+      case 'sendHistory': {
+        const { bytes, checksum } = encodeHistory(effect.history);
+        log.note(this.machine, `→ ${effect.to} history of ${effect.history.length} points`);
+        this.#ends.get(effect.to)?.sendBlob({ kind: 'history', term: this.term, checksum }, bytes);
         return;
       }
       case 'sendReplica':

@@ -22,8 +22,17 @@ describe('greeting', () => {
     const room = new CoordinatorBench();
     room.finishStep({ ada: 100 });
     room.hello('bob');
-    expect(room.sentTo('bob')).toMatchObject([{ type: 'welcome', term: 3, step: 1, replica: 'coming', history: [{ step: 0, loss: 2 }] }]);
+    expect(room.sentTo('bob')).toMatchObject([{ type: 'welcome', term: 3, step: 1, replica: 'coming', historyPoints: 1 }]);
+    expect(room.of('sendHistory')).toMatchObject([{ to: 'bob', history: [{ step: 0, loss: 2 }] }]);
     expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
+    const order = room.effects.map((effect) => effect.type);
+    expect(order.indexOf('sendHistory')).toBeLessThan(order.indexOf('sendReplica'));
+  });
+
+  test('there is no history to send before the first step', () => {
+    const room = new CoordinatorBench().hello('bob');
+    expect(room.sentTo('bob')).toMatchObject([{ type: 'welcome', historyPoints: 0 }]);
+    expect(room.of('sendHistory')).toEqual([]);
   });
 
   test('names are cleaned and made distinct', () => {
