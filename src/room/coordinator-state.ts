@@ -45,6 +45,8 @@ export interface Peer {
   readonly holding: Holding | null;
   readonly wantsReplica: boolean;
   readonly replicaSentAtMs: number | null;
+  /** Replicas and updates in a row that could not be read for it. */
+  readonly unsentWeights: number;
   readonly wrongHashes: number;
   readonly strikes: number;
   readonly isSilent: boolean;

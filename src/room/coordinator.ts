@@ -20,6 +20,7 @@ import {
   sendUpdate,
   serveReplicas,
   watchConnections,
+  weightsNotSent,
 } from './membership.ts';
 import { peerRows } from './roster.ts';
 import {
@@ -105,6 +106,8 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
       return contributionRejected(turn, event.assignment, event.reason);
     case 'committed':
       return committed(turn, event.step, event.metrics);
+    case 'weightsNotSent':
+      return weightsNotSent(turn, event.peer, event.reason);
     case 'evaluated':
       return evaluated(turn, event.step, event.loss);
     case 'sampled':

@@ -64,7 +64,8 @@ export interface CoordinatorConfig {
  * The driver's duties: `tick` at least once a second (four times is better); at most one connection per peer, nothing of
  * an earlier connection after a later one's `peerOpened`; trainer calls in the order of the effects; every `addBlob` and
  * `addOwn` is answered by `contributionAdded` or `contributionRejected`, every `commit` by `committed` (when the master
- * state is lost instead, a new reign starts from a checkpoint).
+ * state is lost instead, a new reign starts from a checkpoint); a `sendReplica` or `sendUpdate` that can't be carried out,
+ * though the peer is there, by `weightsNotSent`.
  */
 export type CoordinatorEvent =
   | { readonly type: 'tick' }
@@ -89,6 +90,8 @@ export type CoordinatorEvent =
   | { readonly type: 'contributionRejected'; readonly assignment: string; readonly reason: string }
   | { readonly type: 'contributionAdded'; readonly assignment: string }
   | { readonly type: 'committed'; readonly step: Step; readonly metrics: StepMetrics }
+  /** What this peer was to hold could not be read from the trainer. */
+  | { readonly type: 'weightsNotSent'; readonly peer: PeerId; readonly reason: string }
   | { readonly type: 'evaluated'; readonly step: Step; readonly loss: number }
   /** Text drawn from the weights, for those who have none to draw from. */
   | { readonly type: 'sampled'; readonly step: Step; readonly text: string }

@@ -11,6 +11,7 @@ import {
   maxPeers,
   maxUnacknowledgedBytes,
   maxUnacknowledgedUpdates,
+  maxUnsentWeights,
   maxWrongHashes,
   peersTableIntervalMs,
   pingIntervalMs,
@@ -44,6 +45,7 @@ export function peerOpened(turn: Turn, id: PeerId): void {
     holding: null,
     wantsReplica: false,
     replicaSentAtMs: null,
+    unsentWeights: 0,
     wrongHashes: 0,
     strikes: 0,
     isSilent: false,
@@ -145,6 +147,7 @@ function acknowledge(turn: Turn, peer: Peer, step: Step): void {
   const hasCaughtUp = peer.holding.isStalled && step === peer.holding.sent;
   changePeer(turn, peer.id, {
     holding: { ...peer.holding, acknowledged: step },
+    unsentWeights: 0,
     wantsReplica: peer.wantsReplica || hasCaughtUp,
     lateStep: peer.lateStep !== null && step > peer.lateStep ? null : peer.lateStep,
   });
@@ -170,6 +173,18 @@ export function refetch(turn: Turn, id: PeerId): void {
   withdrawAll(turn, id, 'returned');
   changePeer(turn, id, { holding: null, wantsReplica: true });
   touchPeers(turn);
+}
+
+/** It waits in vain for what it was to get: it gets a replica instead when the next one is due, or hears why not. */
+export function weightsNotSent(turn: Turn, id: PeerId, reason: string): void {
+  const peer = turn.state.peers.get(id);
+  if (peer === undefined || peer.holding === null) return;
+  const unsentWeights = peer.unsentWeights + 1;
+  refetch(turn, id);
+  changePeer(turn, id, { unsentWeights });
+  if (unsentWeights < maxUnsentWeights) return;
+  const message = `The tab that leads this room can’t read its weights to send them (${reason.slice(0, 200)}).`;
+  part(turn, id, { code: 'weights-unreadable', message });
 }
 
 /** Not while a commit runs: the weights are about to change under the copy. Not often to the same peer: it is the largest thing we send. */

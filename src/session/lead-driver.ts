@@ -153,14 +153,7 @@ export class LeadDriver {
         this.#sendReplica(effect.to, effect.step);
         return;
       case 'sendUpdate':
-        for (const peer of effect.to) {
-          if (this.#update?.step === effect.step) {
-            const { term } = this.#options.config;
-            this.#sendBlob(peer, { kind: 'update', term, step: effect.step }, this.#update.bytes);
-          } else {
-            this.#sendReplica(peer, (effect.step + 1) as Step);
-          }
-        }
+        this.#sendUpdate(effect.to, effect.step);
         return;
       case 'beginStep':
         this.#trainerCall(trainer.beginStep(effect.step), () => undefined);
@@ -213,10 +206,29 @@ export class LeadDriver {
   }
 
   #sendReplica(to: PeerId, step: Step): void {
-    this.#trainerCall(this.#options.trainer.replica(), (replica) => {
-      const { term } = this.#options.config;
-      if (replica.step === step) this.#sendBlob(to, { kind: 'replica', term, step }, replica.bytes);
-    });
+    this.#options.trainer.replica().then(
+      (replica) => {
+        const { term } = this.#options.config;
+        if (replica.step === step) this.#sendBlob(to, { kind: 'replica', term, step }, replica.bytes);
+        else this.#weightsNotSent(to, `they were at step ${replica.step} instead of ${step}`);
+      },
+      (error: unknown) => {
+        this.#report(error);
+        this.#weightsNotSent(to, error instanceof Error ? error.message : String(error));
+      },
+    );
+  }
+
+  #sendUpdate(to: readonly PeerId[], step: Step): void {
+    const { term } = this.#options.config;
+    for (const peer of to) {
+      if (this.#update?.step === step) this.#sendBlob(peer, { kind: 'update', term, step }, this.#update.bytes);
+      else this.#weightsNotSent(peer, `there is no update of step ${step}`);
+    }
+  }
+
+  #weightsNotSent(peer: PeerId, reason: string): void {
+    this.dispatch({ type: 'weightsNotSent', peer, reason });
   }
 
   #computeOwn(assignment: string, step: Step, microbatches: readonly number[]): void {

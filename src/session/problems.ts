@@ -19,6 +19,7 @@ const whatToDoByCode: Readonly<Record<string, string>> = {
   refused: 'Ask the person who started the room.',
   'version-mismatch': 'Reload this page on both machines.',
   'room-full': 'Ask the person who started the room; watchers count too.',
+  'weights-unreadable': 'Ask the person who started the room to reload their page, then join again.',
   removed: 'Reload the page to join again.',
 };
 

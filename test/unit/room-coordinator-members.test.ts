@@ -117,6 +117,37 @@ describe('replicas and updates', () => {
     expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
   });
 
+  test('weights that can’t be read for a newcomer are sent later; after the third time in a row it is refused', () => {
+    const room = new CoordinatorBench().hello('bob');
+    const fail = () => room.send({ type: 'weightsNotSent', peer: peer('bob'), reason: 'no memory' });
+    for (const attempt of [2, 3]) {
+      expect(fail().row('bob')?.state).toBe('joining');
+      expect(room.passWith(2_500, 'bob').filter((effect) => effect.type === 'sendReplica'), `attempt ${attempt}`).toHaveLength(1);
+    }
+    expect(fail().sentTo('bob')).toMatchObject([{ type: 'refused', code: 'weights-unreadable', message: expect.stringContaining('no memory') as string }]);
+    room.passWith(2_500, 'bob');
+    expect(room.row('bob')).toBeUndefined();
+  });
+
+  test('weights that were read in between forgive the times before', () => {
+    const room = new CoordinatorBench().hello('bob');
+    for (let count = 0; count < 4; count += 1) {
+      room.send({ type: 'weightsNotSent', peer: peer('bob'), reason: '' });
+      room.passWith(2_500, 'bob');
+      room.ready('bob');
+    }
+    expect(room.row('bob')?.state).toBe('ready');
+  });
+
+  test('an update that can’t be sent takes the work back and makes a replica due', () => {
+    const room = new CoordinatorBench().join('bob').ownResult().added('3.0.0').committed();
+    expect(room.microbatchesOf('bob')).toBeGreaterThan(0);
+    room.nowMs += 2_100;
+    room.send({ type: 'weightsNotSent', peer: peer('bob'), reason: '' });
+    expect(room.microbatchesOf('bob')).toBe(0);
+    expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
+  });
+
   test('asking for the replica again and again sends it once in two seconds', () => {
     const room = new CoordinatorBench().join('bob');
     let replicas = 0;

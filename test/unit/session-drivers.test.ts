@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { HistoryPoint, Step } from '../../src/room/messages.ts';
 import { DriverRoom } from './session-room.ts';
 import type { RoomOptions } from './session-room.ts';
+import type { Trainer } from '../../src/trainer/types.ts';
 
 /** Figures with all their digits, as a run really has them. */
 function historyOf(steps: number): HistoryPoint[] {
@@ -18,6 +19,20 @@ function historyOf(steps: number): HistoryPoint[] {
     ...(at % 100 === 99 && { validationLoss: 2 + Math.cos(at) }),
     replicaHash: (at * 0x9e3779b9).toString(16).padStart(16, '0').slice(-16),
   }));
+}
+
+type Replica = Awaited<ReturnType<Trainer['replica']>>;
+
+/** A trainer whose first replicas come out otherwise; then it is as it was. */
+function firstReplicas(...others: readonly ((real: Replica) => Promise<Replica>)[]) {
+  return (trainer: Trainer): Trainer => {
+    const left = [...others];
+    const replica = async (): Promise<Replica> => {
+      const real = await trainer.replica();
+      return left.shift()?.(real) ?? real;
+    };
+    return { ...trainer, replica };
+  };
 }
 
 let room: DriverRoom;
@@ -66,5 +81,43 @@ describe('joining late', () => {
     room.pass(1_000);
     await room.until('Eye sees the curve', () => eye.driver.view.history.length > 0);
     expect(eye.driver.view.history).toEqual(before);
+  });
+});
+
+describe('weights that can’t be read for a newcomer', () => {
+  const fails = (): Promise<Replica> => Promise.reject(new Error('no memory left to read them into'));
+  const isOfAnotherStep = async (real: Replica): Promise<Replica> => ({ ...real, step: real.step + 1 });
+
+  it.each([
+    ['fails', fails],
+    ['gives those of another step', isOfAnotherStep],
+  ])('are read again when the reading %s', async (_what, otherwise) => {
+    const { lead } = await opened({ steps: 4, trainer: firstReplicas(otherwise) });
+    const bob = room.join('bob');
+    await room.until('Bob waits for the weights', () => bob.driver.view.connection === 'fetching');
+    await room.until('they are due again', () => lead.view.peers.some((peer) => peer.name === 'bob' && peer.state === 'joining'));
+    room.pass(2_500);
+    await room.until('Bob has them', () => bob.driver.view.connection === 'joined');
+    expect(bob.driver.view.replica).toMatchObject({ step: lead.view.step });
+    room.command('resume');
+    await room.until('the run is over', () => bob.driver.view.replica?.step === 4);
+  });
+
+  it('are given up after some attempts, and the newcomer is told why', async () => {
+    const { lead } = await opened({ steps: 4, trainer: firstReplicas(fails, fails, fails) });
+    const bob = room.join('bob');
+    for (let attempt = 1; bob.driver.view.connection !== 'refused'; attempt += 1) {
+      expect(attempt).toBeLessThanOrEqual(3);
+      const isOver = () => bob.driver.view.connection === 'refused' || lead.view.peers.some((peer) => peer.name === 'bob' && peer.state === 'joining');
+      await room.until(`attempt ${attempt} has failed`, isOver);
+      room.pass(2_500);
+    }
+    expect(bob.problems.at(-1)).toMatchObject({
+      code: 'weights-unreadable',
+      message: expect.stringContaining('no memory left') as unknown,
+      whatToDo: expect.stringContaining('join again') as unknown,
+    });
+    room.pass(2_500);
+    expect(lead.view.peers).toHaveLength(1);
   });
 });
