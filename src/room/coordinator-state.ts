@@ -37,7 +37,8 @@ export interface Peer {
   /** `greeting` until its hello; `parting` once it was refused or said goodbye. */
   readonly stage: 'greeting' | 'member' | 'watcher' | 'parting';
   readonly partingSinceMs: number;
-  readonly partingProblem: RoomProblem | null;
+  /** To give when the connection is closed. */
+  readonly partingReason: string;
   readonly name: string;
   readonly device: PeerDevice;
   /** Why it watches, when not by choice. */

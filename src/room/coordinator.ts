@@ -22,6 +22,7 @@ import {
   watchConnections,
   weightsNotSent,
 } from './membership.ts';
+import { problems } from './problems.ts';
 import { peerRows } from './roster.ts';
 import {
   advanceStep,
@@ -33,7 +34,6 @@ import {
   decline,
   dropStep,
   isWaitingForWorkers,
-  notFinite,
   ownResult,
   pauseForTrouble,
   withdrawAll,
@@ -159,7 +159,7 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
   const { state, nowMs } = turn;
   const { work, config } = state;
   if (work === null || !work.isCommitting || work.step !== step) return;
-  if (!metrics.applied) return pauseForTrouble(turn, notFinite(step));
+  if (!metrics.applied) return pauseForTrouble(turn, problems.stepNotFinite(step));
   const next = (step + 1) as Step;
   state.work = null;
   state.step = next;

@@ -20,9 +20,12 @@ import type {
 /** Names the bytes of a received blob, which the driver keeps until an effect uses or discards them. */
 export type BlobRef = string & { readonly __brand: 'BlobRef' };
 
+/** Named by the machines (problems.ts), or by whoever could not carry out an effect. */
 export interface RoomProblem {
   readonly code: string;
   readonly message: string;
+  /** From those who know; for what the machines name, the page does. */
+  readonly whatToDo?: string;
 }
 
 export interface StepMetrics {
@@ -119,7 +122,7 @@ export type CoordinatorEffect =
   /** Validation loss of the weights as they are now, right after the update of `step`. */
   | { readonly type: 'evaluate'; readonly step: Step }
   | { readonly type: 'checkpoint'; readonly step: Step; readonly reason: 'interval' | 'paused' | 'finished' | 'stopped' }
-  | { readonly type: 'closePeer'; readonly peer: PeerId; readonly problem: RoomProblem }
+  | { readonly type: 'closePeer'; readonly peer: PeerId; readonly reason: string }
   /** Something the session shows: phase, history or peers changed (read them from the state). */
   | { readonly type: 'changed' }
   | { readonly type: 'problem'; readonly problem: RoomProblem };

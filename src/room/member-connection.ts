@@ -16,19 +16,12 @@ import type { MemberTurn } from './member-state.ts';
 import { abandonAll, askForReplica, takeBlobs } from './member-work.ts';
 import { protocolVersion } from './messages.ts';
 import type { CoordinatorMessage, PeerId, Term } from './messages.ts';
+import { problems } from './problems.ts';
 
 interface Lead {
   readonly coordinator: PeerId;
   readonly term: Term;
 }
-
-const roomEmpty: RoomProblem = { code: 'room-empty', message: 'Nobody leads this room now. It goes on as soon as its owner is back.' };
-const signallingUnreachable: RoomProblem = {
-  code: 'signalling-unreachable',
-  message: 'The server that knows where the room is can’t be reached.',
-};
-const coordinatorGone: RoomProblem = { code: 'coordinator-gone', message: 'The tab that leads this room no longer answers.' };
-const roomStopped: RoomProblem = { code: 'room-stopped', message: 'The owner has closed this room.' };
 
 export function lookUp(turn: MemberTurn): void {
   const { state, nowMs } = turn;
@@ -42,8 +35,8 @@ export function directoryAnswered(turn: MemberTurn, lead: Lead | null): void {
   const { state } = turn;
   const isStale = lead !== null && state.highestTerm !== null && lead.term < state.highestTerm;
   if (state.phase === 'finding') {
-    if (lead === null) return tryLater(turn, state.room?.phase === 'stopped' ? roomStopped : roomEmpty);
-    if (isStale) return tryLater(turn, coordinatorGone);
+    if (lead === null) return tryLater(turn, state.room?.phase === 'stopped' ? problems.roomStopped : problems.roomEmpty);
+    if (isStale) return tryLater(turn, problems.coordinatorGone);
     return connect(turn, lead);
   }
   // While a connection is there (or on its way), only a newer reign matters.
@@ -55,7 +48,7 @@ export function directoryAnswered(turn: MemberTurn, lead: Lead | null): void {
 }
 
 export function directoryUnreachable(turn: MemberTurn): void {
-  if (turn.state.phase === 'finding') tryLater(turn, signallingUnreachable);
+  if (turn.state.phase === 'finding') tryLater(turn, problems.signallingUnreachable);
 }
 
 function connect(turn: MemberTurn, lead: Lead): void {
@@ -93,7 +86,7 @@ export function disconnected(turn: MemberTurn): void {
   const { state } = turn;
   if (!isConnected(state)) return;
   forgetConnection(turn);
-  tryLater(turn, state.room?.phase === 'stopped' ? roomStopped : coordinatorGone);
+  tryLater(turn, state.room?.phase === 'stopped' ? problems.roomStopped : problems.coordinatorGone);
 }
 
 export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, { type: 'welcome' }>): void {
@@ -101,7 +94,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
   if (state.phase !== 'greeting') return;
   if (state.highestTerm !== null && message.term < state.highestTerm) {
     dropConnection(turn);
-    return tryLater(turn, coordinatorGone);
+    return tryLater(turn, problems.coordinatorGone);
   }
   const { term, you, run, step, steps, phase, startedAtMs } = message;
   const isWatcher = message.replica === 'none';
@@ -212,7 +205,7 @@ function tryLater(turn: MemberTurn, problem: RoomProblem): void {
 
 export function heardFromCoordinator(turn: MemberTurn): void {
   turn.state.heardAtMs = turn.nowMs;
-  if (turn.state.problem === coordinatorGone && isConnected(turn.state)) setProblem(turn, null);
+  if (turn.state.problem === problems.coordinatorGone && isConnected(turn.state)) setProblem(turn, null);
 }
 
 /** What time alone brings about. */
@@ -222,7 +215,7 @@ export function watchClock(turn: MemberTurn): void {
   switch (state.phase) {
     case 'finding':
       if (state.retryAtMs === null) {
-        if (waitedMs > lookUpTimeoutMs) tryLater(turn, signallingUnreachable);
+        if (waitedMs > lookUpTimeoutMs) tryLater(turn, problems.signallingUnreachable);
       } else if (nowMs >= state.retryAtMs) {
         lookUp(turn);
       }
@@ -230,11 +223,11 @@ export function watchClock(turn: MemberTurn): void {
     case 'connecting':
       if (waitedMs <= connectTimeoutMs) return;
       dropConnection(turn);
-      return tryLater(turn, coordinatorGone);
+      return tryLater(turn, problems.coordinatorGone);
     case 'greeting':
       if (waitedMs <= welcomeTimeoutMs) return;
       dropConnection(turn);
-      return tryLater(turn, coordinatorGone);
+      return tryLater(turn, problems.coordinatorGone);
     case 'fetching':
     case 'joined':
       return watchCoordinator(turn);
@@ -251,9 +244,9 @@ function watchCoordinator(turn: MemberTurn): void {
   if (silenceMs <= coordinatorSilentMs) return;
   if (silenceMs > coordinatorLostMs) {
     dropConnection(turn);
-    return tryLater(turn, coordinatorGone);
+    return tryLater(turn, problems.coordinatorGone);
   }
-  setProblem(turn, coordinatorGone);
+  setProblem(turn, problems.coordinatorGone);
   if (nowMs - state.lastLookUpMs < lookUpIntervalMs) return;
   state.lastLookUpMs = nowMs;
   turn.effects.push({ type: 'lookUp' });

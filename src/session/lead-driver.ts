@@ -13,7 +13,7 @@ import type { Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
 import { encodeHistory } from './history.ts';
-import { explain, problemOf } from './problems.ts';
+import { explain, problemOf, storageProblemOf } from './problems.ts';
 import { encodeRows } from './rows.ts';
 
 export interface LeadOptions {
@@ -188,7 +188,7 @@ export class LeadDriver {
         void this.#save(effect.step);
         return;
       case 'closePeer':
-        this.#closePeer(effect.peer, effect.problem.message);
+        this.#closePeer(effect.peer, effect.reason);
         return;
       case 'changed':
         this.#options.changed();
@@ -293,7 +293,7 @@ export class LeadDriver {
         },
         (error: unknown) => {
           // By name, since it crossed the worker's border: a step was committed in between, whose checkpoint follows.
-          if (!(error instanceof Error && error.name === 'RangeError')) problem(problemOf(error, 'storage-unavailable'));
+          if (!(error instanceof Error && error.name === 'RangeError')) problem(storageProblemOf(error));
         },
       );
     this.#checkpoint = saved;
@@ -309,7 +309,7 @@ export class LeadDriver {
 
   #report(error: unknown): void {
     if (this.#closed) return;
-    this.#options.problem(problemOf(error, 'training-failed'));
+    this.#options.problem(problemOf(error));
   }
 
   /** Sent to everybody who has no replica to sample from; the machine keeps no text. */

@@ -8,6 +8,7 @@ import type { MemberConfig, MemberEffect, MemberEvent, MemberView } from '../roo
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../room/messages.ts';
 import type { MemberBlob, PeerDevice, PeerId, Term } from '../room/messages.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
+import type { TransportCode } from '../transport/problems.ts';
 import type { Connection, ConnectionHandlers, Endpoint } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
 import type { DirectoryClient } from './directory-client.ts';
@@ -31,7 +32,7 @@ export interface MemberOptions {
   readonly run: (run: RunDescription) => void;
 }
 
-const finalCodes: ReadonlySet<string> = new Set(['wrong-key', 'version-mismatch']);
+const finalCodes: ReadonlySet<string> = new Set<TransportCode>(['wrong-key', 'version-mismatch']);
 
 export class MemberDriver {
   readonly #options: MemberOptions;
@@ -189,8 +190,8 @@ export class MemberDriver {
       this.dispatch({ type: 'connected', coordinator });
     } catch (error) {
       if (!isCurrent()) return;
-      const { code, message } = problemOf(error, 'connection-failed');
-      this.dispatch({ type: 'connectFailed', problem: { code, message }, isFinal: finalCodes.has(code) });
+      const problem = problemOf(error);
+      this.dispatch({ type: 'connectFailed', problem, isFinal: finalCodes.has(problem.code) });
     }
   }
 
@@ -220,7 +221,7 @@ export class MemberDriver {
     try {
       run = parseRun(serialized);
     } catch (error) {
-      this.#stopComputing(problemOf(error, 'bad-settings'));
+      this.#stopComputing(problemOf(error));
       return;
     }
     const isKnown = this.#run !== null && JSON.stringify(this.#run) === JSON.stringify(run);
@@ -231,7 +232,7 @@ export class MemberDriver {
 
   #plan(run: RunDescription): void {
     this.#trainer?.prepare(trainerSettings(run)).catch((error: unknown) => {
-      this.#stopComputing(problemOf(error, 'out-of-memory'));
+      this.#stopComputing(problemOf(error));
     });
   }
 
@@ -288,7 +289,7 @@ export class MemberDriver {
         this.dispatch({ type: 'computed', assignment, step, lossSum, weightSum, computeMs, tokens, failed: false });
       },
       (error: unknown) => {
-        this.#options.problem(problemOf(error, 'training-failed'));
+        this.#options.problem(problemOf(error));
         this.dispatch(failed);
       },
     );

@@ -11,6 +11,7 @@ import { configProblem, parseConfig } from '../model/config.ts';
 import { estimateMemoryBytes, parameterCount } from '../model/parameters.ts';
 import { longestRunSteps } from '../room/messages.ts';
 import type { Problem, TrainerSettings } from '../trainer/types.ts';
+import { problem } from './problems.ts';
 import type { CreateSettings, PresetId, RunEstimate, RunSettings } from './types.ts';
 
 export class RunError extends Error {
@@ -72,7 +73,7 @@ export interface RunDescription {
 }
 
 function badSettings(message: string): RunError {
-  return new RunError({ code: 'bad-settings', message, whatToDo: 'Change that setting, or go back to the preset’s own.' });
+  return new RunError(problem('bad-settings', message));
 }
 
 function checkedSettings(given: unknown, vocabularySize: number): RunSettings {

@@ -8,6 +8,7 @@ import { weightOf } from '../data/batches.ts';
 import { parameterCount } from '../model/parameters.ts';
 import type { HistoryPoint, PeerDevice, PeerId, Step, Term } from '../room/messages.ts';
 import type { RoomView } from '../room/machine.ts';
+import { problems as trainerProblems } from '../trainer/errors.ts';
 import { startTicker } from '../trainer/ticker.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
 import { textOf } from './corpus.ts';
@@ -17,12 +18,12 @@ import { TrainingClock, comingsAndGoings, recentSpeed } from './figures.ts';
 import { Gpu } from './gpu.ts';
 import { LeadDriver } from './lead-driver.ts';
 import { LeaseKeeper } from './lease.ts';
-import { newRoomAddress, parseRoomLink, roomLink } from './link.ts';
+import { newRoomAddress, notALink, parseRoomLink, roomLink } from './link.ts';
 import type { RoomAddress } from './link.ts';
 import { MemberDriver } from './member-driver.ts';
 import { forgetHolder, holderOf, recalledTab, rememberTab } from './memory.ts';
 import { WakeLock, titleOf } from './page.ts';
-import { problem as describeProblem, problemOf } from './problems.ts';
+import { problem as describeProblem, problemOf, storageProblemOf } from './problems.ts';
 import { batchesOf, composeRun, estimateRun, parseRun, serializeRun, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
 import { Sampler } from './sampler.ts';
@@ -137,7 +138,7 @@ class Session implements SessionController {
   async join(link: string, options: { readonly name?: string; readonly watch?: boolean } = {}): Promise<void> {
     await this.#guarded(async () => {
       const address = parseRoomLink(link);
-      if (address === null) throw new SessionError(describeProblem('bad-link', 'That is not a link to a room.'));
+      if (address === null) throw new SessionError(notALink);
       if ('code' in address) throw new SessionError(address);
       await this.leave();
       const name = options.name?.trim() || defaultName;
@@ -203,7 +204,7 @@ class Session implements SessionController {
     try {
       return await work();
     } catch (error) {
-      const problem = problemOf(error, 'unexpected');
+      const problem = problemOf(error);
       const isInRoom = this.#role !== null;
       this.#store.update(isInRoom ? { problem } : { problem, phase: 'idle', role: 'none' });
       if (!isInRoom) this.#endVisit();
@@ -247,7 +248,7 @@ class Session implements SessionController {
     try {
       await this.#gpu.storage.saveRun(run);
     } catch (error) {
-      this.#store.update({ problem: problemOf(error, 'storage-unavailable') });
+      this.#store.update({ problem: storageProblemOf(error) });
     }
   }
 
@@ -327,7 +328,7 @@ class Session implements SessionController {
       const { trainer, storage } = this.#gpu;
       await trainer.prepare(trainerSettings(description));
       const restored = await storage.restoreCheckpoint(address.room).catch((error: unknown) => {
-        this.#store.update({ problem: problemOf(error, 'storage-unavailable') });
+        this.#store.update({ problem: storageProblemOf(error) });
         return null;
       });
       const startHash = restored?.replicaHash ?? (await trainer.initialize());
@@ -491,7 +492,7 @@ class Session implements SessionController {
     const role = this.#role;
     if (role === null) return;
     if (role.kind === 'member') {
-      role.driver.dispatch({ type: 'device', device: peerDevice({ ...(await this.#gpu.restart()), problem: describeProblem('gpu-lost', 'The GPU was lost.') }) });
+      role.driver.dispatch({ type: 'device', device: peerDevice({ ...(await this.#gpu.restart()), problem: trainerProblems.gpuLost('') }) });
       const device = await this.checkDevice();
       role.driver.replaceTrainer(this.#gpu.trainer, peerDevice(device));
       if (device.problem === null) {
@@ -508,7 +509,7 @@ class Session implements SessionController {
     await this.#gpu.restart();
     await this.#requireGpu();
     const run = await this.#gpu.storage.loadRun(room);
-    if (run === null) throw new SessionError(describeProblem('gpu-lost', 'The GPU was lost, and this browser could not save the run.'));
+    if (run === null) throw new SessionError(describeProblem('run-not-found', 'The GPU was lost, and this browser could not save the run.'));
     await this.#lead({
       address: { room: run.room, key: run.key },
       description: parseRun(run.run),

@@ -238,7 +238,7 @@ export class CoordinatorHost extends MachineHost {
       case 'checkpoint':
         return this.#checkpoint(effect.step, effect.reason);
       case 'closePeer':
-        log.note(this.machine, `closes ${effect.peer}: ${effect.problem.code}`);
+        log.note(this.machine, `closes ${effect.peer}: ${effect.reason}`);
         this.#ends.get(effect.peer)?.close();
         this.#ends.delete(effect.peer);
         return;

@@ -6,13 +6,13 @@ describe('greeting', () => {
     const room = new CoordinatorBench().send({ type: 'peerOpened', peer: peer('bob') });
     expect(room.pass(9_900).some((effect) => effect.type === 'closePeer')).toBe(false);
     room.pass(600);
-    expect(room.of('closePeer').map((effect) => effect.problem.code)).toEqual(['no-hello']);
+    expect(room.of('closePeer')).toMatchObject([{ reason: 'it connected but never said hello' }]);
     expect(room.row('bob')).toBeUndefined();
   });
 
   test('another protocol version is refused, and the channel closed a little later', () => {
     const room = new CoordinatorBench().hello('bob', { protocol: 99 });
-    expect(room.sentTo('bob')).toMatchObject([{ type: 'refused', code: 'protocol-mismatch' }]);
+    expect(room.sentTo('bob')).toMatchObject([{ type: 'refused', code: 'version-mismatch' }]);
     expect(room.of('closePeer')).toEqual([]);
     room.pass(2_500);
     expect(room.of('closePeer')).toHaveLength(1);
@@ -190,7 +190,7 @@ describe('silence and goodbyes', () => {
     expect(room.microbatchesOf('ada')).toBe(6);
     expect(room.pass(15_500).some((effect) => effect.type === 'closePeer')).toBe(false);
     room.pass(1_000);
-    expect(room.of('closePeer').map((effect) => effect.problem.code)).toEqual(['silent']);
+    expect(room.of('closePeer')).toMatchObject([{ reason: 'nothing was heard from it for too long' }]);
   });
 
   test('any sign of life ends the silence', () => {

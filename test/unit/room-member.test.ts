@@ -60,7 +60,7 @@ describe('finding the room', () => {
   });
 
   test.each([
-    ['a refusal', (member: MemberBench) => member.connect().message({ type: 'refused', code: 'protocol-mismatch', message: 'reload' })],
+    ['a refusal', (member: MemberBench) => member.connect().message({ type: 'refused', code: 'version-mismatch', message: 'reload' })],
     ['a wrong key', (member: MemberBench) => member.found().send({ type: 'connectFailed', problem: { code: 'wrong-key', message: '' }, isFinal: true })],
   ])('%s is final', (_what, refuse) => {
     const member = refuse(new MemberBench());

@@ -121,3 +121,10 @@ describe('weights that can’t be read for a newcomer', () => {
     expect(lead.view.peers).toHaveLength(1);
   });
 });
+
+it('a newcomer who can’t get in is told what to do by whoever knows', async () => {
+  await opened({ steps: 4 });
+  const eve = room.join('eve', { key: 'another key' });
+  await room.until('Eve is turned away', () => eve.driver.view.connection === 'refused');
+  expect(eve.problems.at(-1)).toMatchObject({ code: 'wrong-key', whatToDo: expect.stringContaining('whole invitation link') as unknown });
+});

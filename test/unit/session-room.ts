@@ -18,7 +18,7 @@ import type { GradientMemo } from '../room/cpu-trainer.ts';
 import { identity, makeWires, openAll, side } from './transport-memory.ts';
 import type { Wires } from './transport-memory.ts';
 
-const key = 'the key of this room';
+const roomKey = 'the key of this room';
 const leadId = 'ada' as PeerId;
 const term = 1 as Term;
 /** Longest pause between two events of such a room; its steps take milliseconds. */
@@ -154,7 +154,8 @@ export class DriverRoom {
   }
 
   /** `wires`: tampers with each new connection before it opens. Index 0 of a pair is the member's end. */
-  join(name: string, options: { readonly watch?: boolean; readonly wires?: (wires: Wires) => void } = {}): Guest {
+  join(name: string, options: { readonly watch?: boolean; readonly key?: string; readonly wires?: (wires: Wires) => void } = {}): Guest {
+    const { key = roomKey } = options;
     const guest: Omit<Guest, 'driver'> = { wires: makeWires(), problems: [], notices: [] };
     const endpoint: Endpoint = {
       id: name,
@@ -164,10 +165,12 @@ export class DriverRoom {
         options.wires?.(wires);
         const ids = [name, leadId] as const;
         const caller = side(wires, 'caller', { key, handlers }, { identity: async () => identity('caller', key, ...ids) });
-        side(wires, 'callee', { key, handlers }, {
-          identity: async () => identity('callee', key, ...ids),
+        const callee = side(wires, 'callee', { key: roomKey, handlers }, {
+          identity: async () => identity('callee', roomKey, ...ids),
           handlers: (connection) => this.lead.accept(connection),
         });
+        // Whoever is not let in hears of it at the other end.
+        callee.opened.catch(() => undefined);
         openAll(wires);
         return caller.opened;
       },
