@@ -60,6 +60,7 @@ export default defineConfig({
       '/signal': { target: `http://localhost:${signalingPort}`, ws: true },
       '/rooms': { target: `http://localhost:${signalingPort}` },
       '/ice': { target: `http://localhost:${signalingPort}` },
+      '/health': { target: `http://localhost:${signalingPort}` },
     },
   },
   environments: {

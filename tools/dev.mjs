@@ -9,7 +9,8 @@ import { buildStale, projectRoot } from './build.mjs';
 
 const signalingPort = process.env['COTRAIN_SIGNALING_PORT'] ?? '9000';
 
-await buildStale(['server'], { log: console.log });
+// The signalling server insists on a built page, which is also what its own addresses show to others.
+await buildStale(['client', 'server'], { log: console.log });
 const signaling = spawn(process.execPath, [join(projectRoot, 'dist/server/main.js'), '--port', signalingPort, ...process.argv.slice(2)], {
   stdio: 'inherit',
 });

@@ -90,7 +90,7 @@ export class JoinScreen extends LitElement {
     try {
       this.device = await this.controller.checkDevice();
     } catch (error) {
-      this.own = problemOf(error, 'device-check');
+      this.own = problemOf(error);
     } finally {
       this.isChecking = false;
     }
@@ -102,7 +102,7 @@ export class JoinScreen extends LitElement {
     try {
       await this.controller.join(location.href, { name: this.name.trim(), watch });
     } catch (error) {
-      this.own = problemOf(error, 'join-failed');
+      this.own = problemOf(error);
     } finally {
       this.isJoining = false;
     }

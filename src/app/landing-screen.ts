@@ -103,7 +103,7 @@ export class LandingScreen extends LitElement {
       if (this.defaults === null) this.defaults = estimate.settings;
       this.settingsError = null;
     } catch (error) {
-      if (question === this.#question) this.settingsError = problemOf(error, 'bad-settings');
+      if (question === this.#question) this.settingsError = problemOf(error);
     }
   }
 
@@ -111,7 +111,7 @@ export class LandingScreen extends LitElement {
     try {
       this.runs = await this.controller.savedRuns();
     } catch (error) {
-      this.own = problemOf(error, 'storage');
+      this.own = problemOf(error);
     }
   }
 
@@ -140,7 +140,7 @@ export class LandingScreen extends LitElement {
     try {
       await action();
     } catch (error) {
-      this.own = problemOf(error, 'start-failed');
+      this.own = problemOf(error);
     } finally {
       this.isStarting = false;
     }
@@ -150,7 +150,7 @@ export class LandingScreen extends LitElement {
     try {
       await this.controller.deleteRun(room);
     } catch (error) {
-      this.own = problemOf(error, 'storage');
+      this.own = problemOf(error);
     }
     await this.#loadRuns();
   }

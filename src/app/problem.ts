@@ -1,8 +1,9 @@
 /** Trouble that the page itself can see before any session work: the browser, and what was typed or pasted. */
-import { parseRoomLink } from '../session/link.ts';
+import { notALink, parseRoomLink } from '../session/link.ts';
 import type { RoomAddress } from '../session/link.ts';
-import { problem } from '../session/problems.ts';
+import { insecureContext } from '../session/problems.ts';
 import type { SessionState } from '../session/types.ts';
+import { problems } from '../trainer/errors.ts';
 
 export type Problem = NonNullable<SessionState['problem']>;
 
@@ -13,10 +14,8 @@ export interface BrowserFacts {
 
 /** Why this browser can't compute at all, or null. Cheap: whether its GPU computes rightly is the device check's business. */
 export function browserProblem(facts: BrowserFacts): Problem | null {
-  if (!facts.isSecureContext) {
-    return problem('insecure-context', 'Browsers open the GPU only to pages from a secure address, and this one is not.');
-  }
-  if (!facts.hasWebGpu) return problem('no-webgpu', 'This browser has no WebGPU, so this device can’t compute here.');
+  if (!facts.isSecureContext) return insecureContext;
+  if (!facts.hasWebGpu) return problems.noWebGpu('');
   return null;
 }
 
@@ -30,15 +29,6 @@ export type PastedLink = { readonly address: RoomAddress; readonly problem: null
 export function readPastedLink(text: string): PastedLink {
   const trimmed = text.trim();
   const parsed = parseRoomLink(trimmed.includes('#') ? trimmed : `#${trimmed}`);
-  if (parsed === null) {
-    return {
-      address: null,
-      problem: {
-        code: 'bad-link',
-        message: 'This is not a room link.',
-        whatToDo: 'Copy the whole link from the room’s invite panel: it ends in #room=…&key=….',
-      },
-    };
-  }
+  if (parsed === null) return { address: null, problem: notALink };
   return 'code' in parsed ? { address: null, problem: parsed } : { address: parsed, problem: null };
 }

@@ -96,7 +96,7 @@ export class RoomScreen extends LitElement {
     try {
       await this.controller.leave();
     } catch (error) {
-      this.own = problemOf(error, 'leave-failed');
+      this.own = problemOf(error);
     }
   }
 

@@ -214,7 +214,7 @@ export function presetById(id: Preset['id']): Preset {
 export function textProblem(
   characterCount: number,
   contextLength: number,
-): { readonly code: string; readonly message: string; readonly whatToDo: string } | null {
+): { readonly code: 'text-too-short'; readonly message: string; readonly whatToDo: string } | null {
   if (fitsContext(characterCount, contextLength)) return null;
   return {
     code: 'text-too-short',

@@ -37,7 +37,8 @@ export interface Peer {
   /** `greeting` until its hello; `parting` once it was refused or said goodbye. */
   readonly stage: 'greeting' | 'member' | 'watcher' | 'parting';
   readonly partingSinceMs: number;
-  readonly partingProblem: RoomProblem | null;
+  /** To give when the connection is closed. */
+  readonly partingReason: string;
   readonly name: string;
   readonly device: PeerDevice;
   /** Why it watches, when not by choice. */
@@ -45,6 +46,8 @@ export interface Peer {
   readonly holding: Holding | null;
   readonly wantsReplica: boolean;
   readonly replicaSentAtMs: number | null;
+  /** Replicas and updates in a row that could not be read for it. */
+  readonly unsentWeights: number;
   readonly wrongHashes: number;
   readonly strikes: number;
   readonly isSilent: boolean;

@@ -20,7 +20,9 @@ import {
   sendUpdate,
   serveReplicas,
   watchConnections,
+  weightsNotSent,
 } from './membership.ts';
+import { problems } from './problems.ts';
 import { peerRows } from './roster.ts';
 import {
   advanceStep,
@@ -32,7 +34,6 @@ import {
   decline,
   dropStep,
   isWaitingForWorkers,
-  notFinite,
   ownResult,
   pauseForTrouble,
   withdrawAll,
@@ -105,6 +106,8 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
       return contributionRejected(turn, event.assignment, event.reason);
     case 'committed':
       return committed(turn, event.step, event.metrics);
+    case 'weightsNotSent':
+      return weightsNotSent(turn, event.peer, event.reason);
     case 'evaluated':
       return evaluated(turn, event.step, event.loss);
     case 'sampled':
@@ -156,7 +159,7 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
   const { state, nowMs } = turn;
   const { work, config } = state;
   if (work === null || !work.isCommitting || work.step !== step) return;
-  if (!metrics.applied) return pauseForTrouble(turn, notFinite(step));
+  if (!metrics.applied) return pauseForTrouble(turn, problems.stepNotFinite(step));
   const next = (step + 1) as Step;
   state.work = null;
   state.step = next;

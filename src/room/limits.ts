@@ -42,6 +42,8 @@ export const weightTolerance = 1e-4;
 
 /** Shortest time between two replicas for one peer. */
 export const replicaIntervalMs = 2_000;
+/** Replicas in a row that can't be read for a peer before it is sent away: it should not wait for ever. */
+export const maxUnsentWeights = 3;
 /** Updates sent and not acknowledged: beyond this a peer gets a replica when it has caught up. */
 export const maxUnacknowledgedUpdates = 256;
 export const maxUnacknowledgedBytes = 64 * 1024 * 1024;
@@ -66,3 +68,5 @@ export const coordinatorLostMs = 15_000;
 /** Blobs that wait in a member until the one before them is applied. */
 export const maxQueuedBlobs = 320;
 export const maxRememberedCancels = 64;
+/** Validation losses that overtake the history they belong to: more than one or two means that somebody makes them up. */
+export const maxRememberedValidations = 16;

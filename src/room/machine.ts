@@ -20,9 +20,12 @@ import type {
 /** Names the bytes of a received blob, which the driver keeps until an effect uses or discards them. */
 export type BlobRef = string & { readonly __brand: 'BlobRef' };
 
+/** Named by the machines (problems.ts), or by whoever could not carry out an effect. */
 export interface RoomProblem {
   readonly code: string;
   readonly message: string;
+  /** From those who know; for what the machines name, the page does. */
+  readonly whatToDo?: string;
 }
 
 export interface StepMetrics {
@@ -64,7 +67,8 @@ export interface CoordinatorConfig {
  * The driver's duties: `tick` at least once a second (four times is better); at most one connection per peer, nothing of
  * an earlier connection after a later one's `peerOpened`; trainer calls in the order of the effects; every `addBlob` and
  * `addOwn` is answered by `contributionAdded` or `contributionRejected`, every `commit` by `committed` (when the master
- * state is lost instead, a new reign starts from a checkpoint).
+ * state is lost instead, a new reign starts from a checkpoint); a `sendReplica` or `sendUpdate` that can't be carried out,
+ * though the peer is there, by `weightsNotSent`.
  */
 export type CoordinatorEvent =
   | { readonly type: 'tick' }
@@ -89,6 +93,8 @@ export type CoordinatorEvent =
   | { readonly type: 'contributionRejected'; readonly assignment: string; readonly reason: string }
   | { readonly type: 'contributionAdded'; readonly assignment: string }
   | { readonly type: 'committed'; readonly step: Step; readonly metrics: StepMetrics }
+  /** What this peer was to hold could not be read from the trainer. */
+  | { readonly type: 'weightsNotSent'; readonly peer: PeerId; readonly reason: string }
   | { readonly type: 'evaluated'; readonly step: Step; readonly loss: number }
   /** Text drawn from the weights, for those who have none to draw from. */
   | { readonly type: 'sampled'; readonly step: Step; readonly text: string }
@@ -99,6 +105,8 @@ export type CoordinatorEvent =
 export type CoordinatorEffect =
   | { readonly type: 'send'; readonly to: PeerId; readonly message: CoordinatorMessage }
   | { readonly type: 'assign'; readonly to: PeerId; readonly header: Extract<CoordinatorBlob, { kind: 'assignment' }> }
+  /** Send exactly this history, whatever is committed meanwhile, before any replica for the same peer. */
+  | { readonly type: 'sendHistory'; readonly to: PeerId; readonly history: readonly HistoryPoint[] }
   /** Send the replica as it is now (after `step` updates), before any later update. */
   | { readonly type: 'sendReplica'; readonly to: PeerId; readonly step: Step }
   /** Send the update of the last committed step. */
@@ -114,7 +122,7 @@ export type CoordinatorEffect =
   /** Validation loss of the weights as they are now, right after the update of `step`. */
   | { readonly type: 'evaluate'; readonly step: Step }
   | { readonly type: 'checkpoint'; readonly step: Step; readonly reason: 'interval' | 'paused' | 'finished' | 'stopped' }
-  | { readonly type: 'closePeer'; readonly peer: PeerId; readonly problem: RoomProblem }
+  | { readonly type: 'closePeer'; readonly peer: PeerId; readonly reason: string }
   /** Something the session shows: phase, history or peers changed (read them from the state). */
   | { readonly type: 'changed' }
   | { readonly type: 'problem'; readonly problem: RoomProblem };
@@ -130,7 +138,8 @@ export interface MemberConfig {
 /**
  * The driver's duties: `tick` as for the coordinator; nothing of a connection after its `disconnected` (or after the
  * `disconnect` effect); trainer calls in the order of the effects; every `compute` is answered by `computed`, every
- * `loadReplica` and `applyUpdate` by its event or by `replicaFailed`, unless the `device` is reported lost.
+ * `loadReplica` and `applyUpdate` by its event or by `replicaFailed`, unless the `device` is reported lost; every
+ * `readHistory` by `historyRead`, or by `disconnected` when the bytes are not what was announced.
  */
 export type MemberEvent =
   | { readonly type: 'tick' }
@@ -143,6 +152,7 @@ export type MemberEvent =
   | { readonly type: 'disconnected'; readonly reason: string }
   | { readonly type: 'message'; readonly message: CoordinatorMessage }
   | { readonly type: 'blob'; readonly header: CoordinatorBlob; readonly ref: BlobRef }
+  | { readonly type: 'historyRead'; readonly ref: BlobRef; readonly points: readonly HistoryPoint[] }
   | { readonly type: 'replicaLoaded'; readonly step: Step; readonly hash: string }
   /** `step` as in `applyUpdate`: the replica, whose hash this is, is now at `step + 1`. */
   | { readonly type: 'updateApplied'; readonly step: Step; readonly hash: string }
@@ -168,6 +178,14 @@ export type MemberEffect =
   | { readonly type: 'send'; readonly message: MemberMessage }
   /** `run` of the welcome: plan it (once) before anything is computed. */
   | { readonly type: 'prepare'; readonly run: string }
+  /** So many points in the order of their steps, all of which are below `endStep`. */
+  | {
+      readonly type: 'readHistory';
+      readonly ref: BlobRef;
+      readonly checksum: string;
+      readonly points: number;
+      readonly endStep: Step;
+    }
   | { readonly type: 'loadReplica'; readonly step: Step; readonly ref: BlobRef }
   | { readonly type: 'applyUpdate'; readonly step: Step; readonly ref: BlobRef }
   | {

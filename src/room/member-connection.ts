@@ -10,24 +10,18 @@ import {
   welcomeTimeoutMs,
 } from './limits.ts';
 import type { RoomProblem } from './machine.ts';
+import { announcedHistory, forgetAwaitedHistory, takeEarlyHistory } from './member-history.ts';
 import { isConnected, nextRandom, send, setPhase, setProblem } from './member-state.ts';
 import type { MemberTurn } from './member-state.ts';
 import { abandonAll, askForReplica, takeBlobs } from './member-work.ts';
 import { protocolVersion } from './messages.ts';
 import type { CoordinatorMessage, PeerId, Term } from './messages.ts';
+import { problems } from './problems.ts';
 
 interface Lead {
   readonly coordinator: PeerId;
   readonly term: Term;
 }
-
-const roomEmpty: RoomProblem = { code: 'room-empty', message: 'Nobody leads this room now. It goes on as soon as its owner is back.' };
-const signallingUnreachable: RoomProblem = {
-  code: 'signalling-unreachable',
-  message: 'The server that knows where the room is can’t be reached.',
-};
-const coordinatorGone: RoomProblem = { code: 'coordinator-gone', message: 'The tab that leads this room no longer answers.' };
-const roomStopped: RoomProblem = { code: 'room-stopped', message: 'The owner has closed this room.' };
 
 export function lookUp(turn: MemberTurn): void {
   const { state, nowMs } = turn;
@@ -41,8 +35,8 @@ export function directoryAnswered(turn: MemberTurn, lead: Lead | null): void {
   const { state } = turn;
   const isStale = lead !== null && state.highestTerm !== null && lead.term < state.highestTerm;
   if (state.phase === 'finding') {
-    if (lead === null) return tryLater(turn, state.room?.phase === 'stopped' ? roomStopped : roomEmpty);
-    if (isStale) return tryLater(turn, coordinatorGone);
+    if (lead === null) return tryLater(turn, state.room?.phase === 'stopped' ? problems.roomStopped : problems.roomEmpty);
+    if (isStale) return tryLater(turn, problems.coordinatorGone);
     return connect(turn, lead);
   }
   // While a connection is there (or on its way), only a newer reign matters.
@@ -54,7 +48,7 @@ export function directoryAnswered(turn: MemberTurn, lead: Lead | null): void {
 }
 
 export function directoryUnreachable(turn: MemberTurn): void {
-  if (turn.state.phase === 'finding') tryLater(turn, signallingUnreachable);
+  if (turn.state.phase === 'finding') tryLater(turn, problems.signallingUnreachable);
 }
 
 function connect(turn: MemberTurn, lead: Lead): void {
@@ -92,7 +86,7 @@ export function disconnected(turn: MemberTurn): void {
   const { state } = turn;
   if (!isConnected(state)) return;
   forgetConnection(turn);
-  tryLater(turn, state.room?.phase === 'stopped' ? roomStopped : coordinatorGone);
+  tryLater(turn, state.room?.phase === 'stopped' ? problems.roomStopped : problems.coordinatorGone);
 }
 
 export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, { type: 'welcome' }>): void {
@@ -100,9 +94,9 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
   if (state.phase !== 'greeting') return;
   if (state.highestTerm !== null && message.term < state.highestTerm) {
     dropConnection(turn);
-    return tryLater(turn, coordinatorGone);
+    return tryLater(turn, problems.coordinatorGone);
   }
-  const { term, you, run, step, steps, phase, startedAtMs, history } = message;
+  const { term, you, run, step, steps, phase, startedAtMs } = message;
   const isWatcher = message.replica === 'none';
   state.highestTerm = term;
   state.retries = 0;
@@ -116,7 +110,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
     phase,
     problem: null,
     startedAtMs,
-    history,
+    ...announcedHistory(state.room, message),
     peers: state.room?.peers ?? [],
     sample: state.room?.sample ?? null,
   };
@@ -137,6 +131,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
       send(turn, { type: 'ready', term, ...state.replica });
     }
   }
+  takeEarlyHistory(turn);
   takeBlobs(turn);
 }
 
@@ -191,6 +186,7 @@ export function dropConnection(turn: MemberTurn): void {
 function forgetConnection(turn: MemberTurn): void {
   const { state } = turn;
   abandonAll(turn);
+  forgetAwaitedHistory(turn);
   if (state.loading !== null) state.loading = { ...state.loading, isOrphan: true };
   state.awaitsReplica = false;
   state.coordinator = null;
@@ -209,7 +205,7 @@ function tryLater(turn: MemberTurn, problem: RoomProblem): void {
 
 export function heardFromCoordinator(turn: MemberTurn): void {
   turn.state.heardAtMs = turn.nowMs;
-  if (turn.state.problem === coordinatorGone && isConnected(turn.state)) setProblem(turn, null);
+  if (turn.state.problem === problems.coordinatorGone && isConnected(turn.state)) setProblem(turn, null);
 }
 
 /** What time alone brings about. */
@@ -219,7 +215,7 @@ export function watchClock(turn: MemberTurn): void {
   switch (state.phase) {
     case 'finding':
       if (state.retryAtMs === null) {
-        if (waitedMs > lookUpTimeoutMs) tryLater(turn, signallingUnreachable);
+        if (waitedMs > lookUpTimeoutMs) tryLater(turn, problems.signallingUnreachable);
       } else if (nowMs >= state.retryAtMs) {
         lookUp(turn);
       }
@@ -227,11 +223,11 @@ export function watchClock(turn: MemberTurn): void {
     case 'connecting':
       if (waitedMs <= connectTimeoutMs) return;
       dropConnection(turn);
-      return tryLater(turn, coordinatorGone);
+      return tryLater(turn, problems.coordinatorGone);
     case 'greeting':
       if (waitedMs <= welcomeTimeoutMs) return;
       dropConnection(turn);
-      return tryLater(turn, coordinatorGone);
+      return tryLater(turn, problems.coordinatorGone);
     case 'fetching':
     case 'joined':
       return watchCoordinator(turn);
@@ -248,9 +244,9 @@ function watchCoordinator(turn: MemberTurn): void {
   if (silenceMs <= coordinatorSilentMs) return;
   if (silenceMs > coordinatorLostMs) {
     dropConnection(turn);
-    return tryLater(turn, coordinatorGone);
+    return tryLater(turn, problems.coordinatorGone);
   }
-  setProblem(turn, coordinatorGone);
+  setProblem(turn, problems.coordinatorGone);
   if (nowMs - state.lastLookUpMs < lookUpIntervalMs) return;
   state.lastLookUpMs = nowMs;
   turn.effects.push({ type: 'lookUp' });

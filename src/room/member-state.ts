@@ -5,9 +5,25 @@ import type { CoordinatorBlob, HistoryPoint, MemberMessage, PeerDevice, PeerId, 
 
 export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
 
+export type HistoryHeader = Extract<CoordinatorBlob, { kind: 'history' }>;
+/** Of what the trainer is given: weights and work. */
+export type TrainerBlob = Exclude<CoordinatorBlob, HistoryHeader>;
+
 export interface QueuedBlob {
-  readonly header: CoordinatorBlob;
+  readonly header: TrainerBlob;
   readonly ref: BlobRef;
+}
+
+/** The history that the welcome announced, while it is on its way, and what has happened since. */
+export interface AwaitedHistory {
+  readonly points: number;
+  /** Steps below this one are in it; all others come as progress. */
+  readonly endStep: Step;
+  /** Names its bytes once they are here and being read. */
+  readonly ref: BlobRef | null;
+  readonly since: readonly HistoryPoint[];
+  /** Of steps that are in it: it may have been sent before they were known. */
+  readonly validations: readonly { readonly step: Step; readonly loss: number }[];
 }
 
 /** Room as the coordinator described it; what is still shown while the connection is being re-made. */
@@ -21,7 +37,9 @@ export interface KnownRoom {
   readonly phase: RoomPhase;
   readonly problem: RoomProblem | null;
   readonly startedAtMs: number;
+  /** As far as it is known without a gap; while one is awaited, what was known before. */
   readonly history: readonly HistoryPoint[];
+  readonly awaited: AwaitedHistory | null;
   readonly peers: readonly PeerRow[];
   readonly sample: { readonly step: Step; readonly text: string } | null;
 }
@@ -55,6 +73,8 @@ export interface MemberState {
   /** The one load or update the trainer is busy with. `isOrphan`: of a connection that is gone, so nobody is told. */
   readonly loading: { readonly kind: 'load' | 'apply'; readonly step: Step; readonly isOrphan: boolean } | null;
   readonly awaitsReplica: boolean;
+  /** A history that overtook its welcome. */
+  readonly earlyHistory: { readonly header: HistoryHeader; readonly ref: BlobRef } | null;
   /** Blobs in the order sent; each waits until the one before is through. */
   readonly blobs: readonly QueuedBlob[];
   /** Assignments for the replica at hand, to be computed one after another. */

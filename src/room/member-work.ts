@@ -5,12 +5,12 @@
 import { maxQueuedBlobs, maxRememberedCancels } from './limits.ts';
 import type { BlobRef } from './machine.ts';
 import { send, setPhase } from './member-state.ts';
-import type { AssignmentHeader, MemberTurn } from './member-state.ts';
-import type { CoordinatorBlob, MemberMessage, Step } from './messages.ts';
+import type { AssignmentHeader, MemberTurn, TrainerBlob } from './member-state.ts';
+import type { MemberMessage, Step } from './messages.ts';
 
 type DeclineCode = Extract<MemberMessage, { type: 'decline' }>['code'];
 
-export function blobArrived(turn: MemberTurn, header: CoordinatorBlob, ref: BlobRef): void {
+export function blobArrived(turn: MemberTurn, header: TrainerBlob, ref: BlobRef): void {
   const { state } = turn;
   // A blob may overtake the welcome it follows: then it waits.
   const isExpected = state.phase === 'greeting' || (state.room !== null && header.term === state.room.term);
@@ -34,7 +34,7 @@ export function takeBlobs(turn: MemberTurn): void {
   startNext(turn);
 }
 
-function take(turn: MemberTurn, header: CoordinatorBlob, ref: BlobRef): void {
+function take(turn: MemberTurn, header: TrainerBlob, ref: BlobRef): void {
   const { state } = turn;
   const heldStep = state.awaitsReplica ? null : (state.replica?.step ?? null);
   switch (header.kind) {
@@ -189,7 +189,7 @@ function stopComputing(turn: MemberTurn): void {
   turn.effects.push({ type: 'cancel', assignment: computing.assignment });
 }
 
-function turnAway(turn: MemberTurn, header: CoordinatorBlob, ref: BlobRef, code: DeclineCode): void {
+function turnAway(turn: MemberTurn, header: TrainerBlob, ref: BlobRef, code: DeclineCode): void {
   discard(turn, ref, code === 'device' ? 'this device can’t compute' : 'this device is too far behind');
   if (header.kind === 'assignment') decline(turn, header.assignment, code);
 }

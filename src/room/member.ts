@@ -17,10 +17,11 @@ import {
   welcomed,
 } from './member-connection.ts';
 import type { MemberConfig, MemberEffect, MemberEvent, MemberView } from './machine.ts';
+import { historyArrived, historyRead, progressed, validated } from './member-history.ts';
 import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem } from './member-state.ts';
 import type { MemberState, MemberTurn } from './member-state.ts';
 import { blobArrived, cancelled, computed, declineAll, loaded, loadFailed } from './member-work.ts';
-import type { CoordinatorMessage, HistoryPoint, PeerDevice, Step, Term } from './messages.ts';
+import type { CoordinatorMessage, PeerDevice, Step, Term } from './messages.ts';
 
 export type { MemberState } from './member-state.ts';
 
@@ -50,6 +51,7 @@ export function createMember(config: MemberConfig, nowMs: number): MemberStep {
     replica: null,
     loading: null,
     awaitsReplica: false,
+    earlyHistory: null,
     blobs: [],
     assignments: [],
     computing: null,
@@ -88,7 +90,9 @@ function handle(turn: MemberTurn, event: MemberEvent): void {
       return fromCoordinator(turn, event.message);
     case 'blob':
       heardFromCoordinator(turn);
-      return blobArrived(turn, event.header, event.ref);
+      return event.header.kind === 'history' ? historyArrived(turn, event.header, event.ref) : blobArrived(turn, event.header, event.ref);
+    case 'historyRead':
+      return historyRead(turn, event.ref, event.points);
     case 'replicaLoaded':
       return loaded(turn, 'load', event.step, event.hash);
     case 'updateApplied':
@@ -121,28 +125,17 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
   switch (message.type) {
     case 'cancel':
       return cancelled(turn, message.assignment);
-    case 'progress': {
-      // Points come in order; one that is known already (a message delivered twice) is old news, and so is its phase.
-      const { history } = state.room;
-      const { point, phase } = message;
-      if (point.step <= (history.at(-1)?.step ?? -1)) return;
-      return changeRoom(turn, { history: [...history, point], phase, step: (point.step + 1) as Step });
-    }
+    case 'progress':
+      return progressed(turn, message);
     case 'phase':
       return changeRoom(turn, { phase: message.phase, problem: message.problem });
     case 'validation':
-      return changeRoom(turn, { history: withValidation(state.room.history, message.step, message.loss) });
+      return validated(turn, message.step, message.loss);
     case 'peers':
       return changeRoom(turn, { peers: message.peers });
     case 'sample':
       return changeRoom(turn, { sample: { step: message.step, text: message.text } });
   }
-}
-
-function withValidation(history: readonly HistoryPoint[], step: Step, loss: number): readonly HistoryPoint[] {
-  const index = history.findLastIndex((point) => point.step === step);
-  const point = history[index];
-  return point === undefined ? history : history.with(index, { ...point, validationLoss: loss });
 }
 
 function deviceChanged(turn: MemberTurn, device: PeerDevice): void {

@@ -11,6 +11,7 @@ import {
   maxPeers,
   maxUnacknowledgedBytes,
   maxUnacknowledgedUpdates,
+  maxUnsentWeights,
   maxWrongHashes,
   peersTableIntervalMs,
   pingIntervalMs,
@@ -21,6 +22,7 @@ import type { RoomProblem } from './machine.ts';
 import { protocolVersion } from './messages.ts';
 import type { MemberMessage, PeerDevice, PeerId, Step } from './messages.ts';
 import { cleanName, distinctName } from './names.ts';
+import { problems } from './problems.ts';
 import { peerRows } from './roster.ts';
 import { holdsStep, makeWatcher, withdrawAll } from './step-work.ts';
 import { newWorkRecord } from './workers.ts';
@@ -37,13 +39,14 @@ export function peerOpened(turn: Turn, id: PeerId): void {
     heardAtMs: nowMs,
     stage: 'greeting',
     partingSinceMs: 0,
-    partingProblem: null,
+    partingReason: '',
     name: '',
     device: unknownDevice,
     note: null,
     holding: null,
     wantsReplica: false,
     replicaSentAtMs: null,
+    unsentWeights: 0,
     wrongHashes: 0,
     strikes: 0,
     isSilent: false,
@@ -72,13 +75,10 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
   const peer = state.peers.get(id);
   if (peer?.stage !== 'greeting') return;
   if (message.protocol !== protocolVersion) {
-    return part(turn, id, {
-      code: 'protocol-mismatch',
-      message: `This room speaks version ${protocolVersion} of the protocol, the joining tab version ${message.protocol}: reload both pages.`,
-    });
+    return refuse(turn, id, problems.versionMismatch(message.protocol));
   }
   const greeted = [...state.peers.values()].filter(isGreeted);
-  if (greeted.length >= maxPeers) return part(turn, id, { code: 'room-full', message: `The room has ${maxPeers} peers already.` });
+  if (greeted.length >= maxPeers) return refuse(turn, id, problems.roomFull(maxPeers));
   const taken = new Set([cleanName(config.name), ...greeted.map((other) => other.name)]);
   const watches = message.wantsToWatch || message.device.problem !== null;
   const { replica } = message;
@@ -104,21 +104,26 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
     startedAtMs: config.startedAtMs,
     replica: watches ? 'none' : keeps ? 'kept' : 'coming',
     run: config.run,
-    history: [...state.history],
+    historyPoints: state.history.length,
   });
+  if (state.history.length > 0) turn.effects.push({ type: 'sendHistory', to: id, history: state.history });
   if (state.problem !== null) sendTo(turn, id, { type: 'phase', term: config.term, phase: state.phase, problem: state.problem });
   touchPeers(turn);
 }
 
-/** Refuses a peer, or lets it go: the connection is closed a little later, so that the last words arrive. */
-function part(turn: Turn, id: PeerId, problem: RoomProblem): void {
-  if (problem.code !== 'left') sendTo(turn, id, { type: 'refused', ...problem });
-  changePeer(turn, id, { stage: 'parting', partingSinceMs: turn.nowMs, partingProblem: problem, holding: null, wantsReplica: false });
+function refuse(turn: Turn, id: PeerId, { code, message }: RoomProblem): void {
+  sendTo(turn, id, { type: 'refused', code, message });
+  part(turn, id, message);
+}
+
+/** The connection is closed a little later, so that the last words arrive. */
+function part(turn: Turn, id: PeerId, partingReason: string): void {
+  changePeer(turn, id, { stage: 'parting', partingSinceMs: turn.nowMs, partingReason, holding: null, wantsReplica: false });
 }
 
 export function leave(turn: Turn, id: PeerId): void {
   withdrawAll(turn, id, 'returned');
-  part(turn, id, { code: 'left', message: 'It left the room.' });
+  part(turn, id, 'it left the room');
   touchPeers(turn);
 }
 
@@ -144,6 +149,7 @@ function acknowledge(turn: Turn, peer: Peer, step: Step): void {
   const hasCaughtUp = peer.holding.isStalled && step === peer.holding.sent;
   changePeer(turn, peer.id, {
     holding: { ...peer.holding, acknowledged: step },
+    unsentWeights: 0,
     wantsReplica: peer.wantsReplica || hasCaughtUp,
     lateStep: peer.lateStep !== null && step > peer.lateStep ? null : peer.lateStep,
   });
@@ -169,6 +175,16 @@ export function refetch(turn: Turn, id: PeerId): void {
   withdrawAll(turn, id, 'returned');
   changePeer(turn, id, { holding: null, wantsReplica: true });
   touchPeers(turn);
+}
+
+/** It waits in vain for what it was to get: it gets a replica instead when the next one is due, or hears why not. */
+export function weightsNotSent(turn: Turn, id: PeerId, reason: string): void {
+  const peer = turn.state.peers.get(id);
+  if (peer === undefined || peer.holding === null) return;
+  const unsentWeights = peer.unsentWeights + 1;
+  refetch(turn, id);
+  changePeer(turn, id, { unsentWeights });
+  if (unsentWeights >= maxUnsentWeights) refuse(turn, id, problems.weightsUnreadable(reason));
 }
 
 /** Not while a commit runs: the weights are about to change under the copy. Not often to the same peer: it is the largest thing we send. */
@@ -209,11 +225,11 @@ export function watchConnections(turn: Turn): void {
   for (const peer of state.peers.values()) {
     const silenceMs = nowMs - peer.heardAtMs;
     if (peer.stage === 'greeting' && nowMs - peer.openedAtMs > helloTimeoutMs) {
-      close(turn, peer.id, { code: 'no-hello', message: 'It connected but never said hello.' });
+      close(turn, peer.id, 'it connected but never said hello');
     } else if (peer.stage === 'parting' && nowMs - peer.partingSinceMs > farewellMs) {
-      close(turn, peer.id, peer.partingProblem ?? { code: 'left', message: 'It left the room.' });
+      close(turn, peer.id, peer.partingReason);
     } else if (silenceMs > closedAfterMs) {
-      close(turn, peer.id, { code: 'silent', message: 'Nothing was heard from it for too long.' });
+      close(turn, peer.id, 'nothing was heard from it for too long');
     } else if (silenceMs > silentAfterMs && isGreeted(peer) && !peer.isSilent) {
       changePeer(turn, peer.id, { isSilent: true });
       withdrawAll(turn, peer.id, 'gone');
@@ -226,8 +242,8 @@ export function watchConnections(turn: Turn): void {
   broadcast(turn, { type: 'ping', nonce: state.pingNonce });
 }
 
-function close(turn: Turn, id: PeerId, problem: RoomProblem): void {
-  turn.effects.push({ type: 'closePeer', peer: id, problem });
+function close(turn: Turn, id: PeerId, reason: string): void {
+  turn.effects.push({ type: 'closePeer', peer: id, reason });
   peerGone(turn, id);
 }
 

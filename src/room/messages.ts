@@ -5,7 +5,10 @@
  */
 import * as v from 'valibot';
 
-export const protocolVersion = 1;
+export const protocolVersion = 2;
+
+/** No run has more steps, and no history more points. */
+export const longestRunSteps = 10_000_000;
 
 const maxPeers = 256;
 const maxName = 40;
@@ -39,7 +42,7 @@ const deviceSchema = v.object({
 });
 export type PeerDevice = v.InferOutput<typeof deviceSchema>;
 
-const historyPointSchema = v.object({
+export const historyPointSchema = v.object({
   step,
   loss: finite,
   gradNorm: rate,
@@ -120,7 +123,8 @@ export const coordinatorMessageSchema = v.variant('type', [
     replica: v.picklist(['kept', 'coming', 'none']),
     /** The run file and tokenizer as the session defines them: validated there. */
     run: v.pipe(v.string(), v.maxLength(2_000_000)),
-    history: v.pipe(v.array(historyPointSchema), v.maxLength(1_000_000)),
+    /** Points of the history so far, of the steps below `step`: they follow as a blob, unless there are none. */
+    historyPoints: v.pipe(count, v.maxValue(longestRunSteps)),
   }),
   v.object({ type: v.literal('refused'), code: identifier, message: v.pipe(v.string(), v.maxLength(400)) }),
   v.object({ type: v.literal('cancel'), term, assignment: identifier }),
@@ -156,6 +160,8 @@ export type MemberBlob = v.InferOutput<typeof memberBlobSchema>;
 export const coordinatorBlobSchema = v.variant('kind', [
   /** Weights after `step` updates. */
   v.object({ kind: v.literal('replica'), term, step }),
+  /** The history that the welcome announced (see session/history.ts). */
+  v.object({ kind: v.literal('history'), term, checksum: v.pipe(v.string(), v.regex(/^[0-9a-f]{8}$/)) }),
   /** Takes the replica from `step` to `step + 1`. */
   v.object({ kind: v.literal('update'), term, step: updateStep }),
   /** Work: the bytes are the micro-batches' rows in the order of `microbatches` (see session/rows.ts). */

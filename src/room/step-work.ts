@@ -7,6 +7,7 @@ import type { Assignment, CoordinatorState, Peer, StepWork, Turn } from './coord
 import { deadlineFactor, deadlineSlackMs, deadlineStepFactor, firstDeadlineSlackMs, maxStrikes, weightTolerance } from './limits.ts';
 import type { BlobRef, RoomProblem } from './machine.ts';
 import type { MemberBlob, PeerId, Step } from './messages.ts';
+import { problems } from './problems.ts';
 import { idealStepMs, shareOfRest, shareOfStep } from './sharing.ts';
 import type { Worker } from './sharing.ts';
 import { decayedSpeed, expectedMs, observedSpeed } from './speed.ts';
@@ -79,21 +80,12 @@ function distribute(turn: Turn): void {
   // What one worker could not compute goes to one that has not tried, to the own device first: it is the one we trust.
   for (const microbatch of work.pool.filter((index) => spoiledBy(index).size > 0)) {
     const tried = spoiledBy(microbatch);
-    if (!possibleWorkers(state).some((id) => !tried.has(id))) return pauseForTrouble(turn, contributionsRefused);
+    if (!possibleWorkers(state).some((id) => !tried.has(id))) return pauseForTrouble(turn, problems.resultsNotFinite);
     const fresh = workers.filter((worker) => !tried.has(worker.id));
     const own = fresh.find((worker) => worker.id === state.config.self);
     const chosen = own?.id ?? [...shareOfRest(1, fresh).keys()][0];
     if (chosen !== undefined) assign(turn, workers, chosen, [microbatch]);
   }
-}
-
-const contributionsRefused: RoomProblem = {
-  code: 'non-finite',
-  message: 'Every peer that computed a part of this step came back with numbers that are not finite.',
-};
-
-export function notFinite(step: Step): RoomProblem {
-  return { code: 'non-finite', message: `The loss or the gradient of step ${step} is not finite, so the step was not applied.` };
 }
 
 /** Pauses the room with the step undone. Numbers that nobody can compute are the run's fault, not the peers'. */
@@ -321,11 +313,8 @@ export function isWaitingForWorkers({ phase, work, ...state }: CoordinatorState)
 
 function commit(turn: Turn, work: StepWork): void {
   const { state } = turn;
-  if (!Number.isFinite(work.lossSum)) return pauseForTrouble(turn, notFinite(work.step));
-  if (work.weightSum <= 0) {
-    const message = `No position in the batch of step ${work.step} is scored, so there is nothing to learn from it.`;
-    return pauseForTrouble(turn, { code: 'nothing-scored', message });
-  }
+  if (!Number.isFinite(work.lossSum)) return pauseForTrouble(turn, problems.stepNotFinite(work.step));
+  if (work.weightSum <= 0) return pauseForTrouble(turn, problems.nothingScored(work.step));
   state.work = { ...work, isCommitting: true };
   const encodeUpdate = [...state.peers.values()].some((peer) => holdsStep(peer, work.step));
   turn.effects.push({ type: 'commit', step: work.step, lossSum: work.lossSum, weightSum: work.weightSum, encodeUpdate });

@@ -1,5 +1,6 @@
 /** The text of a preset: built in, served beside the page, or given by the person. Reads; does not tokenize. */
 import { presetById } from '../data/presets.ts';
+import { problem } from './problems.ts';
 import { RunError } from './run.ts';
 import type { CreateSettings } from './types.ts';
 
@@ -26,11 +27,8 @@ export async function textOf(settings: CreateSettings): Promise<string> {
         return await pending;
       } catch (error) {
         fetched.delete(text.path);
-        throw new RunError({
-          code: 'corpus-unreachable',
-          message: `The text of this preset could not be fetched (${error instanceof Error ? error.message : String(error)}).`,
-          whatToDo: 'Check that the server this page came from is still running, then try again.',
-        });
+        const reason = error instanceof Error ? error.message : String(error);
+        throw new RunError(problem('corpus-unreachable', `The text of this preset could not be fetched (${reason}).`));
       }
     }
   }

@@ -18,7 +18,7 @@ export class TrainingClock {
 
   elapsedMs(history: readonly HistoryPoint[]): number {
     const last = this.#history.length - 1;
-    const continues = history.length >= this.#history.length && history[last]?.step === this.#history[last]?.step;
+    const continues = history.length >= this.#history.length && history[last] === this.#history[last];
     if (!continues) this.#sumMs = 0;
     for (let at = continues ? last + 1 : 0; at < history.length; at++) this.#sumMs += history[at]?.ms ?? 0;
     this.#history = history;

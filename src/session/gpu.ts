@@ -6,17 +6,14 @@ import { startTrainerWorker } from '../trainer/client.ts';
 import type { TrainerWorker } from '../trainer/client.ts';
 import type { DeviceReport, Problem, Trainer } from '../trainer/types.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
-import { problem, problemOf } from './problems.ts';
+import { insecureContext, problemOf } from './problems.ts';
 
 const insecure: DeviceReport = {
   name: 'this browser',
   isSoftware: false,
   features: [],
   probeTokensPerSecond: 0,
-  problem: problem(
-    'insecure-context',
-    'Browsers hide the GPU from pages that were opened over plain http from another machine.',
-  ),
+  problem: insecureContext,
 };
 
 export class Gpu {
@@ -36,7 +33,7 @@ export class Gpu {
     if (!isSecureContext) return Promise.resolve(insecure);
     this.#report ??= this.#started()
       .trainer.check()
-      .catch((error: unknown) => ({ ...insecure, problem: problemOf(error, 'no-webgpu') }));
+      .catch((error: unknown) => ({ ...insecure, problem: problemOf(error) }));
     return this.#report;
   }
 

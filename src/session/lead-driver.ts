@@ -7,12 +7,13 @@ import type { BatchSource } from '../data/types.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView } from '../room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../room/messages.ts';
-import type { CoordinatorBlob, CoordinatorMessage, PeerDevice, PeerId, Step } from '../room/messages.ts';
+import type { CoordinatorBlob, PeerDevice, PeerId, Step } from '../room/messages.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
-import { explain, problemOf } from './problems.ts';
+import { encodeHistory } from './history.ts';
+import { explain, problemOf, storageProblemOf } from './problems.ts';
 import { encodeRows } from './rows.ts';
 
 export interface LeadOptions {
@@ -136,25 +137,23 @@ export class LeadDriver {
     const { trainer, source } = this.#options;
     switch (effect.type) {
       case 'send':
-        this.#send(effect.to, effect.message);
+        this.#connections.get(effect.to)?.sendControl(effect.message);
         return;
       case 'assign': {
         const { step, microbatches } = effect.header;
         this.#sendBlob(effect.to, effect.header, encodeRows(microbatches.map((index) => source.draw(step, index))));
         return;
       }
+      case 'sendHistory': {
+        const { bytes, checksum } = encodeHistory(effect.history);
+        this.#sendBlob(effect.to, { kind: 'history', term: this.#options.config.term, checksum }, bytes);
+        return;
+      }
       case 'sendReplica':
         this.#sendReplica(effect.to, effect.step);
         return;
       case 'sendUpdate':
-        for (const peer of effect.to) {
-          if (this.#update?.step === effect.step) {
-            const { term } = this.#options.config;
-            this.#sendBlob(peer, { kind: 'update', term, step: effect.step }, this.#update.bytes);
-          } else {
-            this.#sendReplica(peer, (effect.step + 1) as Step);
-          }
-        }
+        this.#sendUpdate(effect.to, effect.step);
         return;
       case 'beginStep':
         this.#trainerCall(trainer.beginStep(effect.step), () => undefined);
@@ -189,7 +188,7 @@ export class LeadDriver {
         void this.#save(effect.step);
         return;
       case 'closePeer':
-        this.#closePeer(effect.peer, effect.problem.message);
+        this.#closePeer(effect.peer, effect.reason);
         return;
       case 'changed':
         this.#options.changed();
@@ -200,18 +199,6 @@ export class LeadDriver {
     }
   }
 
-  #send(to: PeerId, message: CoordinatorMessage): void {
-    try {
-      this.#connections.get(to)?.sendControl(message);
-    } catch (error) {
-      // The transport's limit: a welcome carries the whole history, and this one has outgrown a control message.
-      if (!(error instanceof RangeError)) throw error;
-      this.#options.notice('Somebody could not be let in: this run’s history is too long to send.');
-      this.#closePeer(to, 'the history is too long to send');
-      this.dispatch({ type: 'peerClosed', peer: to, reason: 'the history is too long to send' });
-    }
-  }
-
   #sendBlob(to: PeerId, header: CoordinatorBlob, bytes: ArrayBuffer): void {
     const connection = this.#connections.get(to);
     // A connection that closes mid-way reports it by itself, and the machine re-assigns.
@@ -219,10 +206,29 @@ export class LeadDriver {
   }
 
   #sendReplica(to: PeerId, step: Step): void {
-    this.#trainerCall(this.#options.trainer.replica(), (replica) => {
-      const { term } = this.#options.config;
-      if (replica.step === step) this.#sendBlob(to, { kind: 'replica', term, step }, replica.bytes);
-    });
+    this.#options.trainer.replica().then(
+      (replica) => {
+        const { term } = this.#options.config;
+        if (replica.step === step) this.#sendBlob(to, { kind: 'replica', term, step }, replica.bytes);
+        else this.#weightsNotSent(to, `they were at step ${replica.step} instead of ${step}`);
+      },
+      (error: unknown) => {
+        this.#report(error);
+        this.#weightsNotSent(to, error instanceof Error ? error.message : String(error));
+      },
+    );
+  }
+
+  #sendUpdate(to: readonly PeerId[], step: Step): void {
+    const { term } = this.#options.config;
+    for (const peer of to) {
+      if (this.#update?.step === step) this.#sendBlob(peer, { kind: 'update', term, step }, this.#update.bytes);
+      else this.#weightsNotSent(peer, `there is no update of step ${step}`);
+    }
+  }
+
+  #weightsNotSent(peer: PeerId, reason: string): void {
+    this.dispatch({ type: 'weightsNotSent', peer, reason });
   }
 
   #computeOwn(assignment: string, step: Step, microbatches: readonly number[]): void {
@@ -287,7 +293,7 @@ export class LeadDriver {
         },
         (error: unknown) => {
           // By name, since it crossed the worker's border: a step was committed in between, whose checkpoint follows.
-          if (!(error instanceof Error && error.name === 'RangeError')) problem(problemOf(error, 'storage-unavailable'));
+          if (!(error instanceof Error && error.name === 'RangeError')) problem(storageProblemOf(error));
         },
       );
     this.#checkpoint = saved;
@@ -303,7 +309,7 @@ export class LeadDriver {
 
   #report(error: unknown): void {
     if (this.#closed) return;
-    this.#options.problem(problemOf(error, 'training-failed'));
+    this.#options.problem(problemOf(error));
   }
 
   /** Sent to everybody who has no replica to sample from; the machine keeps no text. */

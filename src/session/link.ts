@@ -3,6 +3,7 @@
  * The fragment never reaches a server; nothing here talks to one.
  */
 import type { Problem } from '../trainer/types.ts';
+import { problem } from './problems.ts';
 
 export interface RoomAddress {
   readonly room: string;
@@ -12,11 +13,9 @@ export interface RoomAddress {
 const idPattern = /^[A-Za-z0-9_-]{8,64}$/;
 const keyPattern = /^[A-Za-z0-9_-]{20,128}$/;
 
-export const incompleteLink: Problem = {
-  code: 'bad-link',
-  message: 'This room link is incomplete: a part of it is missing or was cut off.',
-  whatToDo: 'Copy the whole link from the room’s invite panel, or scan its QR code again.',
-};
+export const incompleteLink: Problem = problem('bad-link', 'This room link is incomplete: a part of it is missing or was cut off.');
+/** For a text that was meant as one. */
+export const notALink: Problem = problem('bad-link', 'This is not a link to a room.');
 
 function randomText(bytes: number): string {
   const values = crypto.getRandomValues(new Uint8Array(bytes));

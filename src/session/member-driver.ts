@@ -8,9 +8,11 @@ import type { MemberConfig, MemberEffect, MemberEvent, MemberView } from '../roo
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../room/messages.ts';
 import type { MemberBlob, PeerDevice, PeerId, Term } from '../room/messages.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
+import type { TransportCode } from '../transport/problems.ts';
 import type { Connection, ConnectionHandlers, Endpoint } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
 import type { DirectoryClient } from './directory-client.ts';
+import { HistoryError, decodeHistory } from './history.ts';
 import { explain, problemOf } from './problems.ts';
 import { decodeRows } from './rows.ts';
 import { parseRun, trainerSettings } from './run.ts';
@@ -30,7 +32,7 @@ export interface MemberOptions {
   readonly run: (run: RunDescription) => void;
 }
 
-const finalCodes: ReadonlySet<string> = new Set(['wrong-key', 'version-mismatch']);
+const finalCodes: ReadonlySet<string> = new Set<TransportCode>(['wrong-key', 'version-mismatch']);
 
 export class MemberDriver {
   readonly #options: MemberOptions;
@@ -113,6 +115,9 @@ export class MemberDriver {
       case 'prepare':
         this.#prepare(effect.run);
         return;
+      case 'readHistory':
+        this.#readHistory(effect);
+        return;
       case 'loadReplica':
       case 'applyUpdate':
         this.#load(effect);
@@ -185,8 +190,8 @@ export class MemberDriver {
       this.dispatch({ type: 'connected', coordinator });
     } catch (error) {
       if (!isCurrent()) return;
-      const { code, message } = problemOf(error, 'connection-failed');
-      this.dispatch({ type: 'connectFailed', problem: { code, message }, isFinal: finalCodes.has(code) });
+      const problem = problemOf(error);
+      this.dispatch({ type: 'connectFailed', problem, isFinal: finalCodes.has(problem.code) });
     }
   }
 
@@ -198,12 +203,25 @@ export class MemberDriver {
     this.dispatch({ type: 'disconnected', reason: `${what} could not be understood` });
   }
 
+  #readHistory(effect: Extract<MemberEffect, { type: 'readHistory' }>): void {
+    const bytes = this.#blobs.take(effect.ref);
+    let points;
+    try {
+      points = decodeHistory(bytes, effect);
+    } catch (error) {
+      if (!(error instanceof HistoryError)) throw error;
+      this.#distrust('a history');
+      return;
+    }
+    this.dispatch({ type: 'historyRead', ref: effect.ref, points });
+  }
+
   #prepare(serialized: string): void {
     let run: RunDescription;
     try {
       run = parseRun(serialized);
     } catch (error) {
-      this.#stopComputing(problemOf(error, 'bad-settings'));
+      this.#stopComputing(problemOf(error));
       return;
     }
     const isKnown = this.#run !== null && JSON.stringify(this.#run) === JSON.stringify(run);
@@ -214,7 +232,7 @@ export class MemberDriver {
 
   #plan(run: RunDescription): void {
     this.#trainer?.prepare(trainerSettings(run)).catch((error: unknown) => {
-      this.#stopComputing(problemOf(error, 'out-of-memory'));
+      this.#stopComputing(problemOf(error));
     });
   }
 
@@ -271,7 +289,7 @@ export class MemberDriver {
         this.dispatch({ type: 'computed', assignment, step, lossSum, weightSum, computeMs, tokens, failed: false });
       },
       (error: unknown) => {
-        this.#options.problem(problemOf(error, 'training-failed'));
+        this.#options.problem(problemOf(error));
         this.dispatch(failed);
       },
     );

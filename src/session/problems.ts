@@ -1,42 +1,76 @@
 /**
- * Every trouble a person can meet that is not explained where it arises (transport, device check, data, store), by
- * code: what happened and what to do. The room's machines name codes; this page has the words.
+ * The one list of what can go wrong in words for a person, by code. Transport, trainer and store explain their own troubles
+ * where they arise; here is what to do about all others: those of the room's machines, which know no advice, and of the
+ * session and the page. A code is explained in one place and means one thing.
  */
+import { StorageError } from '../checkpoint/errors.ts';
+import type { StorageErrorCode } from '../checkpoint/errors.ts';
+import type { textProblem } from '../data/presets.ts';
 import type { RoomProblem } from '../room/machine.ts';
+import type { RoomCode } from '../room/problems.ts';
+import { carriedProblem } from '../trainer/errors.ts';
+import type { TrainerCode } from '../trainer/errors.ts';
 import type { Problem } from '../trainer/types.ts';
+import { sharedAdvice } from '../transport/problems.ts';
+import type { TransportCode } from '../transport/problems.ts';
 
-const whatToDoByCode: Readonly<Record<string, string>> = {
-  'insecure-context': 'Open the https:// address that the server printed, or http://localhost on the server’s own machine.',
-  'no-webgpu': 'Use a current Chrome, Edge, Firefox or Safari with hardware acceleration on; meanwhile you can watch a room.',
-  'room-empty': 'Wait: it goes on as soon as the person who started it opens it again.',
-  'room-not-found': 'Check the link with whoever sent it. If they start the room again, this page joins by itself.',
-  'coordinator-gone': 'Nothing: this page keeps looking and joins again by itself when the room is back.',
-  'non-finite': 'Lower the learning rate or turn gradient clipping on, then start again from the last saved run; resume tries the same step once more.',
-  'gpu-lost': 'Nothing: the GPU is opened again and training goes on. If it keeps happening, close other tabs that use the GPU.',
-  'out-of-memory': 'Choose a smaller model, a shorter context or fewer rows per micro-batch.',
-  'signalling-unreachable': 'Training goes on. New people can join again once the server answers.',
-  'wrong-results': 'You can watch. A graphics driver update or another browser often helps.',
-  refused: 'Ask the person who started the room.',
-  'version-mismatch': 'Reload this page on both machines.',
+/** Explained below the session. */
+export type LowerCode = TransportCode | TrainerCode | StorageErrorCode | NonNullable<ReturnType<typeof textProblem>>['code'];
+
+/** Of the session and the page themselves. */
+type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'left' | 'unexpected';
+
+/** Explained here. */
+export type OwnCode = PageCode | Exclude<RoomCode, LowerCode>;
+
+const adviceByCode: Readonly<Record<PageCode | RoomCode, string>> = {
+  ...sharedAdvice,
   'room-full': 'Ask the person who started the room; watchers count too.',
-  removed: 'Reload the page to join again.',
+  'weights-unreadable': 'Ask the person who started the room to reload their page, then join again.',
+  'non-finite': 'Lower the learning rate or turn gradient clipping on, then start again from the last saved run; resume tries the same step once more.',
+  'nothing-scored': 'Start again with data in which some positions are scored.',
+  'room-empty': 'Wait: it goes on as soon as the person who started it opens it again.',
+  'room-stopped': 'Nothing: if it is opened again, this page joins by itself. Or start a room of your own.',
+  'coordinator-gone': 'Nothing: this page keeps looking and joins again by itself when the room is back.',
+  'insecure-context': 'Open the https:// address that the server printed, or http://localhost on the server’s own machine.',
+  'bad-link': 'Copy the whole link from the room’s invite panel (it ends in #room=…&key=…), or scan its QR code again.',
+  'bad-settings': 'Change that setting, or go back to the preset’s own.',
+  'corpus-unreachable': 'Check that the server this page came from is still running, then try again.',
+  'run-not-found': 'Start the run anew: on this device nothing of it is saved.',
+  left: 'Open the room’s link again to go back.',
+  unexpected: 'Reload the page and try again.',
 };
 
-export function problem(code: string, message: string): Problem {
-  return { code, message, whatToDo: whatToDoByCode[code] ?? 'Reload the page and try again.' };
+/** From a coordinator of another version, or one that makes codes up. */
+const unknownAdvice = 'Ask the person who started the room.';
+
+export function problem(code: OwnCode, message: string): Problem {
+  return { code, message, whatToDo: adviceByCode[code] };
 }
 
-export function explain(roomProblem: RoomProblem): Problem {
-  return problem(roomProblem.code, roomProblem.message);
+export function explain({ code, message, whatToDo }: RoomProblem): Problem {
+  return { code, message, whatToDo: whatToDo ?? (isExplained(code) ? adviceByCode[code] : unknownAdvice) };
 }
 
-/** The problem an unknown error amounts to: its own, if it carries one. */
-export function problemOf(error: unknown, fallbackCode: string): Problem {
-  if (typeof error === 'object' && error !== null && 'problem' in error) {
-    const carried = error.problem;
-    if (typeof carried === 'object' && carried !== null && 'code' in carried && 'message' in carried && 'whatToDo' in carried) {
-      return { code: String(carried.code), message: String(carried.message), whatToDo: String(carried.whatToDo) };
-    }
-  }
-  return problem(fallbackCode, error instanceof Error ? error.message : String(error));
+function isExplained(code: string): code is keyof typeof adviceByCode {
+  return Object.hasOwn(adviceByCode, code);
 }
+
+/** The problem an error amounts to: its own, if it carries one. */
+export function problemOf(error: unknown): Problem {
+  return carriedProblem(error) ?? problem('unexpected', textOf(error));
+}
+
+/** The same for calls on the store. */
+export function storageProblemOf(error: unknown): Problem {
+  return carriedProblem(error) ?? new StorageError('storage-unavailable', textOf(error), error).problem;
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+export const insecureContext: Problem = problem(
+  'insecure-context',
+  'Browsers open the GPU only to pages from a secure address, and this one is not.',
+);

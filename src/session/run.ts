@@ -9,7 +9,9 @@ import { presetById, textProblem } from '../data/presets.ts';
 import type { BatchSource } from '../data/types.ts';
 import { configProblem, parseConfig } from '../model/config.ts';
 import { estimateMemoryBytes, parameterCount } from '../model/parameters.ts';
+import { longestRunSteps } from '../room/messages.ts';
 import type { Problem, TrainerSettings } from '../trainer/types.ts';
+import { problem } from './problems.ts';
 import type { CreateSettings, PresetId, RunEstimate, RunSettings } from './types.ts';
 
 export class RunError extends Error {
@@ -22,7 +24,6 @@ export class RunError extends Error {
 }
 
 const presetIds = ['repeated-pattern', 'tiny-rhyme', 'counting-list', 'moby-dick', 'own-text'] as const;
-const maxSteps = 10_000_000;
 const maxContextLength = 8192;
 const maxRows = 4096;
 
@@ -32,18 +33,18 @@ const between = (min: number, max: number) => v.pipe(v.number(), v.finite(), v.m
 const settingsSchema = v.object({
   // Checked in depth by `parseConfig`.
   model: v.record(v.string(), v.unknown()),
-  steps: whole(1, maxSteps),
+  steps: whole(1, longestRunSteps),
   rowsPerStep: whole(1, maxRows),
   rowsPerMicrobatch: whole(1, maxRows),
   contextLength: whole(2, maxContextLength),
   order: v.picklist(['shuffled', 'sequential']),
   seed: whole(0, 2 ** 32 - 1),
   codec: v.literal('fp32'),
-  evalEvery: whole(0, maxSteps),
+  evalEvery: whole(0, longestRunSteps),
   optimizer: v.object({
     learningRate: between(1e-9, 10),
     minLearningRate: between(0, 10),
-    warmupSteps: whole(0, maxSteps),
+    warmupSteps: whole(0, longestRunSteps),
     schedule: v.picklist(['cosine', 'linear', 'constant']),
     beta1: between(0, 0.99999),
     beta2: between(0, 0.999999),
@@ -72,7 +73,7 @@ export interface RunDescription {
 }
 
 function badSettings(message: string): RunError {
-  return new RunError({ code: 'bad-settings', message, whatToDo: 'Change that setting, or go back to the preset’s own.' });
+  return new RunError(problem('bad-settings', message));
 }
 
 function checkedSettings(given: unknown, vocabularySize: number): RunSettings {

@@ -1,54 +1,40 @@
 /**
- * The session of a page: one room at a time, led or joined, on this page's trainer worker. It wires the room's machines
- * to network, worker, clock and store, and tells the page. Effects are carried out by the two drivers.
+ * The session of a page: one room at a time, led or joined, on this page's trainer worker. It decides which role the page
+ * plays, and changes it when the lead or the GPU is lost. What a stay in a room is made of is `visit.ts`, how the lead is
+ * taken `lead.ts`, what the page shows `shown.ts`; effects are carried out by the two drivers.
  */
 import { askForPersistence } from '../checkpoint/persistence.ts';
-import { CharacterTokenizer } from '../data/character-tokenizer.ts';
-import { weightOf } from '../data/batches.ts';
 import { parameterCount } from '../model/parameters.ts';
-import type { HistoryPoint, PeerDevice, PeerId, Step, Term } from '../room/messages.ts';
-import type { RoomView } from '../room/machine.ts';
-import { startTicker } from '../trainer/ticker.ts';
+import type { Step } from '../room/messages.ts';
+import { problems as trainerProblems } from '../trainer/errors.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
 import { textOf } from './corpus.ts';
-import { createDirectoryClient } from './directory-client.ts';
-import type { DirectoryClient } from './directory-client.ts';
-import { TrainingClock, comingsAndGoings, recentSpeed } from './figures.ts';
+import { TrainingClock, comingsAndGoings } from './figures.ts';
 import { Gpu } from './gpu.ts';
-import { LeadDriver } from './lead-driver.ts';
-import { LeaseKeeper } from './lease.ts';
-import { newRoomAddress, parseRoomLink, roomLink } from './link.ts';
+import type { LeadDriver } from './lead-driver.ts';
+import { beginReign, leadLock, prepareReign, recordOf, requestOf } from './lead.ts';
+import type { LeadRequest } from './lead.ts';
+import type { LeaseKeeper } from './lease.ts';
+import { newRoomAddress, notALink, parseRoomLink } from './link.ts';
 import type { RoomAddress } from './link.ts';
 import { MemberDriver } from './member-driver.ts';
-import { forgetHolder, holderOf, recalledTab, rememberTab } from './memory.ts';
+import { forgetHolder, recalledTab, rememberTab } from './memory.ts';
 import { WakeLock, titleOf } from './page.ts';
-import { problem as describeProblem, problemOf } from './problems.ts';
-import { batchesOf, composeRun, estimateRun, parseRun, serializeRun, trainerSettings } from './run.ts';
+import { peerDevice, watchingDevice } from './peer-device.ts';
+import { problem as describeProblem, problemOf, storageProblemOf } from './problems.ts';
+import { composeRun, estimateRun } from './run.ts';
 import type { RunDescription } from './run.ts';
-import { Sampler } from './sampler.ts';
-import { Signalling } from './signalling.ts';
+import { shownState } from './shown.ts';
+import type { RoleView } from './shown.ts';
 import { StateStore } from './state.ts';
-import type { CreateSettings, RunEstimate, SavedRun, SessionController, SessionPhase, SessionState } from './types.ts';
+import type { CreateSettings, RunEstimate, SavedRun, SessionController, SessionState } from './types.ts';
+import { Visit, directoryOf } from './visit.ts';
 
-const tickPeriodMs = 250;
-/** Little enough to lose, rare enough not to matter: a save reads three times the weights back from the GPU. */
-const checkpointEveryMs = 15_000;
-const checkpointEverySteps = 50;
 const defaultName = 'Guest';
 
 type Role =
   | { readonly kind: 'lead'; readonly driver: LeadDriver; readonly lease: LeaseKeeper; readonly unlock: () => void }
   | { readonly kind: 'member'; readonly driver: MemberDriver };
-
-interface LeadRequest {
-  readonly address: RoomAddress;
-  readonly description: RunDescription;
-  readonly tokens: Uint32Array;
-  readonly name: string;
-  /** A term this room may have reached; 0 for a new room. */
-  readonly lastTerm: number;
-  readonly startPaused: boolean;
-}
 
 /** Thrown where a problem has been put into the state already, so that callers stop. */
 class SessionError extends Error {
@@ -70,12 +56,19 @@ class Session implements SessionController {
   readonly #wakeLock = new WakeLock();
   readonly #clock = new TrainingClock();
   #role: Role | null = null;
-  #address: RoomAddress | null = null;
-  #signalling: Signalling | null = null;
-  #sampler: Sampler | null = null;
-  #stopTicker: (() => void) | null = null;
-  /** Grows whenever a room is entered or left, so that what belongs to an earlier visit is dropped. */
-  #visit = 0;
+  #visit: Visit | null = null;
+  /** What both drivers tell. */
+  readonly #told = {
+    changed: () => {
+      this.#refresh();
+    },
+    problem: (problem: Problem | null) => {
+      this.#store.update({ problem });
+    },
+    notice: (text: string) => {
+      this.#store.notice(text);
+    },
+  };
 
   constructor() {
     this.#store.subscribe((state) => {
@@ -115,10 +108,10 @@ class Session implements SessionController {
       this.#store.update({ phase: 'checking-device', problem: null });
       const { description, tokens } = composeRun(settings, await textOf(settings));
       await this.#requireGpu();
-      const address = newRoomAddress();
       const name = settings.name?.trim() || defaultName;
-      await this.#saveRun(address, description, tokens, name);
-      return this.#lead({ address, description, tokens, name, lastTerm: 0, startPaused: false });
+      const request = { address: newRoomAddress(), description, tokens, name, lastTerm: 0 };
+      await this.#saveRun(request);
+      return this.#lead(request);
     });
   }
 
@@ -129,15 +122,14 @@ class Session implements SessionController {
       const run = await this.#gpu.storage.loadRun(room);
       if (run === null) throw new SessionError(describeProblem('run-not-found', 'This browser has no saved run of that name any more.'));
       await this.#requireGpu();
-      const address = { room: run.room, key: run.key };
-      return this.#lead({ address, description: parseRun(run.run), tokens: run.tokens, name: run.name, lastTerm: 1, startPaused: false });
+      return this.#lead(requestOf(run, run.name, 1));
     });
   }
 
   async join(link: string, options: { readonly name?: string; readonly watch?: boolean } = {}): Promise<void> {
     await this.#guarded(async () => {
       const address = parseRoomLink(link);
-      if (address === null) throw new SessionError(describeProblem('bad-link', 'That is not a link to a room.'));
+      if (address === null) throw new SessionError(notALink);
       if ('code' in address) throw new SessionError(address);
       await this.leave();
       const name = options.name?.trim() || defaultName;
@@ -160,7 +152,6 @@ class Session implements SessionController {
     const role = this.#role;
     if (role === null) return;
     this.#role = null;
-    this.#visit++;
     rememberTab(null);
     history.replaceState(null, '', location.pathname + location.search);
     if (role.kind === 'lead') {
@@ -182,7 +173,7 @@ class Session implements SessionController {
 
   setSampleTemperature(temperature: number): void {
     this.#store.update({ sampleTemperature: Math.max(0, Math.min(2, temperature)) });
-    this.#sampler?.hurry();
+    this.#visit?.sampler?.hurry();
   }
 
   async savedRuns(): Promise<readonly SavedRun[]> {
@@ -203,7 +194,7 @@ class Session implements SessionController {
     try {
       return await work();
     } catch (error) {
-      const problem = problemOf(error, 'unexpected');
+      const problem = problemOf(error);
       const isInRoom = this.#role !== null;
       this.#store.update(isInRoom ? { problem } : { problem, phase: 'idle', role: 'none' });
       if (!isInRoom) this.#endVisit();
@@ -233,21 +224,12 @@ class Session implements SessionController {
     }).catch(() => undefined); // It is in the state.
   }
 
-  async #saveRun(address: RoomAddress, description: RunDescription, tokens: Uint32Array, name: string): Promise<void> {
+  async #saveRun(request: LeadRequest): Promise<void> {
     void askForPersistence();
-    const run = {
-      ...address,
-      title: description.title,
-      run: serializeRun(description),
-      steps: description.settings.steps,
-      tokens: tokens.slice(), // Moved to the worker.
-      createdAtMs: Date.now(),
-      name,
-    };
     try {
-      await this.#gpu.storage.saveRun(run);
+      await this.#gpu.storage.saveRun(recordOf(request));
     } catch (error) {
-      this.#store.update({ problem: problemOf(error, 'storage-unavailable') });
+      this.#store.update({ problem: storageProblemOf(error) });
     }
   }
 
@@ -255,211 +237,94 @@ class Session implements SessionController {
   async #leadsAgain(address: RoomAddress, name: string): Promise<boolean> {
     const run = await this.#gpu.storage.loadRun(address.room).catch(() => null);
     if (run?.key !== address.key) return false;
-    const lease = await this.#directory(address).lookUp().catch(() => null);
+    const lease = await directoryOf(address).lookUp().catch(() => null);
     const isOurTab = recalledTab()?.room === address.room && recalledTab()?.role === 'coordinator';
     if (lease !== null && lease.expiresInMs > 0 && !isOurTab) return false;
     await this.#requireGpu();
-    await this.#lead({
-      address,
-      description: parseRun(run.run),
-      tokens: run.tokens,
-      name,
-      lastTerm: lease?.term ?? 1,
-      startPaused: false,
-    });
+    await this.#lead(requestOf(run, name, lease?.term ?? 1));
     return true;
   }
 
-  #directory(address: RoomAddress): DirectoryClient {
-    return createDirectoryClient(new URL('.', document.baseURI), address.room, address.key);
-  }
-
-  /** Enters a room: what both roles share. */
-  #enter(address: RoomAddress, name: string, role: 'coordinator' | 'member' | 'watcher'): DirectoryClient {
-    const page = new URL(location.href);
-    const link = roomLink(page, address);
-    const directory = this.#directory(address);
+  #enter(address: RoomAddress, name: string, role: 'coordinator' | 'member' | 'watcher'): Visit {
     this.#endVisit();
-    this.#address = address;
-    history.replaceState(null, '', link);
-    rememberTab({ room: address.room, role, name });
-    this.#store.update({ role, room: address.room, link, inviteLink: link, name, history: [], peers: [], sample: null, loss: null, step: 0 });
-    if (page.hostname === 'localhost' || page.hostname === '127.0.0.1') {
-      const visit = this.#visit;
-      directory.serverUrls().then(
-        ({ lan: [first] }) => {
-          if (first !== undefined && visit === this.#visit) this.#store.update({ inviteLink: roomLink(new URL(first), address) });
-        },
-        () => undefined, // The link of this page is shown.
-      );
-    }
-    this.#signalling = new Signalling({
+    this.#visit = new Visit({
       address,
-      directory,
-      accept: (connection) => {
-        if (this.#role?.kind === 'lead') return this.#role.driver.accept(connection);
-        connection.close('this peer does not lead the room');
-        return { control: () => undefined, blob: () => undefined, closed: () => undefined };
-      },
-      changed: (signalling) => {
-        this.#store.update({ signalling });
+      name,
+      role,
+      store: this.#store,
+      accept: (connection) => (this.#role?.kind === 'lead' ? this.#role.driver.accept(connection) : null),
+      tick: () => {
+        this.#tick();
       },
     });
-    this.#stopTicker = startTicker(tickPeriodMs, () => {
-      this.#tick();
-    });
-    return directory;
+    return this.#visit;
   }
 
   async #lead(request: LeadRequest): Promise<{ link: string }> {
     const { address, description, name } = request;
     const unlock = await leadLock(address.room);
-    if (unlock === null) {
-      // Another tab of this browser leads it.
-      await this.#joinAsMember(address, name, false);
-      return { link: this.#link() };
-    }
+    // Another tab of this browser leads it.
+    if (unlock === null) return this.#joinAsMember(address, name, false);
     try {
-      const directory = this.#enter(address, name, 'coordinator');
-      const visit = this.#visit;
+      const visit = this.#enter(address, name, 'coordinator');
       this.#store.update({ phase: 'preparing' });
-      this.#showRun(description);
-      const { trainer, storage } = this.#gpu;
-      await trainer.prepare(trainerSettings(description));
-      const restored = await storage.restoreCheckpoint(address.room).catch((error: unknown) => {
-        this.#store.update({ problem: problemOf(error, 'storage-unavailable') });
-        return null;
-      });
-      const startHash = restored?.replicaHash ?? (await trainer.initialize());
-      if (restored !== null && restored.damagedNewer > 0) {
-        this.#store.notice('The newest checkpoint was damaged; the one before it is used.');
-      }
-      const endpoint = await this.#signalling?.endpoint().catch(() => null);
-      const self = (endpoint?.id ?? `offline-${crypto.randomUUID()}`) as PeerId;
-      const lease = new LeaseKeeper({
-        directory,
-        holder: await holderOf(address.room),
-        peerId: () => this.#signalling?.id ?? null,
-        reachable: (isReachable) => {
-          this.#store.update({ signalling: isReachable ? 'online' : 'offline' });
-        },
-        deposed: () => {
-          void this.#stepDown();
-        },
-      });
-      const otherLead = await lease.acquire(self, Math.max(request.lastTerm, restored?.facts.term ?? 0));
-      if (otherLead !== null) {
+      this.#showRun(visit, description);
+      const deposed = (): void => {
+        void this.#stepDown();
+      };
+      const start = await prepareReign(request, { gpu: this.#gpu, store: this.#store, visit, deposed });
+      if (start === null) {
         unlock();
-        await this.#joinAsMember(address, name, false);
-        return { link: this.#link() };
+        return await this.#joinAsMember(address, name, false);
       }
       const device = await this.checkDevice();
-      if (visit !== this.#visit) throw new SessionError(describeProblem('left', 'The room was left while it was being prepared.'));
-      const driver = this.#leadDriver(request, { lease, self, device, startHash, restored: restored?.facts ?? null });
-      this.#role = { kind: 'lead', driver, lease, unlock };
-      this.#watchGpu();
+      if (visit.isOver) throw new SessionError(describeProblem('left', 'The room was left while it was being prepared.'));
+      const { trainer, storage } = this.#gpu;
+      const checkpointSaved = (step: number): void => {
+        this.#store.update({ lastCheckpoint: { step, savedAtMs: Date.now() } });
+      };
+      const driver = beginReign(request, start, device, { ...this.#told, trainer, storage, checkpointSaved });
+      this.#role = { kind: 'lead', driver, lease: start.lease, unlock };
+      this.#watchGpu(visit);
       this.#refresh();
-      return { link: this.#link() };
+      return { link: visit.link };
     } catch (error) {
       unlock();
       throw error;
     }
   }
 
-  #leadDriver(
-    { address, description, tokens, name, startPaused }: LeadRequest,
-    from: {
-      readonly lease: LeaseKeeper;
-      readonly self: PeerId;
-      readonly device: DeviceReport;
-      readonly startHash: string;
-      readonly restored: { readonly step: number; readonly history: string; readonly startedAtMs: number } | null;
-    },
-  ): LeadDriver {
-    const { settings } = description;
-    const source = batchesOf(description, tokens);
-    const { trainer, storage } = this.#gpu;
-    return new LeadDriver({
-      room: address.room,
-      trainer,
-      storage,
-      source,
-      nowMs: () => performance.now(),
-      changed: () => {
-        this.#refresh();
-      },
-      problem: (problem) => {
-        this.#store.update({ problem });
-      },
-      notice: (text) => {
-        this.#store.notice(text);
-      },
-      checkpointSaved: (step) => {
-        this.#store.update({ lastCheckpoint: { step, savedAtMs: Date.now() } });
-      },
-      config: {
-        self: from.self,
-        name,
-        term: from.lease.term as Term,
-        run: serializeRun(description),
-        steps: settings.steps,
-        microbatchesPerStep: source.microbatchesPerStep,
-        tokensPerMicrobatch: settings.rowsPerMicrobatch * settings.contextLength,
-        weightOfMicrobatch: (step, microbatch) => weightOf(source.draw(step, microbatch)),
-        selfDevice: peerDevice(from.device),
-        evalEvery: source.validation.length > 0 ? settings.evalEvery : 0,
-        checkpointEveryMs,
-        checkpointEverySteps,
-        startStep: (from.restored?.step ?? 0) as Step,
-        startHash: from.startHash,
-        // Our own JSON, behind the checkpoint's checksum.
-        history: from.restored === null ? [] : (JSON.parse(from.restored.history) as HistoryPoint[]),
-        startedAtMs: from.restored?.startedAtMs ?? Date.now(),
-        startPaused,
-      },
-    });
-  }
-
-  async #joinAsMember(address: RoomAddress, name: string, watch: boolean): Promise<void> {
-    const directory = this.#enter(address, name, watch ? 'watcher' : 'member');
-    const visit = this.#visit;
+  async #joinAsMember(address: RoomAddress, name: string, watch: boolean): Promise<{ link: string }> {
+    const visit = this.#enter(address, name, watch ? 'watcher' : 'member');
+    const { link } = visit;
     this.#store.update({ phase: watch ? 'finding-room' : 'checking-device' });
     const device = watch ? watchingDevice : await this.checkDevice();
-    if (visit !== this.#visit) return;
+    if (visit.isOver) return { link };
+    const canCompute = !watch && device.problem === null;
     const driver = new MemberDriver({
+      ...this.#told,
       config: {
         name,
         wantsToWatch: watch,
         device: peerDevice(device),
         seed: crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
       },
-      directory,
-      endpoint: () => {
-        if (this.#signalling === null) throw new SessionError(describeProblem('left', 'The room was left.'));
-        return this.#signalling.endpoint();
-      },
-      trainer: watch || device.problem !== null ? null : this.#gpu.trainer,
+      directory: visit.directory,
+      endpoint: () => visit.signalling.endpoint(),
+      trainer: canCompute ? this.#gpu.trainer : null,
       nowMs: () => performance.now(),
-      changed: () => {
-        this.#refresh();
-      },
-      problem: (problem) => {
-        this.#store.update({ problem });
-      },
-      notice: (text) => {
-        this.#store.notice(text);
-      },
       run: (description) => {
-        this.#showRun(description);
+        this.#showRun(visit, description);
       },
     });
     this.#role = { kind: 'member', driver };
-    if (!watch && device.problem === null) this.#watchGpu();
+    if (canCompute) this.#watchGpu(visit);
     this.#refresh();
+    return { link };
   }
 
-  #showRun(description: RunDescription): void {
-    const { settings, title, prompt, characters } = description;
+  #showRun(visit: Visit, description: RunDescription): void {
+    const { settings, title, prompt } = description;
     this.#store.update({
       title,
       settings,
@@ -467,56 +332,45 @@ class Session implements SessionController {
       parameterCount: parameterCount(settings.model),
       expectedInitialLoss: Math.log(settings.model.vocab_size),
     });
-    this.#sampler = new Sampler({
-      tokenizer: new CharacterTokenizer(characters),
-      prompt,
-      sampled: ({ step, text, temperature }) => {
-        this.#store.update({ sample: { step, prompt, text, temperature, own: true } });
-        if (this.#role?.kind === 'lead') this.#role.driver.sampled(step as Step, text);
-      },
+    visit.startSampling(description, ({ step, text, temperature }) => {
+      if (visit.isOver) return;
+      this.#store.update({ sample: { step, prompt, text, temperature, own: true } });
+      if (this.#role?.kind === 'lead') this.#role.driver.sampled(step as Step, text);
     });
   }
 
-  #watchGpu(): void {
-    const visit = this.#visit;
+  #watchGpu(visit: Visit): void {
     this.#gpu.whenLost((reason) => {
-      if (visit !== this.#visit) return;
+      if (visit.isOver || this.#role === null) return;
       this.#store.notice('The GPU was lost; opening it again.');
       this.#store.update({ problem: reason });
-      void this.#guarded(() => this.#recoverGpu()).catch(() => undefined); // It is in the state.
+      void this.#guarded(() => this.#recoverGpu(visit)).catch(() => undefined); // It is in the state.
     });
   }
 
-  async #recoverGpu(): Promise<void> {
+  async #recoverGpu(visit: Visit): Promise<void> {
     const role = this.#role;
     if (role === null) return;
     if (role.kind === 'member') {
-      role.driver.dispatch({ type: 'device', device: peerDevice({ ...(await this.#gpu.restart()), problem: describeProblem('gpu-lost', 'The GPU was lost.') }) });
+      role.driver.dispatch({ type: 'device', device: peerDevice({ ...(await this.#gpu.restart()), problem: trainerProblems.gpuLost('') }) });
       const device = await this.checkDevice();
       role.driver.replaceTrainer(this.#gpu.trainer, peerDevice(device));
       if (device.problem === null) {
         this.#store.update({ problem: null });
-        this.#watchGpu();
+        this.#watchGpu(visit);
       }
       return;
     }
     // Weights and moments went with the GPU: a new reign starts from the newest checkpoint, as after a reload.
-    const { room } = this.#address ?? { room: '' };
+    const { room } = visit.address;
     const lastTerm = role.lease.term;
     const { name } = this.#store.state;
     await this.#abandonLead(role);
     await this.#gpu.restart();
     await this.#requireGpu();
     const run = await this.#gpu.storage.loadRun(room);
-    if (run === null) throw new SessionError(describeProblem('gpu-lost', 'The GPU was lost, and this browser could not save the run.'));
-    await this.#lead({
-      address: { room: run.room, key: run.key },
-      description: parseRun(run.run),
-      tokens: run.tokens,
-      name,
-      lastTerm,
-      startPaused: false,
-    });
+    if (run === null) throw new SessionError(describeProblem('run-not-found', 'The GPU was lost, and this browser could not save the run.'));
+    await this.#lead(requestOf(run, name, lastTerm));
     this.#store.update({ problem: null });
   }
 
@@ -529,12 +383,12 @@ class Session implements SessionController {
   /** Somebody else leads with a higher term: go on as one of its members. */
   async #stepDown(): Promise<void> {
     const role = this.#role;
-    const address = this.#address;
-    if (role?.kind !== 'lead' || address === null) return;
+    const visit = this.#visit;
+    if (role?.kind !== 'lead' || visit === null) return;
     const { name } = this.#store.state;
     this.#store.notice('Another peer leads the room now; this one goes on as a member.');
     await this.#abandonLead(role);
-    await this.#guarded(() => this.#joinAsMember(address, name, false)).catch(() => undefined); // It is in the state.
+    await this.#guarded(() => this.#joinAsMember(visit.address, name, false)).catch(() => undefined); // It is in the state.
   }
 
   #command(command: 'pause' | 'resume'): void {
@@ -552,7 +406,7 @@ class Session implements SessionController {
     const replicaStep = role.kind === 'lead' ? view.step : role.driver.view.replica?.step;
     const canSample = role.kind === 'lead' || (replicaStep !== undefined && view.role === 'member');
     if (canSample && replicaStep !== undefined && replicaStep > 0) {
-      this.#sampler?.tick(this.#gpu.trainer, replicaStep, this.#store.state.sampleTemperature, nowMs);
+      this.#visit?.sampler?.tick(this.#gpu.trainer, replicaStep, this.#store.state.sampleTemperature, nowMs);
     }
     this.#refresh();
   }
@@ -561,32 +415,10 @@ class Session implements SessionController {
   #refresh(): void {
     const role = this.#role;
     if (role === null) return;
-    const { view, heldHash } = shownView(role);
     const { state } = this.#store;
-    for (const text of comingsAndGoings(state.peers, view.peers, view.self)) this.#store.notice(text);
-    const { tokensPerSecond, stepMs } = recentSpeed(view.history);
-    const last = view.history.at(-1);
-    this.#store.update({
-      phase: phaseOf(role, view),
-      role: view.role,
-      selfId: view.self,
-      term: view.term,
-      step: view.step,
-      steps: view.steps > 0 ? view.steps : state.steps,
-      loss: last?.loss ?? null,
-      validationLoss: view.history.findLast((point) => point.validationLoss !== undefined)?.validationLoss ?? null,
-      tokensPerSecond: view.phase === 'running' ? tokensPerSecond : 0,
-      ownTokensPerSecond: (view.phase === 'running' && view.peers.find(({ id }) => id === view.self)?.tokensPerSecond) || 0,
-      elapsedMs: this.#clock.elapsedMs(view.history),
-      remainingMs: stepMs > 0 && view.phase === 'running' ? (view.steps - view.step) * stepMs : null,
-      peers: view.peers,
-      history: view.history,
-      replicaHash: heldHash ?? last?.replicaHash ?? null,
-    });
-    if (role.kind === 'member' && role.driver.view.sample !== null && state.sample?.own !== true) {
-      const { step, text } = role.driver.view.sample;
-      if (state.sample?.step !== step) this.#store.update({ sample: { step, prompt: '', text, temperature: 0, own: false } });
-    }
+    const shown = viewOf(role);
+    for (const text of comingsAndGoings(state.peers, shown.view.peers, shown.view.self)) this.#store.notice(text);
+    this.#store.update(shownState(shown, state, (history) => this.#clock.elapsedMs(history)));
   }
 
   /** The page is going away: whoever is left should know at once. */
@@ -597,79 +429,11 @@ class Session implements SessionController {
   }
 
   #endVisit(): void {
-    this.#visit++;
-    this.#stopTicker?.();
-    this.#stopTicker = null;
-    this.#signalling?.close();
-    this.#signalling = null;
-    this.#sampler = null;
-    this.#address = null;
-    this.#store.update({ signalling: 'unused' });
-  }
-
-  #link(): string {
-    return this.#store.state.link ?? location.href;
+    this.#visit?.end();
+    this.#visit = null;
   }
 }
 
-const watchingDevice: DeviceReport = { name: 'watching', isSoftware: false, features: [], probeTokensPerSecond: 0, problem: null };
-
-function peerDevice({ name, isSoftware, probeTokensPerSecond, problem }: DeviceReport): PeerDevice {
-  return {
-    name: name.slice(0, 120),
-    isSoftware,
-    probeTokensPerSecond,
-    problem: problem === null ? null : { code: problem.code, message: problem.message.slice(0, 400) },
-  };
-}
-
-/**
- * The room as this page may speak of it. News of a step can overtake the step's weights; a member shows a step once it
- * holds them, so that step, history and hash always belong together.
- */
-function shownView(role: Role): { readonly view: RoomView; readonly heldHash: string | null } {
-  if (role.kind === 'lead') return { view: role.driver.view, heldHash: null };
-  const { view } = role.driver;
-  const { replica } = view;
-  if (replica === null || replica.step >= view.step) return { view, heldHash: replica?.hash ?? null };
-  const phase = view.phase === 'stopped' ? view.phase : 'running';
-  const history = view.history.filter((point) => point.step < replica.step);
-  return { view: { ...view, step: replica.step, history, phase }, heldHash: replica.hash };
-}
-
-function phaseOf(role: Role, { phase }: RoomView): SessionPhase {
-  if (role.kind === 'lead') return phase;
-  const { connection, wasWelcomed } = role.driver.view;
-  switch (connection) {
-    case 'finding':
-      return wasWelcomed ? 'reconnecting' : 'finding-room';
-    case 'connecting':
-    case 'greeting':
-      return wasWelcomed ? 'reconnecting' : 'connecting';
-    case 'fetching':
-      return 'fetching-replica';
-    case 'joined':
-      return phase;
-    case 'refused':
-      return 'stopped';
-    case 'left':
-      return 'left';
-  }
-}
-
-/** One tab of a browser leads a room; the lock is free again when that tab closes, however it does. Null: taken. */
-function leadLock(room: string): Promise<(() => void) | null> {
-  return new Promise((resolve, reject) => {
-    navigator.locks
-      .request(`cotrain-lead-${room}`, { ifAvailable: true }, (lock) => {
-        if (lock === null) {
-          resolve(null);
-          return undefined;
-        }
-        return new Promise<void>((release) => {
-          resolve(release);
-        });
-      })
-      .catch(reject);
-  });
+function viewOf(role: Role): RoleView {
+  return role.kind === 'lead' ? { kind: 'lead', view: role.driver.view } : { kind: 'member', view: role.driver.view };
 }

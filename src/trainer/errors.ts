@@ -2,6 +2,17 @@
 import { EngineError, type EngineErrorCode } from '../engine/index.ts';
 import type { Problem } from './types.ts';
 
+export type TrainerCode =
+  | 'no-webgpu'
+  | 'wrong-results'
+  | 'out-of-memory'
+  | 'gpu-lost'
+  | 'gpu-failed'
+  | 'worker-failed'
+  | 'trainer-closed';
+
+type TrainerProblem = Problem & { readonly code: TrainerCode };
+
 export class TrainerError extends Error {
   override readonly name = 'TrainerError';
   readonly problem: Problem;
@@ -28,39 +39,39 @@ export function carriedProblem(error: unknown): Problem | null {
 }
 
 export const problems = {
-  noWebGpu: (detail: string): Problem => ({
+  noWebGpu: (detail: string): TrainerProblem => ({
     code: 'no-webgpu',
     message: `This browser offers no GPU to compute with${detail === '' ? '' : ` (${detail})`}.`,
     whatToDo:
       'Use a current Chrome, Edge, Firefox or Safari with hardware acceleration on. Meanwhile this device can watch.',
   }),
-  wrongResults: (detail: string): Problem => ({
-    code: 'device-wrong-results',
+  wrongResults: (detail: string): TrainerProblem => ({
+    code: 'wrong-results',
     message: `This device's GPU computed wrong numbers in the check: ${detail}.`,
     whatToDo: 'This device can watch. An update of the graphics driver, or another browser, often helps.',
   }),
-  outOfMemory: (detail: string): Problem => ({
+  outOfMemory: (detail: string): TrainerProblem => ({
     code: 'out-of-memory',
     message: `The GPU has not enough memory for this run${detail === '' ? '' : ` (${detail})`}.`,
     whatToDo: 'Choose a smaller model, a shorter context or fewer rows per micro-batch, or close other tabs.',
   }),
-  gpuLost: (detail: string): Problem => ({
+  gpuLost: (detail: string): TrainerProblem => ({
     code: 'gpu-lost',
     message: `The browser took the GPU away${detail === '' ? '' : ` (${detail})`}.`,
     whatToDo:
       'Nothing: the GPU is opened again and training goes on. If it keeps happening, close other tabs that use the GPU.',
   }),
-  workerFailed: (detail: string): Problem => ({
+  workerFailed: (detail: string): TrainerProblem => ({
     code: 'worker-failed',
     message: `The part of the page that trains stopped${detail === '' ? '' : ` (${detail})`}.`,
     whatToDo: 'Reload the page.',
   }),
-  gpuFailed: (detail: string): Problem => ({
+  gpuFailed: (detail: string): TrainerProblem => ({
     code: 'gpu-failed',
     message: `The GPU refused the work: ${detail}.`,
     whatToDo: 'Reload the page. If it happens again, this device can watch; another browser often helps.',
   }),
-  disposed: (): Problem => ({
+  disposed: (): TrainerProblem => ({
     code: 'trainer-closed',
     message: 'The trainer was closed.',
     whatToDo: 'Reload the page to train again.',

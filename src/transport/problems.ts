@@ -17,12 +17,19 @@ export interface ConnectionStates {
   readonly connection: RTCPeerConnectionState;
 }
 
+/** What to do about troubles that the session meets without this module's errors, too. */
+export const sharedAdvice = {
+  'signalling-unreachable':
+    'Check that the computer that runs Cotrain is on and in the same network; for an https address, open the page itself once and accept its certificate. Connections that are open go on meanwhile.',
+  'version-mismatch': 'Reload this page; if that changes nothing, ask the people in the room to reload theirs.',
+} as const satisfies Partial<Record<TransportCode, string>>;
+
 export const problems = {
   signallingUnreachable: (url: URL): TransportError =>
     problem(
       'signalling-unreachable',
       `The server at ${url.host} does not answer, so new connections cannot be made.`,
-      'Check that the computer that runs Cotrain is on and in the same network; for an https address, open the page itself once and accept its certificate. Connections that are open go on meanwhile.',
+      sharedAdvice['signalling-unreachable'],
     ),
   peerUnavailable: (): TransportError =>
     problem(
@@ -54,7 +61,7 @@ export const problems = {
     problem(
       'version-mismatch',
       `The two tabs run different versions of Cotrain (${ours} here, ${theirs} there).`,
-      theirs > ours ? 'Reload this page to get the newer version.' : 'Ask the people in the room to reload their pages.',
+      sharedAdvice['version-mismatch'],
     ),
   webRtcUnavailable: (): TransportError =>
     problem(

@@ -37,7 +37,7 @@ describe('the device check', () => {
     });
     const { problem, probeTokensPerSecond } = await checkDevice(gpu);
     expect(broken, 'no shader was changed: this test tests nothing').toBeGreaterThan(0);
-    expect(problem).toMatchObject({ code: 'device-wrong-results' });
+    expect(problem).toMatchObject({ code: 'wrong-results' });
     expect(probeTokensPerSecond).toBe(0);
   });
 
@@ -47,7 +47,7 @@ describe('the device check', () => {
       tensor === wrong ? { ...tensor, projections: tensor.projections.map((value) => -value) } : tensor,
     );
     const { problem } = await checkDevice(nodeGpu(), { expected: { ...storedAnswer, tensors } });
-    expect(problem?.code).toBe('device-wrong-results');
+    expect(problem?.code).toBe('wrong-results');
     expect(problem?.message).toContain(wrong?.name);
   });
 

@@ -4,7 +4,8 @@ import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
 import type { BlobRef, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, MemberConfig, MemberEffect, MemberEvent } from '../../src/room/machine.ts';
-import type { CoordinatorBlob, CoordinatorMessage, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
+import { protocolVersion } from '../../src/room/messages.ts';
+import type { CoordinatorBlob, CoordinatorMessage, HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 
 export const goodDevice: PeerDevice = { name: 'GPU', isSoftware: false, probeTokensPerSecond: 100, problem: null };
 export const brokenDevice: PeerDevice = { ...goodDevice, problem: { code: 'no-webgpu', message: 'This browser has no WebGPU.' } };
@@ -85,7 +86,7 @@ export class CoordinatorBench {
 
   hello(id: string, change: Partial<Of<MemberMessage, 'hello'>> = {}): this {
     this.send({ type: 'peerOpened', peer: peer(id) });
-    return this.from(id, { type: 'hello', protocol: 1, name: id, wantsToWatch: false, device: goodDevice, replica: null, ...change });
+    return this.from(id, { type: 'hello', protocol: protocolVersion, name: id, wantsToWatch: false, device: goodDevice, replica: null, ...change });
   }
 
   ready(id: string, at = this.state.step as number): this {
@@ -252,9 +253,16 @@ export class MemberBench {
       startedAtMs: 0,
       replica: 'coming',
       run: '{}',
-      history: [],
+      historyPoints: 0,
       ...change,
     });
+  }
+
+  /** The history that the welcome announced arrives, and its bytes are read. */
+  history(points: readonly HistoryPoint[], of = 3): this {
+    this.blob({ kind: 'history', term: term(of), checksum: '0123abcd' });
+    const [read] = this.of('readHistory');
+    return read === undefined ? this : this.send({ type: 'historyRead', ref: read.ref, points });
   }
 
   /** Joined, with the replica of step 5. */

@@ -5,6 +5,7 @@ import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent } from '../../src/room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { HistoryPoint, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
+import { encodeHistory } from '../../src/session/history.ts';
 import { encodeRows } from '../../src/session/rows.ts';
 import * as v from 'valibot';
 import { CpuTrainer } from './cpu-trainer.ts';
@@ -183,6 +184,12 @@ export class CoordinatorHost extends MachineHost {
         this.#ends.get(effect.to)?.sendBlob(effect.header, bytes);
         return;
       }
+      case 'sendHistory': {
+        const { bytes, checksum } = encodeHistory(effect.history);
+        log.note(this.machine, `→ ${effect.to} history of ${effect.history.length} points`);
+        this.#ends.get(effect.to)?.sendBlob({ kind: 'history', term: this.term, checksum }, bytes);
+        return;
+      }
       case 'sendReplica':
         log.note(this.machine, `→ ${effect.to} replica at ${effect.step}`);
         return this.#sendReplica(effect.to, effect.step);
@@ -231,7 +238,7 @@ export class CoordinatorHost extends MachineHost {
       case 'checkpoint':
         return this.#checkpoint(effect.step, effect.reason);
       case 'closePeer':
-        log.note(this.machine, `closes ${effect.peer}: ${effect.problem.code}`);
+        log.note(this.machine, `closes ${effect.peer}: ${effect.reason}`);
         this.#ends.get(effect.peer)?.close();
         this.#ends.delete(effect.peer);
         return;

@@ -4,6 +4,7 @@ import type { MemberState } from '../../src/room/member.ts';
 import type { MemberEffect, MemberEvent } from '../../src/room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../../src/room/messages.ts';
 import type { MemberBlob, PeerDevice, PeerId } from '../../src/room/messages.ts';
+import { decodeHistory, HistoryError } from '../../src/session/history.ts';
 import { decodeRows, RowsError } from '../../src/session/rows.ts';
 import * as v from 'valibot';
 import { CpuTrainer } from './cpu-trainer.ts';
@@ -60,7 +61,7 @@ export class MemberHost extends MachineHost {
   }
 
   get unusedBlobs(): number {
-    return this.#shelf.size - this.#state.blobs.length - this.#state.assignments.length;
+    return this.#shelf.size - this.#state.blobs.length - this.#state.assignments.length - (this.#state.earlyHistory === null ? 0 : 1);
   }
 
   protected override tick(): void {
@@ -120,6 +121,8 @@ export class MemberHost extends MachineHost {
       case 'prepare':
         this.#trainer = new CpuTrainer(this.world.run.settings, this.world.run.memo);
         return;
+      case 'readHistory':
+        return this.#readHistory(effect);
       case 'loadReplica':
       case 'applyUpdate':
         return this.#load(effect);
@@ -151,6 +154,25 @@ export class MemberHost extends MachineHost {
     });
   }
 
+  #readHistory(effect: Extract<MemberEffect, { type: 'readHistory' }>): void {
+    const bytes = this.#shelf.take(effect.ref);
+    let points;
+    try {
+      points = decodeHistory(bytes, effect);
+    } catch (error) {
+      if (!(error instanceof HistoryError)) throw error;
+      return this.#distrust();
+    }
+    this.dispatch({ type: 'historyRead', ref: effect.ref, points });
+  }
+
+  #distrust(): void {
+    this.#attempt += 1;
+    this.#end?.close();
+    this.#end = null;
+    this.dispatch({ type: 'disconnected', reason: 'what it sent is not valid' });
+  }
+
   #connect(coordinator: PeerId): void {
     this.#attempt += 1;
     const attempt = this.#attempt;
@@ -159,25 +181,19 @@ export class MemberHost extends MachineHost {
         if (attempt === this.#attempt) action();
       });
     };
-    const distrust = (): void => {
-      this.#attempt += 1;
-      this.#end?.close();
-      this.#end = null;
-      this.dispatch({ type: 'disconnected', reason: 'what it sent is not valid' });
-    };
     const handlers: Handlers = {
       control: (json) => {
         whileCurrent(() => {
           const message = v.safeParse(coordinatorMessageSchema, json);
           if (message.success) this.dispatch({ type: 'message', message: message.output });
-          else distrust();
+          else this.#distrust();
         });
       },
       blob: (json, bytes) => {
         whileCurrent(() => {
           const header = v.safeParse(coordinatorBlobSchema, json);
           if (header.success) this.dispatch({ type: 'blob', header: header.output, ref: this.#shelf.put(bytes) });
-          else distrust();
+          else this.#distrust();
         });
       },
       closed: (reason) => {
@@ -201,10 +217,11 @@ export class MemberHost extends MachineHost {
     const bytes = this.#shelf.take(effect.ref);
     const isReplica = effect.type === 'loadReplica';
     const { step } = effect;
+    const asked = this.#trainer;
     this.gpu.submit('load', gpuMs.load, async () => {
-      const trainer = this.#trainer;
-      const loaded = isReplica ? trainer?.loadReplica(step, bytes) : trainer?.applyUpdate(step, bytes);
       // A lost GPU refuses everything, also before its loss is reported.
+      const trainer = this.#stillThere(asked);
+      const loaded = isReplica ? trainer?.loadReplica(step, bytes) : trainer?.applyUpdate(step, bytes);
       const hash = (await loaded?.catch((error: unknown) => this.#refused(error))) ?? null;
       if (hash === null) {
         return this.enter(() => {
@@ -222,14 +239,16 @@ export class MemberHost extends MachineHost {
     const { ledger } = this.world;
     const bytes = this.#shelf.take(ref);
     const result = { type: 'computed', assignment, step, computeMs: 1, tokens: 1 } as const;
+    const asked = this.#trainer;
     this.gpu.submit(assignment, microbatches.length * this.gpu.msPerMicrobatch, async (isCancelled) => {
       const job = isCancelled ? null : this.#decode(bytes, microbatches);
-      if (job === null || this.#trainer === null) {
+      const trainer = this.#stillThere(asked);
+      if (job === null || trainer === null) {
         return this.enter(() => {
           this.dispatch({ ...result, lossSum: 0, weightSum: 0, failed: true });
         });
       }
-      const computed = this.#trainer.computeGradients({ assignment, step, microbatches: job });
+      const computed = trainer.computeGradients({ assignment, step, microbatches: job });
       const sums = await computed.catch((error: unknown) => this.#refused(error));
       if (sums === null) {
         return this.enter(() => {
@@ -238,11 +257,16 @@ export class MemberHost extends MachineHost {
       }
       const { lossSum, weightSum } = sums;
       const work = ledger.workIn(bytes);
-      this.#held = work === null ? null : { ...work, replicaHash: this.#trainer.hash, by: this.machine };
+      this.#held = work === null ? null : { ...work, replicaHash: trainer.hash, by: this.machine };
       this.enter(() => {
         this.dispatch({ ...result, lossSum, weightSum, failed: false });
       });
     });
+  }
+
+  /** A call made before the GPU was lost is not answered by the one opened after it. */
+  #stillThere(asked: CpuTrainer | null): CpuTrainer | null {
+    return asked === this.#trainer ? asked : null;
   }
 
   /** An honest network never makes the trainer refuse anything. */
@@ -270,10 +294,10 @@ export class MemberHost extends MachineHost {
   #sendContribution(header: MemberBlob): void {
     const end = this.#end;
     const truth = this.#held;
-    const trainer = this.#trainer;
+    const asked = this.#trainer;
     this.gpu.submit('take', gpuMs.take, async () => {
-      // What was on a GPU that is lost by now can't be taken.
-      if (trainer === null || this.#trainer !== trainer || end === null) return;
+      const trainer = this.#stillThere(asked);
+      if (trainer === null || end === null) return;
       const bytes = await trainer.takeContribution(header.assignment);
       if (truth !== null) this.world.ledger.contributionEncoded(bytes, truth);
       for (const sent of this.#options.lie?.(header, bytes) ?? [{ header, bytes }]) end.sendBlob(sent.header, sent.bytes);

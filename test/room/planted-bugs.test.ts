@@ -21,6 +21,7 @@ async function simulate(tampering: Tampering): Promise<void> {
   room.world.network.block('bob', 'ada', 4_500);
   await room.untilStep(8);
   room.crash('cid', false);
+  room.join('dan');
   await room.untilFinished(60_000);
 }
 
@@ -74,6 +75,11 @@ test.each<[string, () => Tampering, RegExp]>([
       return { memberEffects: (effects) => effects.map((effect) => (effect.type === 'applyUpdate' && ++count === 6 ? { ...effect, type: 'loadReplica' } : effect)) };
     },
     /differs from the coordinator/,
+  ],
+  [
+    'a newcomer’s history ends a step early',
+    () => ({ memberEvents: (event) => [event.type === 'historyRead' ? { ...event, points: event.points.slice(0, -1) } : event] }),
+    /at the same end as the coordinator/,
   ],
   [
     'micro-batches are computed from the wrong rows',

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { calmNetwork } from './network.ts';
 import { seeds, Simulation } from './simulator.ts';
 import { tinyRun, undisturbedLosses } from './tiny-run.ts';
 
@@ -67,6 +68,22 @@ test('a coordinator that reloads leads again within fifteen seconds, and repeats
     await room.until('everybody is back and past the step of the reload', 15_000, everybodyIsBack);
     expect(room.coordinator.state.config.startStep).toBeGreaterThan(step - 4);
     await room.untilFinished(60_000);
+  }
+});
+
+test('whoever joins late has the whole history, point for point, though steps were committed and evaluated while it was on its way', async () => {
+  for (const seed of seeds(8)) {
+    const run = tinyRun(seed, 60);
+    const room = new Simulation({ seed, run, undisturbed: await undisturbedLosses(run) });
+    await room.lead('ada', { evalEvery: 1 });
+    await room.untilStep(40);
+    room.world.network.faults = { ...calmNetwork, bytesPerMs: 0.5, duplicate: 0.2 };
+    const guests = [room.join('bob'), room.join('cid', { wantsToWatch: true })];
+    const isOnItsWay = () => guests.every(({ state }) => (state.room?.awaited?.since.length ?? 0) >= 3);
+    await room.until('three steps are committed while the history is on its way', 20_000, isOnItsWay);
+    room.world.network.faults = calmNetwork;
+    await room.untilFinished(60_000);
+    for (const { view } of guests) expect(view.history).toEqual(room.coordinator.view.history);
   }
 });
 

@@ -6,13 +6,13 @@ describe('greeting', () => {
     const room = new CoordinatorBench().send({ type: 'peerOpened', peer: peer('bob') });
     expect(room.pass(9_900).some((effect) => effect.type === 'closePeer')).toBe(false);
     room.pass(600);
-    expect(room.of('closePeer').map((effect) => effect.problem.code)).toEqual(['no-hello']);
+    expect(room.of('closePeer')).toMatchObject([{ reason: 'it connected but never said hello' }]);
     expect(room.row('bob')).toBeUndefined();
   });
 
   test('another protocol version is refused, and the channel closed a little later', () => {
     const room = new CoordinatorBench().hello('bob', { protocol: 99 });
-    expect(room.sentTo('bob')).toMatchObject([{ type: 'refused', code: 'protocol-mismatch' }]);
+    expect(room.sentTo('bob')).toMatchObject([{ type: 'refused', code: 'version-mismatch' }]);
     expect(room.of('closePeer')).toEqual([]);
     room.pass(2_500);
     expect(room.of('closePeer')).toHaveLength(1);
@@ -22,8 +22,17 @@ describe('greeting', () => {
     const room = new CoordinatorBench();
     room.finishStep({ ada: 100 });
     room.hello('bob');
-    expect(room.sentTo('bob')).toMatchObject([{ type: 'welcome', term: 3, step: 1, replica: 'coming', history: [{ step: 0, loss: 2 }] }]);
+    expect(room.sentTo('bob')).toMatchObject([{ type: 'welcome', term: 3, step: 1, replica: 'coming', historyPoints: 1 }]);
+    expect(room.of('sendHistory')).toMatchObject([{ to: 'bob', history: [{ step: 0, loss: 2 }] }]);
     expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
+    const order = room.effects.map((effect) => effect.type);
+    expect(order.indexOf('sendHistory')).toBeLessThan(order.indexOf('sendReplica'));
+  });
+
+  test('there is no history to send before the first step', () => {
+    const room = new CoordinatorBench().hello('bob');
+    expect(room.sentTo('bob')).toMatchObject([{ type: 'welcome', historyPoints: 0 }]);
+    expect(room.of('sendHistory')).toEqual([]);
   });
 
   test('names are cleaned and made distinct', () => {
@@ -108,6 +117,37 @@ describe('replicas and updates', () => {
     expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
   });
 
+  test('weights that can’t be read for a newcomer are sent later; after the third time in a row it is refused', () => {
+    const room = new CoordinatorBench().hello('bob');
+    const fail = () => room.send({ type: 'weightsNotSent', peer: peer('bob'), reason: 'no memory' });
+    for (const attempt of [2, 3]) {
+      expect(fail().row('bob')?.state).toBe('joining');
+      expect(room.passWith(2_500, 'bob').filter((effect) => effect.type === 'sendReplica'), `attempt ${attempt}`).toHaveLength(1);
+    }
+    expect(fail().sentTo('bob')).toMatchObject([{ type: 'refused', code: 'weights-unreadable', message: expect.stringContaining('no memory') as string }]);
+    room.passWith(2_500, 'bob');
+    expect(room.row('bob')).toBeUndefined();
+  });
+
+  test('weights that were read in between forgive the times before', () => {
+    const room = new CoordinatorBench().hello('bob');
+    for (let count = 0; count < 4; count += 1) {
+      room.send({ type: 'weightsNotSent', peer: peer('bob'), reason: '' });
+      room.passWith(2_500, 'bob');
+      room.ready('bob');
+    }
+    expect(room.row('bob')?.state).toBe('ready');
+  });
+
+  test('an update that can’t be sent takes the work back and makes a replica due', () => {
+    const room = new CoordinatorBench().join('bob').ownResult().added('3.0.0').committed();
+    expect(room.microbatchesOf('bob')).toBeGreaterThan(0);
+    room.nowMs += 2_100;
+    room.send({ type: 'weightsNotSent', peer: peer('bob'), reason: '' });
+    expect(room.microbatchesOf('bob')).toBe(0);
+    expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
+  });
+
   test('asking for the replica again and again sends it once in two seconds', () => {
     const room = new CoordinatorBench().join('bob');
     let replicas = 0;
@@ -150,7 +190,7 @@ describe('silence and goodbyes', () => {
     expect(room.microbatchesOf('ada')).toBe(6);
     expect(room.pass(15_500).some((effect) => effect.type === 'closePeer')).toBe(false);
     room.pass(1_000);
-    expect(room.of('closePeer').map((effect) => effect.problem.code)).toEqual(['silent']);
+    expect(room.of('closePeer')).toMatchObject([{ reason: 'nothing was heard from it for too long' }]);
   });
 
   test('any sign of life ends the silence', () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { brokenDevice, goodDevice, hashAt, MemberBench, peer, step, term } from '../room/bench.ts';
+import type { BlobRef } from '../../src/room/machine.ts';
 import type { CoordinatorMessage } from '../../src/room/messages.ts';
 
 const point = (at: number) => ({ step: step(at), loss: at + 0.5, gradNorm: 1, lr: 0.1, ms: 5, tokens: 10, bytesDown: 0, bytesUp: 0 });
@@ -59,7 +60,7 @@ describe('finding the room', () => {
   });
 
   test.each([
-    ['a refusal', (member: MemberBench) => member.connect().message({ type: 'refused', code: 'protocol-mismatch', message: 'reload' })],
+    ['a refusal', (member: MemberBench) => member.connect().message({ type: 'refused', code: 'version-mismatch', message: 'reload' })],
     ['a wrong key', (member: MemberBench) => member.found().send({ type: 'connectFailed', problem: { code: 'wrong-key', message: '' }, isFinal: true })],
   ])('%s is final', (_what, refuse) => {
     const member = refuse(new MemberBench());
@@ -72,6 +73,80 @@ describe('finding the room', () => {
     const member = new MemberBench({ wantsToWatch: true }).connect().welcome({ replica: 'none' });
     expect(member.view).toMatchObject({ connection: 'joined', role: 'watcher' });
     expect(member.of('prepare')).toEqual([]);
+  });
+});
+
+describe('the history', () => {
+  /** Welcomed at step 5 with the history of five steps on its way. */
+  const late = () => new MemberBench({ wantsToWatch: true }).connect().welcome({ replica: 'none', historyPoints: 5 });
+  const firstFive = [0, 1, 2, 3, 4].map(point);
+  const progress = (at: number) => ({ type: 'progress', term: term(3), phase: 'running', point: point(at) }) as const;
+  const header = { kind: 'history', term: term(3), checksum: '0123abcd' } as const;
+
+  test('of a room that has done nothing yet is whole from the welcome on', () => {
+    const member = new MemberBench().connect().welcome({ step: step(0), historyPoints: 0 }).message(progress(0));
+    expect(member.view.history).toEqual([point(0)]);
+  });
+
+  test('is shown when it has come, with every step committed meanwhile, each once', () => {
+    const member = late();
+    for (const at of [5, 6, 6, 5, 7]) member.message(progress(at));
+    expect(member.view).toMatchObject({ step: 8, history: [] });
+    expect(member.blob(header).of('readHistory')).toEqual([{ type: 'readHistory', ref: 'ref-1', checksum: '0123abcd', points: 5, endStep: 5 }]);
+    member.message(progress(8));
+    member.send({ type: 'historyRead', ref: 'ref-1' as BlobRef, points: firstFive }).message(progress(9));
+    expect(member.view.history).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(point));
+  });
+
+  test('waits for a welcome that it overtook', () => {
+    const member = new MemberBench().connect().blob(header);
+    expect(member.effects.filter((effect) => effect.type !== 'changed')).toEqual([]);
+    expect(member.welcome({ historyPoints: 5 }).of('readHistory')).toHaveLength(1);
+  });
+
+  test('has the validation losses that overtook it, of steps in it and of later ones', () => {
+    const member = late().message(progress(5));
+    for (const [at, loss] of [[5, 1.5], [4, 1.25]] as const) member.message({ type: 'validation', term: term(3), step: step(at), loss });
+    member.history(firstFive);
+    expect(member.view.history).toEqual([...firstFive.slice(0, 4), { ...point(4), validationLoss: 1.25 }, { ...point(5), validationLoss: 1.5 }]);
+  });
+
+  test('comes once, for what was announced; anything else of the kind is let go', () => {
+    const member = late();
+    expect(member.blob({ ...header, term: term(4) }).of('discardBlob')).toHaveLength(1);
+    member.blob(header);
+    expect(member.blob(header).of('discardBlob')).toHaveLength(1);
+    member.send({ type: 'historyRead', ref: 'ref-2' as BlobRef, points: firstFive });
+    expect(member.blob(header).effects).toMatchObject([{ type: 'discardBlob' }]);
+    expect(member.view.history).toEqual(firstFive);
+    const early = new MemberBench().connect().blob(header);
+    expect(early.blob(header).of('discardBlob')).toMatchObject([{ ref: 'ref-2' }]);
+    expect(early.send({ type: 'disconnected', reason: '' }).of('discardBlob')).toMatchObject([{ ref: 'ref-1' }]);
+  });
+
+  test('of a connection that is gone is not taken for that of the next', () => {
+    const member = late().blob(header).send({ type: 'disconnected', reason: '' });
+    member.connect().welcome({ replica: 'none', step: step(2), historyPoints: 2 });
+    member.send({ type: 'historyRead', ref: 'ref-1' as BlobRef, points: firstFive });
+    expect(member.view.history).toEqual([]);
+    expect(member.history(firstFive.slice(0, 2)).view.history).toEqual(firstFive.slice(0, 2));
+  });
+
+  test('that was known before is shown until the new one has come, as far as it can still be right', () => {
+    const member = late().history(firstFive).message(progress(5)).send({ type: 'disconnected', reason: '' });
+    member.connect().welcome({ replica: 'none', step: step(3), historyPoints: 3 });
+    expect(member.view).toMatchObject({ step: 3, history: firstFive.slice(0, 3) });
+  });
+
+  test('does not grow by validation losses that somebody makes up', () => {
+    const member = late();
+    for (let count = 0; count < 1_000; count += 1) member.message({ type: 'validation', term: term(3), step: step(count % 5), loss: 1 });
+    expect(member.state.room?.awaited?.validations.length).toBe(16);
+  });
+
+  test('reaches those who have no GPU, too', () => {
+    const member = new MemberBench({ device: brokenDevice }).connect().welcome({ replica: 'none', historyPoints: 5 }).history(firstFive);
+    expect(member.view.history).toEqual(firstFive);
   });
 });
 
@@ -217,8 +292,10 @@ describe('the coordinator goes and comes', () => {
     const member = new MemberBench().join();
     for (const at of [5, 6, 7]) member.message({ type: 'progress', term: term(3), phase: 'running', point: point(at) });
     expect(member.view).toMatchObject({ step: 8, history: [{ step: 5 }, { step: 6 }, { step: 7 }] });
-    member.send({ type: 'disconnected', reason: '' }).connect('ada-2', 4).welcome({ term: term(4), step: step(6), history: [point(5)] });
-    expect(member.view).toMatchObject({ step: 6, history: [{ step: 5 }] });
+    member.send({ type: 'disconnected', reason: '' }).connect('ada-2', 4).welcome({ term: term(4), step: step(6), historyPoints: 1 });
+    expect(member.view).toMatchObject({ step: 6, history: [{ step: 5, loss: 5.5 }] });
+    const again = { ...point(5), loss: 7 };
+    expect(member.history([again], 4).view).toMatchObject({ step: 6, history: [again] });
   });
 
   test('an older reign than the one it knows is not joined', () => {

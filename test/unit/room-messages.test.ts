@@ -24,7 +24,7 @@ const memberMessages: readonly MemberMessage[] = [
   { type: 'leave', reason: '' },
 ];
 const coordinatorMessages: readonly CoordinatorMessage[] = [
-  { type: 'welcome', term: term(3), you: peer('bob'), step: step(5), steps: 9, phase: 'running', startedAtMs: 0, replica: 'coming', run: '{}', history: [point] },
+  { type: 'welcome', term: term(3), you: peer('bob'), step: step(5), steps: 9, phase: 'running', startedAtMs: 0, replica: 'coming', run: '{}', historyPoints: 5 },
   { type: 'refused', code: 'x', message: 'y' },
   { type: 'cancel', term: term(3), assignment },
   { type: 'progress', term: term(3), phase: 'running', point },
@@ -44,6 +44,7 @@ const memberBlobs: readonly MemberBlob[] = [
 const coordinatorBlobs: readonly CoordinatorBlob[] = [
   { kind: 'replica', term: term(3), step: step(5) },
   { kind: 'update', term: term(3), step: step(5) },
+  { kind: 'history', term: term(3), checksum: '0123abcd' },
   { kind: 'assignment', term: term(3), step: step(5), assignment, microbatches: [0, 1] },
 ];
 
@@ -172,7 +173,7 @@ test('no sequence of valid messages breaks a member, and every blob is used or d
             member.send({ type: 'directory', lead: random.chance(0.8) ? { coordinator: peer('ada'), term: term(3 + random.below(2)) } : null });
             break;
           case 1:
-            member.send({ type: 'connected', coordinator: peer('ada') }).welcome({ term: term(3 + random.below(2)) });
+            member.send({ type: 'connected', coordinator: peer('ada') }).welcome({ term: term(3 + random.below(2)), historyPoints: random.below(2) });
             break;
           case 2:
             if (random.chance(0.2)) member.send({ type: 'disconnected', reason: '' });

@@ -146,6 +146,7 @@ describe('figures of the history', () => {
     expect(clock.elapsedMs(history.slice(0, 2))).toBe(30);
     expect(clock.elapsedMs(history)).toBe(60);
     expect(clock.elapsedMs(history.slice(0, 1))).toBe(10);
+    expect(clock.elapsedMs([point(0, 11, 1), point(1, 21, 1)]), 'the same steps as another coordinator did them').toBe(32);
   });
 
   it('tell who came and went, but not oneself', () => {

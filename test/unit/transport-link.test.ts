@@ -1,48 +1,9 @@
 /** The conformance suite over channels in memory, and what a link does with a peer that breaks the rules. */
 import { describe, expect, it, vi } from 'vitest';
 import { closeFrame, controlFrames, handshakeFrame } from '../../src/transport/framing.ts';
-import type { HandshakeIdentity } from '../../src/transport/handshake.ts';
-import { openLink, type Link, type LinkOptions } from '../../src/transport/link.ts';
 import { TransportError } from '../../src/transport/types.ts';
-import { Recorder, scenarios, type Side } from './transport-conformance.ts';
-import { MemoryChannel } from './transport-memory.ts';
-
-interface Wires {
-  readonly control: [MemoryChannel, MemoryChannel];
-  readonly bulk: [MemoryChannel, MemoryChannel];
-}
-
-function makeWires(): Wires {
-  return { control: MemoryChannel.pair(), bulk: MemoryChannel.pair() };
-}
-
-function identity(role: 'caller' | 'callee', key: string): HandshakeIdentity {
-  const own = role === 'caller' ? 'a' : 'b';
-  const remote = role === 'caller' ? 'b' : 'a';
-  return { role, room: 'room', key, ownId: own, remoteId: remote, ownFingerprint: `sha-256 ${own}`, remoteFingerprint: `sha-256 ${remote}` };
-}
-
-function side(wires: Wires, role: 'caller' | 'callee', options: Side, changes: Partial<LinkOptions> = {}): Link {
-  const index = role === 'caller' ? 0 : 1;
-  const [control, bulk] = [wires.control[index], wires.bulk[index]];
-  return openLink({
-    control,
-    bulk,
-    identity: () => Promise.resolve(identity(role, options.key)),
-    handlers: () => options.handlers,
-    maxBlobBytes: options.maxBlobBytes ?? 2 ** 30,
-    getStats: () => Promise.reject(new Error('no statistics in memory')),
-    release: () => {
-      control.close();
-      bulk.close();
-    },
-    ...changes,
-  });
-}
-
-function openAll(wires: Wires): void {
-  for (const channel of [...wires.bulk, ...wires.control]) channel.open();
-}
+import { Recorder, scenarios } from './transport-conformance.ts';
+import { makeWires, openAll, side } from './transport-memory.ts';
 
 async function openRecorded(wires = makeWires()) {
   const [atCaller, atCallee] = [new Recorder(), new Recorder()];

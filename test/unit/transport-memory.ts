@@ -1,5 +1,7 @@
-/** Two data channels in memory, joined: what `link.ts` uses of RTCDataChannel, with its buffering and its events. */
-import type { ByteChannel } from '../../src/transport/link.ts';
+/** Data channels in memory, joined: what `link.ts` uses of RTCDataChannel, with its buffering and its events; and links over them. */
+import type { HandshakeIdentity } from '../../src/transport/handshake.ts';
+import { openLink, type ByteChannel, type Link, type LinkOptions } from '../../src/transport/link.ts';
+import type { Side } from './transport-conformance.ts';
 
 /** Frames handed over per turn of the event loop, so that senders meet a full buffer. */
 const framesPerTurn = 4;
@@ -13,14 +15,19 @@ export class MemoryChannel extends EventTarget implements ByteChannel {
   #pumping = false;
   /** Sees, and may change or swallow (null), every frame that this side sends. */
   tap: (frame: Uint8Array) => Uint8Array | null = (frame) => frame;
-  /** While true nothing leaves the buffer. */
-  stalled = false;
+  #stalled = false;
 
   static pair(): [MemoryChannel, MemoryChannel] {
     const [a, b] = [new MemoryChannel(), new MemoryChannel()];
     a.#other = b;
     b.#other = a;
     return [a, b];
+  }
+
+  /** While true nothing leaves the buffer. */
+  set stalled(isStalled: boolean) {
+    this.#stalled = isStalled;
+    if (!isStalled) this.#startPump();
   }
 
   open(): void {
@@ -35,14 +42,17 @@ export class MemoryChannel extends EventTarget implements ByteChannel {
     if (frame === null) return;
     this.bufferedAmount += frame.byteLength;
     this.#queue.push(frame);
-    if (!this.#pumping) {
-      this.#pumping = true;
-      setImmediate(() => this.#pump());
-    }
+    this.#startPump();
+  }
+
+  #startPump(): void {
+    if (this.#pumping || this.#stalled || this.#queue.length === 0) return;
+    this.#pumping = true;
+    setImmediate(() => this.#pump());
   }
 
   #pump(): void {
-    for (let count = 0; count < framesPerTurn && !this.stalled; count += 1) {
+    for (let count = 0; count < framesPerTurn && !this.#stalled; count += 1) {
       const frame = this.#queue.shift();
       if (frame === undefined) break;
       const before = this.bufferedAmount;
@@ -52,8 +62,8 @@ export class MemoryChannel extends EventTarget implements ByteChannel {
       }
       if (this.#other?.readyState === 'open') this.#other.dispatchEvent(new MessageEvent('message', { data: frame.slice().buffer }));
     }
-    this.#pumping = this.#queue.length > 0 && !this.stalled;
-    if (this.#pumping) setImmediate(() => this.#pump());
+    this.#pumping = false;
+    this.#startPump();
   }
 
   close(): void {
@@ -64,4 +74,43 @@ export class MemoryChannel extends EventTarget implements ByteChannel {
     const other = this.#other;
     if (other !== null) setImmediate(() => other.close());
   }
+}
+
+export interface Wires {
+  readonly control: [MemoryChannel, MemoryChannel];
+  readonly bulk: [MemoryChannel, MemoryChannel];
+}
+
+export function makeWires(): Wires {
+  return { control: MemoryChannel.pair(), bulk: MemoryChannel.pair() };
+}
+
+/** What the sides of a link know of themselves and each other. */
+export function identity(role: 'caller' | 'callee', key: string, caller = 'a', callee = 'b'): HandshakeIdentity {
+  const own = role === 'caller' ? caller : callee;
+  const remote = role === 'caller' ? callee : caller;
+  return { role, room: 'room', key, ownId: own, remoteId: remote, ownFingerprint: `sha-256 ${own}`, remoteFingerprint: `sha-256 ${remote}` };
+}
+
+/** One end of a link. */
+export function side(wires: Wires, role: 'caller' | 'callee', options: Side, changes: Partial<LinkOptions> = {}): Link {
+  const index = role === 'caller' ? 0 : 1;
+  const [control, bulk] = [wires.control[index], wires.bulk[index]];
+  return openLink({
+    control,
+    bulk,
+    identity: () => Promise.resolve(identity(role, options.key)),
+    handlers: () => options.handlers,
+    maxBlobBytes: options.maxBlobBytes ?? 2 ** 30,
+    getStats: () => Promise.reject(new Error('no statistics in memory')),
+    release: () => {
+      control.close();
+      bulk.close();
+    },
+    ...changes,
+  });
+}
+
+export function openAll(wires: Wires): void {
+  for (const channel of [...wires.bulk, ...wires.control]) channel.open();
 }

@@ -1,0 +1,42 @@
+/**
+ * What the room's machines can find wrong: a code, and what happened in words. What a person can do about it is the page's
+ * to say (session/problems.ts).
+ */
+import type { RoomProblem } from './machine.ts';
+import { protocolVersion } from './messages.ts';
+import type { Step } from './messages.ts';
+
+export type RoomCode =
+  /** The coordinator refuses a peer. */
+  | 'version-mismatch'
+  | 'room-full'
+  | 'weights-unreadable'
+  /** The room pauses with a step undone. */
+  | 'non-finite'
+  | 'nothing-scored'
+  /** A member looks for its coordinator. */
+  | 'room-empty'
+  | 'room-stopped'
+  | 'coordinator-gone'
+  | 'signalling-unreachable';
+
+function problem(code: RoomCode, message: string): RoomProblem {
+  return { code, message };
+}
+
+export const problems = {
+  versionMismatch: (theirs: number): RoomProblem =>
+    problem('version-mismatch', `This room speaks version ${protocolVersion} of the protocol, the joining tab version ${theirs}.`),
+  roomFull: (peers: number): RoomProblem => problem('room-full', `The room has ${peers} peers already.`),
+  weightsUnreadable: (reason: string): RoomProblem =>
+    problem('weights-unreadable', `The tab that leads this room can’t read its weights to send them (${reason.slice(0, 200)}).`),
+  stepNotFinite: (step: Step): RoomProblem =>
+    problem('non-finite', `The loss or the gradient of step ${step} is not finite, so the step was not applied.`),
+  resultsNotFinite: problem('non-finite', 'Every peer that computed a part of this step came back with numbers that are not finite.'),
+  nothingScored: (step: Step): RoomProblem =>
+    problem('nothing-scored', `No position in the batch of step ${step} is scored, so there is nothing to learn from it.`),
+  roomEmpty: problem('room-empty', 'Nobody leads this room now. It goes on as soon as its owner is back.'),
+  roomStopped: problem('room-stopped', 'The owner has closed this room.'),
+  coordinatorGone: problem('coordinator-gone', 'The tab that leads this room no longer answers.'),
+  signallingUnreachable: problem('signalling-unreachable', 'The server that knows where the room is can’t be reached.'),
+} as const;

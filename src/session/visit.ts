@@ -1,0 +1,102 @@
+/**
+ * One stay in a room, from entering to leaving: its address in the page and in this browser's memory, the way to its
+ * directory and its peers, a ticking clock, and the samples drawn there. Which role the page plays is the session's.
+ */
+import { CharacterTokenizer } from '../data/character-tokenizer.ts';
+import { startTicker } from '../trainer/ticker.ts';
+import type { Connection, ConnectionHandlers } from '../transport/types.ts';
+import { createDirectoryClient } from './directory-client.ts';
+import type { DirectoryClient } from './directory-client.ts';
+import { roomLink } from './link.ts';
+import type { RoomAddress } from './link.ts';
+import { rememberTab } from './memory.ts';
+import type { RunDescription } from './run.ts';
+import { Sampler } from './sampler.ts';
+import type { SamplerOptions } from './sampler.ts';
+import { Signalling } from './signalling.ts';
+import type { StateStore } from './state.ts';
+
+const tickPeriodMs = 250;
+
+export function directoryOf(address: RoomAddress): DirectoryClient {
+  return createDirectoryClient(new URL('.', document.baseURI), address.room, address.key);
+}
+
+export interface VisitOptions {
+  readonly address: RoomAddress;
+  readonly name: string;
+  readonly role: 'coordinator' | 'member' | 'watcher';
+  readonly store: StateStore;
+  /** A peer whose key is proved; null when this page does not lead. */
+  readonly accept: (connection: Connection) => ConnectionHandlers | null;
+  readonly tick: () => void;
+}
+
+export class Visit {
+  readonly address: RoomAddress;
+  readonly directory: DirectoryClient;
+  readonly signalling: Signalling;
+  readonly link: string;
+  #sampler: Sampler | null = null;
+  readonly #store: StateStore;
+  readonly #stopTicker: () => void;
+  #isOver = false;
+
+  constructor({ address, name, role, store, accept, tick }: VisitOptions) {
+    const page = new URL(location.href);
+    this.address = address;
+    this.directory = directoryOf(address);
+    this.link = roomLink(page, address);
+    this.#store = store;
+    history.replaceState(null, '', this.link);
+    rememberTab({ room: address.room, role, name });
+    store.update({ role, room: address.room, link: this.link, inviteLink: this.link, name, history: [], peers: [], sample: null, loss: null, step: 0 });
+    if (page.hostname === 'localhost' || page.hostname === '127.0.0.1') this.#inviteFromElsewhere();
+    this.signalling = new Signalling({
+      address,
+      directory: this.directory,
+      accept: (connection) => {
+        const handlers = accept(connection);
+        if (handlers !== null) return handlers;
+        connection.close('this peer does not lead the room');
+        return { control: () => undefined, blob: () => undefined, closed: () => undefined };
+      },
+      changed: (signalling) => {
+        store.update({ signalling });
+      },
+    });
+    this.#stopTicker = startTicker(tickPeriodMs, tick);
+  }
+
+  /** Another room was entered, or this one left: what still comes of this visit is to be dropped. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Samples are drawn from now on: the run's characters are known. */
+  startSampling(run: RunDescription, sampled: SamplerOptions['sampled']): void {
+    this.#sampler = new Sampler({ tokenizer: new CharacterTokenizer(run.characters), prompt: run.prompt, sampled });
+  }
+
+  get sampler(): Sampler | null {
+    return this.#sampler;
+  }
+
+  end(): void {
+    this.#isOver = true;
+    this.#stopTicker();
+    this.signalling.close();
+    this.#sampler = null;
+    this.#store.update({ signalling: 'unused' });
+  }
+
+  /** A link to localhost is of no use on another machine. */
+  #inviteFromElsewhere(): void {
+    this.directory.serverUrls().then(
+      ({ lan: [first] }) => {
+        if (first !== undefined && !this.#isOver) this.#store.update({ inviteLink: roomLink(new URL(first), this.address) });
+      },
+      () => undefined, // The link of this page is shown.
+    );
+  }
+}

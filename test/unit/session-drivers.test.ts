@@ -1,0 +1,130 @@
+/** Coordinator and member as the session drives them, over real links: what the machines' own tests cannot show. */
+import { afterEach, describe, expect, it } from 'vitest';
+import type { HistoryPoint, Step } from '../../src/room/messages.ts';
+import { DriverRoom } from './session-room.ts';
+import type { RoomOptions } from './session-room.ts';
+import type { Trainer } from '../../src/trainer/types.ts';
+
+/** Figures with all their digits, as a run really has them. */
+function historyOf(steps: number): HistoryPoint[] {
+  return Array.from({ length: steps }, (_, at) => ({
+    step: at as Step,
+    loss: 1 + Math.exp(-at / 1000),
+    gradNorm: Math.SQRT2 / (at + 1),
+    lr: 3e-4 / (1 + at / 7),
+    ms: 100 + Math.sin(at),
+    tokens: 2048,
+    bytesDown: 4 * at,
+    bytesUp: 7 * at,
+    ...(at % 100 === 99 && { validationLoss: 2 + Math.cos(at) }),
+    replicaHash: (at * 0x9e3779b9).toString(16).padStart(16, '0').slice(-16),
+  }));
+}
+
+type Replica = Awaited<ReturnType<Trainer['replica']>>;
+
+/** A trainer whose first replicas come out otherwise; then it is as it was. */
+function firstReplicas(...others: readonly ((real: Replica) => Promise<Replica>)[]) {
+  return (trainer: Trainer): Trainer => {
+    const left = [...others];
+    const replica = async (): Promise<Replica> => {
+      const real = await trainer.replica();
+      return left.shift()?.(real) ?? real;
+    };
+    return { ...trainer, replica };
+  };
+}
+
+let room: DriverRoom;
+async function opened(options: RoomOptions): Promise<DriverRoom> {
+  room = await DriverRoom.open(options);
+  return room;
+}
+afterEach(() => room.close());
+
+describe('joining late', () => {
+  it('brings the whole history, whatever its length, and every step committed while it was on its way', async () => {
+    const before = historyOf(60_000);
+    const { lead } = await opened({ history: before, steps: before.length + 12, evalEvery: 4 });
+    const bob = room.join('bob', {
+      wires: (wires) => {
+        wires.bulk[1].stalled = true;
+      },
+    });
+    await room.until('Bob is welcomed', () => bob.driver.view.wasWelcomed);
+    room.command('resume');
+    await room.until('six steps more', () => lead.view.step >= before.length + 6);
+    bob.wires.bulk[1].stalled = false;
+    await room.until('both are at the end', () => lead.view.phase === 'finished' && bob.driver.view.replica?.step === lead.view.step);
+    expect(bob.driver.view.history).toHaveLength(before.length + 12);
+    expect(bob.driver.view.history).toEqual(lead.view.history);
+    expect(room.notices).toEqual([]);
+  });
+
+  it('fetches a history again that is not what was announced', async () => {
+    const before = historyOf(100);
+    await opened({ history: before, steps: 200 });
+    let isDamaged = false;
+    const eye = room.join('eye', {
+      watch: true,
+      wires: ({ bulk }) => {
+        bulk[1].tap = (frame) => {
+          if (!isDamaged) frame.set([1 ^ (frame.at(-1) ?? 0)], frame.byteLength - 1);
+          isDamaged = true;
+          return frame;
+        };
+      },
+    });
+    await room.until('Eye hangs up', () => eye.notices.length > 0);
+    expect(eye.notices.join()).toMatch(/sent a history that this page does not understand/);
+    expect(eye.driver.view.history).toEqual([]);
+    room.pass(1_000);
+    await room.until('Eye sees the curve', () => eye.driver.view.history.length > 0);
+    expect(eye.driver.view.history).toEqual(before);
+  });
+});
+
+describe('weights that can’t be read for a newcomer', () => {
+  const fails = (): Promise<Replica> => Promise.reject(new Error('no memory left to read them into'));
+  const isOfAnotherStep = async (real: Replica): Promise<Replica> => ({ ...real, step: real.step + 1 });
+
+  it.each([
+    ['fails', fails],
+    ['gives those of another step', isOfAnotherStep],
+  ])('are read again when the reading %s', async (_what, otherwise) => {
+    const { lead } = await opened({ steps: 4, trainer: firstReplicas(otherwise) });
+    const bob = room.join('bob');
+    await room.until('Bob waits for the weights', () => bob.driver.view.connection === 'fetching');
+    await room.until('they are due again', () => lead.view.peers.some((peer) => peer.name === 'bob' && peer.state === 'joining'));
+    room.pass(2_500);
+    await room.until('Bob has them', () => bob.driver.view.connection === 'joined');
+    expect(bob.driver.view.replica).toMatchObject({ step: lead.view.step });
+    room.command('resume');
+    await room.until('the run is over', () => bob.driver.view.replica?.step === 4);
+  });
+
+  it('are given up after some attempts, and the newcomer is told why', async () => {
+    const { lead } = await opened({ steps: 4, trainer: firstReplicas(fails, fails, fails) });
+    const bob = room.join('bob');
+    for (let attempt = 1; bob.driver.view.connection !== 'refused'; attempt += 1) {
+      expect(attempt).toBeLessThanOrEqual(3);
+      const isOver = () => bob.driver.view.connection === 'refused' || lead.view.peers.some((peer) => peer.name === 'bob' && peer.state === 'joining');
+      await room.until(`attempt ${attempt} has failed`, isOver);
+      room.pass(2_500);
+    }
+    expect(bob.problems.at(-1)).toMatchObject({
+      code: 'weights-unreadable',
+      message: expect.stringContaining('no memory left') as unknown,
+      whatToDo: expect.stringContaining('join again') as unknown,
+    });
+    room.pass(2_500);
+    expect(lead.view.peers).toHaveLength(1);
+  });
+});
+
+it('a newcomer who can’t get in is told what to do by whoever knows', async () => {
+  await opened({ steps: 4 });
+  const eve = room.join('eve', { key: 'another key' });
+  await room.until('Eve is turned away', () => eve.driver.view.connection === 'refused');
+  expect(eve.problems.at(-1)).toMatchObject({ code: 'wrong-key', whatToDo: expect.stringContaining('whole invitation link') as unknown });
+});
