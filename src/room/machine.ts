@@ -176,7 +176,9 @@ export type MemberEffect =
   | { readonly type: 'connect'; readonly coordinator: PeerId }
   | { readonly type: 'disconnect' }
   | { readonly type: 'send'; readonly message: MemberMessage }
-  /** `run` of the welcome: plan it (once) before anything is computed. */
+  /** `run` of the welcome, for whoever looks on. Comes before anything else of that run. */
+  | { readonly type: 'describe'; readonly run: string }
+  /** The same for who computes: plan it (once) before anything is computed. */
   | { readonly type: 'prepare'; readonly run: string }
   /** So many points in the order of their steps, all of which are below `endStep`. */
   | {

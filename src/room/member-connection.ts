@@ -100,6 +100,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
   const isWatcher = message.replica === 'none';
   state.highestTerm = term;
   state.retries = 0;
+  if (state.room?.run !== run) turn.effects.push({ type: 'describe', run });
   state.room = {
     self: you,
     term,

@@ -44,6 +44,9 @@ export class MemberDriver {
   /** Grows with every attempt to connect, so that what comes of an older one is ignored. */
   #attempt = 0;
   #run: RunDescription | null = null;
+  #runProblem: Problem | null = null;
+  /** What the trainer was told to plan. */
+  #planned: RunDescription | null = null;
   #isDispatching = false;
   #closed = false;
   #lastContribution: Promise<void> = Promise.resolve();
@@ -112,8 +115,11 @@ export class MemberDriver {
       case 'send':
         this.#connection?.sendControl(effect.message);
         return;
+      case 'describe':
+        this.#describe(effect.run);
+        return;
       case 'prepare':
-        this.#prepare(effect.run);
+        this.#prepare();
         return;
       case 'readHistory':
         this.#readHistory(effect);
@@ -216,21 +222,25 @@ export class MemberDriver {
     this.dispatch({ type: 'historyRead', ref: effect.ref, points });
   }
 
-  #prepare(serialized: string): void {
-    let run: RunDescription;
+  #describe(serialized: string): void {
+    this.#runProblem = null;
     try {
-      run = parseRun(serialized);
+      this.#run = parseRun(serialized);
+      this.#options.run(this.#run);
     } catch (error) {
-      this.#stopComputing(problemOf(error));
-      return;
+      this.#run = null;
+      this.#runProblem = problemOf(error);
+      this.#options.problem(this.#runProblem);
     }
-    const isKnown = this.#run !== null && JSON.stringify(this.#run) === JSON.stringify(run);
-    this.#run = run;
-    this.#options.run(run);
-    if (!isKnown) this.#plan(run);
+  }
+
+  #prepare(): void {
+    if (this.#runProblem) this.#stopComputing(this.#runProblem);
+    else if (this.#run && this.#run !== this.#planned) this.#plan(this.#run);
   }
 
   #plan(run: RunDescription): void {
+    this.#planned = run;
     this.#trainer?.prepare(trainerSettings(run)).catch((error: unknown) => {
       this.#stopComputing(problemOf(error));
     });

@@ -314,7 +314,7 @@ class Session implements SessionController {
       trainer: canCompute ? this.#gpu.trainer : null,
       nowMs: () => performance.now(),
       run: (description) => {
-        this.#showRun(visit, description);
+        this.#showRun(visit, description, canCompute);
       },
     });
     this.#role = { kind: 'member', driver };
@@ -323,7 +323,7 @@ class Session implements SessionController {
     return { link };
   }
 
-  #showRun(visit: Visit, description: RunDescription): void {
+  #showRun(visit: Visit, description: RunDescription, canSample = true): void {
     const { settings, title, prompt } = description;
     this.#store.update({
       title,
@@ -332,6 +332,7 @@ class Session implements SessionController {
       parameterCount: parameterCount(settings.model),
       expectedInitialLoss: Math.log(settings.model.vocab_size),
     });
+    if (!canSample) return;
     visit.startSampling(description, ({ step, text, temperature }) => {
       if (visit.isOver) return;
       this.#store.update({ sample: { step, prompt, text, temperature, own: true } });

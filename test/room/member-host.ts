@@ -118,6 +118,8 @@ export class MemberHost extends MachineHost {
         if (effect.message.type !== 'pong') log.note(this.machine, `sends ${JSON.stringify(effect.message).slice(0, 140)}`);
         this.#end?.sendControl(effect.message);
         return;
+      case 'describe':
+        return;
       case 'prepare':
         this.#trainer = new CpuTrainer(this.world.run.settings, this.world.run.memo);
         return;

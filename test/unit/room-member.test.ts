@@ -12,6 +12,7 @@ describe('finding the room', () => {
     expect(member.found().of('connect')).toEqual([{ type: 'connect', coordinator: 'ada' }]);
     expect(member.send({ type: 'connected', coordinator: peer('ada') }).sent).toMatchObject([{ type: 'hello', name: 'Bob', replica: null }]);
     expect(member.welcome().of('prepare')).toEqual([{ type: 'prepare', run: '{}' }]);
+    expect(member.of('describe')).toEqual([{ type: 'describe', run: '{}' }]);
     expect(member.view.connection).toBe('fetching');
     expect(member.blob({ kind: 'replica', term: term(3), step: step(5) }).of('loadReplica')).toMatchObject([{ step: 5 }]);
     expect(member.send({ type: 'replicaLoaded', step: step(5), hash: hashAt(5) }).sent).toEqual([{ type: 'ready', term: 3, step: 5, hash: hashAt(5) }]);
@@ -69,9 +70,10 @@ describe('finding the room', () => {
     expect(member.found('eve', 9).effects).toEqual([]);
   });
 
-  test('a watcher joins without a replica', () => {
+  test('a watcher joins without a replica, and is told what the run is', () => {
     const member = new MemberBench({ wantsToWatch: true }).connect().welcome({ replica: 'none' });
     expect(member.view).toMatchObject({ connection: 'joined', role: 'watcher' });
+    expect(member.of('describe')).toHaveLength(1);
     expect(member.of('prepare')).toEqual([]);
   });
 });
@@ -276,6 +278,7 @@ describe('the coordinator goes and comes', () => {
     member.welcome({ term: term(4), replica: 'kept' });
     expect(member.sent).toEqual([{ type: 'ready', term: 4, step: 5, hash: hashAt(5) }]);
     expect(member.of('prepare')).toEqual([]);
+    expect(member.of('describe')).toEqual([]);
   });
 
   test('while an update of the old connection is being applied, it does not claim to hold a replica', () => {
