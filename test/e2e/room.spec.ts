@@ -124,6 +124,7 @@ test('a room outlives reloads and closed tabs, and a watcher sees it all', async
     await joinRoom(eye, link, { name: 'Eye', watch: true });
     const seen = await statusWhen(eye, 'a sample arrived', (status) => status.history.length > 5 && status.sample !== null);
     expect(seen.role).toBe('watcher');
+    await expect(eye.locator('h1')).toHaveText('Counting list');
     expect(seen.peers.find((peer) => peer.role === 'watcher')?.microbatches).toBe(0);
     expect(losses(seen)).toEqual(losses(await statusOf(ada)).slice(0, seen.history.length));
   });
