@@ -2,10 +2,11 @@
 //
 //   forward:         scale[n] = 1 / sqrt(mean_d x[n,d]^2 + EPSILON),  y[n,d] = x[n,d] scale[n] w[d]
 //   inputGradient:   dx[n,d] = scale[n] w[d] dy[n,d] - x[n,d] scale[n]^3 / WIDTH * sum_e w[e] x[n,e] dy[n,e]
+//                    (+ sum[n,d] with ADDS_SUM: what flows back to x on other ways)
 //   weightGradient:  parts[p,d] = sum over the rows n of part p of dy[n,d] x[n,d] scale[n]
 //   sumParts:        dw[d] = sum_p parts[p,d], in the order of p      (+= with ACCUMULATE)
 //
-// x, y, dy, dx: [ROWS, WIDTH]; w, dw: [WIDTH]; scale: [ROWS]; parts: [PARTS, WIDTH].
+// x, y, dy, dx, sum: [ROWS, WIDTH]; w, dw: [WIDTH]; scale: [ROWS]; parts: [PARTS, WIDTH].
 // forward and inputGradient: LANES invocations share a row, a workgroup owns 64 / LANES rows.
 // weightGradient: a workgroup owns COLUMNS columns of 64 / COLUMNS parts. sumParts: a workgroup owns 64 columns.
 
@@ -16,6 +17,9 @@
 @group(0) @binding(2) var<storage, read> scale: array<f32>;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+#if ADDS_SUM
+@group(0) @binding(5) var<storage, read> sum: array<f32>;
+#endif
 @group(0) @binding(4) var<storage, read_write> newParts: array<f32>;
 @group(0) @binding(0) var<storage, read> parts: array<f32>;
 @group(0) @binding(1) var<storage, read_write> dw: array<f32>;
@@ -75,7 +79,12 @@ fn inputGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
   let factor = scale[min(row, ROWS - 1u)];
   let pull = factor * factor * factor * total / f32(WIDTH);
   for (var d = index % LANES; d < width; d += LANES) {
-    dx[start + d] = factor * w[d] * dy[start + d] - x[start + d] * pull;
+    let own = factor * w[d] * dy[start + d] - x[start + d] * pull;
+#if ADDS_SUM
+    dx[start + d] = sum[start + d] + own;
+#else
+    dx[start + d] = own;
+#endif
   }
 }
 
@@ -88,11 +97,11 @@ fn weightGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation
   }
   let first = part * ROWS_PER_PART;
   let end = min(first + ROWS_PER_PART, ROWS);
-  var sum = 0.0;
+  var total = 0.0;
   for (var row = first; row < end; row++) {
-    sum += dy[row * WIDTH + d] * x[row * WIDTH + d] * scale[row];
+    total += dy[row * WIDTH + d] * x[row * WIDTH + d] * scale[row];
   }
-  newParts[part * WIDTH + d] = sum;
+  newParts[part * WIDTH + d] = total;
 }
 
 @compute @workgroup_size(64)
@@ -101,13 +110,13 @@ fn sumParts(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
   if (d >= WIDTH) {
     return;
   }
-  var sum = 0.0;
+  var total = 0.0;
   for (var part = 0u; part < PARTS; part++) {
-    sum += parts[part * WIDTH + d];
+    total += parts[part * WIDTH + d];
   }
 #if ACCUMULATE
-  dw[d] = dw[d] + sum;
+  dw[d] = dw[d] + total;
 #else
-  dw[d] = sum;
+  dw[d] = total;
 #endif
 }

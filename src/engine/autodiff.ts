@@ -29,7 +29,8 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
     { tensor: loss, target: { kind: 'total', name: totalName } },
   ];
 
-  const flowTo = (input: Tensor, cotangent: Tensor): void => {
+  /** `isWhole`: the cotangent includes what flowed to the input before. */
+  const flowTo = (input: Tensor, cotangent: Tensor, isWhole = false): void => {
     invariant(
       elementCount(input.shape) === elementCount(cotangent.shape),
       () => `the gradient of ${input.name} is [${cotangent.shape.join()}], not [${input.shape.join()}]`,
@@ -40,7 +41,7 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
       return;
     }
     const sum = cotangents.get(input.id);
-    cotangents.set(input.id, sum ? add(graph, sum, graph.reshape(cotangent, sum.shape)) : cotangent);
+    cotangents.set(input.id, sum && !isWhole ? add(graph, sum, graph.reshape(cotangent, sum.shape)) : cotangent);
   };
 
   if (dependsOnParameters.has(loss.id)) flowTo(loss, fill(graph, loss.shape, 1));
@@ -52,10 +53,16 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
     const needs = inputs.map(({ id, dtype }) => dtype === 'f32' && dependsOnParameters.has(id));
     if (!arriving.some(Boolean) || !needs.some(Boolean)) continue;
     if (!op.vjp) throw new EngineError(`${op.name} has no vector-Jacobian product`);
-    const gradients = op.vjp({ graph, inputs, outputs, cotangents: arriving, attrs, needs });
+    const sums = inputs.map(({ id, shape }, index) => {
+      const sum = cotangents.get(id);
+      // An op that reads a tensor twice has two gradients for it; only one may include the sum.
+      const isFirst = inputs.findIndex((other) => other.id === id) === index;
+      return sum && isFirst && needs[index] === true && op.addsSum?.[index] === true ? graph.reshape(sum, shape) : null;
+    });
+    const gradients = op.vjp({ graph, inputs, outputs, cotangents: arriving, attrs, needs, sums });
     inputs.forEach((input, index) => {
       const gradient = gradients[index];
-      if (gradient && needs[index] === true) flowTo(input, gradient);
+      if (gradient && needs[index] === true) flowTo(input, gradient, sums[index] !== null);
     });
   }
   registerContributions(graph, contributions);

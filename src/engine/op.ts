@@ -110,6 +110,8 @@ export interface VjpArgs<Attrs> {
   readonly attrs: Attrs;
   /** needs[i]: whether the gradient of input i is wanted; return null for the others. */
   readonly needs: readonly boolean[];
+  /** sums[i]: with `addsSum[i]`, what has flowed back to input i so far, for the op to add to its gradient; else null. */
+  readonly sums: readonly (Tensor | null)[];
 }
 
 export interface Op<Attrs> {
@@ -125,6 +127,8 @@ export interface Op<Attrs> {
   /** Gradients by input. Absent for ops that are only used backward. */
   vjp?(args: VjpArgs<Attrs>): readonly (Tensor | null)[];
   lower(args: LowerArgs<Attrs>): Lowering;
+  /** addsSum[i]: the `vjp` adds `sums[i]` to the gradient of input i where one is given, at less cost than an op of its own. */
+  readonly addsSum?: readonly boolean[];
   /** accumulates[i]: `lower` honours `accumulate[i]`. Needed of every op whose output can be a parameter's gradient. */
   readonly accumulates?: readonly boolean[];
   /** inPlace[i] = j: output i may overwrite input j when nobody reads j afterwards. */

@@ -5,6 +5,7 @@ import type { Engine } from '../../src/engine/index.ts';
 import { add, copy } from '../../src/engine/ops/elementwise.ts';
 import { dropout } from '../../src/engine/ops/dropout.ts';
 import { embedding } from '../../src/engine/ops/embedding.ts';
+import { linear } from '../../src/engine/ops/matmul.ts';
 import { rmsNorm } from '../../src/engine/ops/rms-norm.ts';
 import { rope } from '../../src/engine/ops/rope.ts';
 import { swiglu } from '../../src/engine/ops/swiglu.ts';
@@ -43,6 +44,14 @@ function cases(): [name: string, check: OpCase][] {
         { parameters: { x: shape, w: shape.slice(-1) }, build: (g, t) => rmsNorm(g, t('x'), t('w'), 1e-5), seed: i },
       ];
     }),
+    [
+      'a norm and two layers that read the same rows',
+      {
+        parameters: { x: [7, 33], n: [33], w: [33, 33], v: [33, 33] },
+        build: (g, t) => add(g, add(g, rmsNorm(g, t('x'), t('n'), 1e-5), linear(g, t('x'), t('w'))), linear(g, t('x'), t('v'))),
+        seed: 5,
+      },
+    ],
     [
       'rmsNorm of many narrow rows',
       { parameters: { x: [4099, 5], w: [5] }, build: (g, t) => rmsNorm(g, t('x'), t('w'), 1e-6), seed: 3 },

@@ -4,6 +4,7 @@ import type { Tensor } from '../../src/engine/index.ts';
 import type { Op } from '../../src/engine/op.ts';
 import { add, copy, isUnitSeed } from '../../src/engine/ops/elementwise.ts';
 import { linearCrossEntropy } from '../../src/engine/ops/linear-cross-entropy.ts';
+import { linear } from '../../src/engine/ops/matmul.ts';
 import { liveNodes } from '../../src/engine/planner.ts';
 
 /** A loss that computes its gradient with its value, as the fused cross-entropy does: half the sum of squares. */
@@ -74,6 +75,26 @@ describe('valueAndGrad', () => {
     const both = add(graph, add(graph, flat, flat), graph.reshape(copy(graph, p), [6]));
     valueAndGrad(graph, halfSquares(graph, both), 'loss');
     expect(run(graph, [1, 0, 0, 0, 0, 2]).gradients.get('p')).toEqual(Float64Array.of(9, 0, 0, 0, 0, 18));
+  });
+
+  test('lets an op add what flowed back before, where it can, once', () => {
+    const backwardOps = (build: (graph: Graph, x: Tensor, w: Tensor) => Tensor): string[] => {
+      const graph = new Graph({ differentiates: true });
+      const x = copy(graph, graph.parameter('x', [2, 2]));
+      const loss = halfSquares(graph, build(graph, x, graph.parameter('w', [2, 2])));
+      const forward = graph.nodes.length;
+      valueAndGrad(graph, loss, 'loss');
+      const values = { x: Float64Array.of(1, -2, 3, 4), w: Float64Array.of(2, 1, -1, 3) };
+      const { gradients } = interpret(graph, { parameters: new Map(Object.entries(values)), inputs: new Map() });
+      results.push([...(gradients.get('x') ?? [])]);
+      return graph.nodes.slice(forward).map(({ op, inputs }) => `${op.name}/${inputs.length}`);
+    };
+    const results: number[][] = [];
+    expect(backwardOps((graph, x, w) => add(graph, linear(graph, x, w), x))).toContain('matmulNN/3');
+    // y = x wᵀ + x = [[1, −9], [13, 13]], dx = y w + y.
+    expect(results).toEqual([[12, -35, 26, 65]]);
+    expect(backwardOps((graph, x, w) => add(graph, linear(graph, x, w), linear(graph, x, w))).filter((op) => op === 'add/2')).toEqual([]);
+    expect(backwardOps((graph, x) => linear(graph, x, x)).filter((op) => op.startsWith('matmulNN'))).toEqual(['matmulNN/2']);
   });
 
   test('of a loss that depends on no parameter accumulates the loss alone', () => {

@@ -1,7 +1,7 @@
 /**
  * Matrix products in the three forms a linear layer and its gradients need:
  *   NT  y[.., N]  = x[.., K] · w[N, K]ᵀ (+ residual)   the layer; weights are [out, in], as Hugging Face stores them
- *   NN  dx[.., K] = dy[.., N] · w[N, K]                 gradient of its input
+ *   NN  dx[.., K] = dy[.., N] · w[N, K] (+ residual)    gradient of its input
  *   TN  dw[N, K]  = dy[.., N]ᵀ · x[.., K]               gradient of its weight
  * Leading dimensions count as rows. How a product becomes dispatches is in `matmul-lowering.ts`.
  */
@@ -35,7 +35,7 @@ function extents(form: MatmulForm, inputs: readonly TensorSpec[]): Extents {
   const [a, b, residual] = inputs;
   const describe = (): string =>
     `matmul ${form} of ${inputs.map((spec) => `${spec.dtype}[${spec.shape.join(', ')}]`).join(', ')} does not fit`;
-  if (!a || !b || inputs.length > (form === 'NT' ? 3 : 2)) throw new EngineError(describe());
+  if (!a || !b || inputs.length > (form === 'TN' ? 2 : 3)) throw new EngineError(describe());
   invariant(
     inputs.every((spec) => spec.dtype === 'f32' && spec.shape.length > 0 && elementCount(spec.shape) > 0),
     describe,
@@ -99,19 +99,22 @@ function matmulOp(form: MatmulForm): Op<NoAttrs> {
   };
 }
 
-export const matmulNN: Op<NoAttrs> = matmulOp('NN');
+/** The sum with the residual may take the residual's place: each element is read by whoever writes it. */
+const overResidual = { inPlace: [2] } as const;
+
+export const matmulNN: Op<NoAttrs> = { ...matmulOp('NN'), ...overResidual };
 export const matmulTN: Op<NoAttrs> = matmulOp('TN');
 export const matmulNT: Op<NoAttrs> = {
   ...matmulOp('NT'),
-  /** The sum with the residual may take the residual's place: each element is read by whoever writes it. */
-  inPlace: [2],
-  vjp({ graph, inputs, cotangents, needs }) {
+  ...overResidual,
+  addsSum: [true],
+  vjp({ graph, inputs, cotangents, needs, sums: [sum] }) {
     const [x, weight] = inputs;
     const [dy] = cotangents;
     invariant(x !== undefined && weight !== undefined, () => 'matmulNT has two or three inputs');
     if (!dy) return inputs.map(() => null);
     return [
-      needs[0] ? graph.apply1(matmulNN, [dy, weight], {}) : null,
+      needs[0] ? graph.apply1(matmulNN, sum ? [dy, weight, sum] : [dy, weight], {}) : null,
       needs[1] ? graph.apply1(matmulTN, [dy, x], {}) : null,
       ...(inputs.length === 3 ? [needs[2] ? dy : null] : []),
     ];

@@ -42,11 +42,12 @@ const normOp: Op<NormAttrs> = {
     }
     return [y, scale];
   },
-  vjp({ graph, inputs: [x, w], outputs: [, scale], cotangents: [dy], needs: [needsX, needsW] }) {
+  addsSum: [true],
+  vjp({ graph, inputs: [x, w], outputs: [, scale], cotangents: [dy], needs: [needsX, needsW], sums: [sum] }) {
     if (!x || !w || !scale || !dy) return [null, null];
     // The weight's gradient first: it is the last but one to read dy, which dx may then overwrite.
     const dw = needsW === true ? graph.apply1(weightGradientOp, [x, scale, dy], null) : null;
-    const dx = needsX === true ? graph.apply1(inputGradientOp, [x, w, scale, dy], null) : null;
+    const dx = needsX === true ? graph.apply1(inputGradientOp, sum ? [x, w, scale, dy, sum] : [x, w, scale, dy], null) : null;
     return [dx, dw];
   },
   lower({ inputs: [x], attrs, adapter }) {
@@ -58,31 +59,36 @@ const normOp: Op<NormAttrs> = {
   },
 };
 
-/** (x, w, 1/rms, dy) → dx. */
+/** (x, w, 1/rms, dy, and what else flows back to x, if anything) → dx. */
 const inputGradientOp: Op<null> = {
   name: 'rmsNormInputGradient',
-  infer([x, , , dy]) {
-    invariant(x !== undefined && dy !== undefined && sameShape(x.shape, dy.shape), () => 'rmsNormInputGradient: x and dy differ');
+  infer([x, , , dy, sum = dy]) {
+    invariant(
+      x !== undefined && dy !== undefined && sum !== undefined && sameShape(x.shape, dy.shape) && sameShape(x.shape, sum.shape),
+      () => 'rmsNormInputGradient: x, dy and what is added differ',
+    );
     return [{ shape: x.shape, dtype: 'f32' }];
   },
-  reference([x = empty, w = empty, scale = empty, dy = empty]) {
+  reference([x = empty, w = empty, scale = empty, dy = empty, sum]) {
     const width = w.length;
-    const dx = new Float64Array(x.length);
+    const dx = sum?.slice() ?? new Float64Array(x.length);
     for (let row = 0; row < scale.length; row++) {
       const start = row * width;
       let products = 0;
       for (let d = 0; d < width; d++) products += at(w, d) * at(x, start + d) * at(dy, start + d);
       const factor = at(scale, row);
       const pull = (factor ** 3 * products) / width;
-      for (let d = 0; d < width; d++) dx[start + d] = factor * at(w, d) * at(dy, start + d) - at(x, start + d) * pull;
+      for (let d = 0; d < width; d++) {
+        dx[start + d] = at(dx, start + d) + factor * at(w, d) * at(dy, start + d) - at(x, start + d) * pull;
+      }
     }
     return [dx];
   },
-  lower({ inputs: [x], adapter }) {
+  lower({ inputs: [x, , , , sum], adapter }) {
     const grid = rowGrid(x, adapter);
-    const constants = { ...unusedConstants, ...grid.constants };
+    const constants = { ...unusedConstants, ...grid.constants, ADDS_SUM: sum !== undefined };
     const { workgroups } = grid;
-    const bindings = [input(0), input(1), input(2), input(3), output(0)];
+    const bindings = [input(0), input(1), input(2), input(3), output(0), ...(sum ? [input(4)] : [])];
     return { dispatches: [{ label: 'rmsNorm dx', shader, entryPoint: 'inputGradient', constants, bindings, workgroups }] };
   },
   inPlace: [3],
@@ -161,6 +167,7 @@ const unusedConstants = {
   EPSILON_F: 0,
   COOPERATIVE: false,
   ACCUMULATE: false,
+  ADDS_SUM: false,
 } as const;
 
 /** Software adapters pay for barriers, so there one invocation takes a row; GPUs want neighbours on neighbouring columns. */
