@@ -7,7 +7,8 @@ import { openTensorFlow } from './tfjs.ts';
 
 export type Choice =
   | { readonly engine: 'ours'; readonly rowsPerMicrobatch: number }
-  | { readonly engine: 'jax-webgpu' | 'jax-wasm' | 'tfjs' };
+  | { readonly engine: 'jax-webgpu' | 'jax-wasm' }
+  | { readonly engine: 'tfjs'; readonly packedProducts: boolean };
 
 interface PeersPage {
   /** Resolves to the contestant's adapter. */
@@ -32,7 +33,7 @@ function openContestant(choice: Choice, task: Task): Promise<Contestant> {
     case 'jax-wasm':
       return openJax(task, 'wasm');
     case 'tfjs':
-      return openTensorFlow(task);
+      return openTensorFlow(task, choice);
   }
 }
 

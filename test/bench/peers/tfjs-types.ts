@@ -31,6 +31,7 @@ export interface TfOptimizer {
 export interface TfCore {
   setBackend(name: 'webgpu'): Promise<boolean>;
   ready(): Promise<void>;
+  env(): { set(flag: 'WEBGPU_MATMUL_PROGRAM_TYPE', value: number): void };
   backend(): { readonly device: GPUDevice };
   tidy<Result>(f: () => Result): Result;
   keep<Tensor extends TfTensor>(tensor: Tensor): Tensor;
@@ -42,7 +43,6 @@ export interface TfCore {
   concat(xs: TfTensor[], axis: number): TfTensor;
   softmax(x: TfTensor): TfTensor;
   oneHot(indices: TfTensor, depth: number): TfTensor;
-  readonly linalg: { bandPart(x: TfTensor, below: number, above: number): TfTensor };
   readonly losses: { softmaxCrossEntropy(labels: TfTensor, logits: TfTensor, weights: TfTensor): TfTensor };
   readonly train: { adam(learningRate: number, beta1: number, beta2: number, epsilon: number): TfOptimizer };
 }

@@ -13,20 +13,30 @@ import { weightsForPeers } from './weights.ts';
 
 /** Not plain imports: the packages are installed by the benchmark alone, and the project is type-checked without them. */
 const cores = import.meta.glob<TfCore>('./node_modules/@tensorflow/tfjs-core/dist/index.js');
-const backends = import.meta.glob('./node_modules/@tensorflow/tfjs-backend-webgpu/dist/index.js');
+/** Loaded for what they register with the core, as the package `@tensorflow/tfjs` does it. */
+const registrations = import.meta.glob([
+  './node_modules/@tensorflow/tfjs-core/dist/register_all_gradients.js',
+  './node_modules/@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops.js',
+  './node_modules/@tensorflow/tfjs-backend-webgpu/dist/index.js',
+]);
+
+/** Its `MatMulPackedProgram`: tiles of 32×32, the kernel it takes by itself where a product fills the GPU. */
+const packedProgram = 3;
 
 async function loadTensorFlow(): Promise<TfCore> {
-  const [core, backend] = [Object.values(cores)[0], Object.values(backends)[0]];
-  if (core === undefined || backend === undefined) throw new Error('TensorFlow.js is not installed');
-  const tf = await core();
-  await backend();
+  const [loadCore] = Object.values(cores);
+  if (loadCore === undefined) throw new Error('TensorFlow.js is not installed');
+  const tf = await loadCore();
+  for (const register of Object.values(registrations)) await register();
   if (!(await tf.setBackend('webgpu'))) throw new Error('TensorFlow.js finds no WebGPU');
   await tf.ready();
   return tf;
 }
 
-export async function openTensorFlow(task: Task): Promise<Contestant> {
+/** `packedProducts`: every product by the packed kernel, which is faster on software adapters than the default choice. */
+export async function openTensorFlow(task: Task, options: { readonly packedProducts: boolean }): Promise<Contestant> {
   const tf = await loadTensorFlow();
+  if (options.packedProducts) tf.env().set('WEBGPU_MATMUL_PROGRAM_TYPE', packedProgram);
   const { learningRate, beta1, beta2, epsilon, weightDecay } = task.optimizer;
   const weights = weightsForPeers(task, embeddingName);
   const variables = new Map(
