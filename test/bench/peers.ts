@@ -19,6 +19,7 @@ import type { ContestantPage, PeersBrowser } from './peers/browser.ts';
 import { trainOnCommandLine } from './peers/command-line.ts';
 import { installPeers } from './peers/install.ts';
 import { matmulRate, productShape } from './peers/matmul-rate.ts';
+import type { AdapterRate } from './peers/matmul-rate.ts';
 import type { Choice } from './peers/page.ts';
 import type { Task } from './peers/task.ts';
 
@@ -26,7 +27,7 @@ const wantedSamples = 5;
 const minSampleMs = 2000;
 const maxStepsPerSample = 200;
 /** An engine that takes longer than this for its samples gets fewer of them; the table says how many. */
-const sampleBudgetMs = 80_000;
+const sampleBudgetMs = 150_000;
 /** A second step of warm-up, unless the first took longer than this. */
 const shortStepMs = 10_000;
 const minSamples = 2;
@@ -154,82 +155,94 @@ function checkLosses(results: readonly Result[]): number {
   return compared;
 }
 
-interface NodeResult {
-  readonly result: Result;
-  readonly gigaflops: number;
+/** Tokens/s of one over those of another: the median of the rounds' own ratios, since load comes and goes between rounds. */
+function speedUp(results: readonly Result[], one: Contender, other: Contender): number {
+  const stepMsOf = ({ name }: Contender): readonly number[] => results.find((result) => result.name === name)?.stepMs ?? [];
+  const otherMs = stepMsOf(other);
+  return median(stepMsOf(one).slice(0, otherMs.length).map((ms, round) => (otherMs[round] ?? Number.NaN) / ms));
 }
 
-/** Null where Node has no adapter. */
-async function throughCommandLine(task: Task, rowsPerMicrobatch: number): Promise<NodeResult | null> {
+/** What Dawn finds in Node; null where there is nothing. */
+async function nodeAdapter(): Promise<AdapterRate | null> {
   const gpu = nodeGpu();
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
-  if (adapter === null) return null;
-  const gigaflops = await matmulRate(gpu);
+  return adapter === null ? null : { adapter: adapter.info.description, gigaflops: await matmulRate(gpu) };
+}
+
+async function throughCommandLine(task: Task, rowsPerMicrobatch: number, adapter: string): Promise<Result> {
+  log('the same through the command line');
   const warmUpSteps = 2;
   const { stepMs, losses } = await trainOnCommandLine(task, rowsPerMicrobatch, warmUpSteps + wantedSamples);
   const name = `ours, cotrain train in Node, ${rowsPerMicrobatch} rows per micro-batch`;
-  return { result: { name, adapter: adapter.info.description, stepMs: stepMs.slice(warmUpSteps), stepsPerSample: 1, losses }, gigaflops };
+  return { name, adapter, stepMs: stepMs.slice(warmUpSteps), stepsPerSample: 1, losses };
+}
+
+function stepTable(task: Task, results: readonly Result[], notes: readonly string[]): Table {
+  const { config, contextLength, rowsPerStep } = task;
+  const compared = checkLosses(results);
+  return {
+    title: 'Training step beside other engines',
+    notes: [
+      `llama of ${parameterLayoutOf(config).parameterCount.toLocaleString('en')} parameters: vocabulary ${config.vocab_size}, ${config.num_hidden_layers} layers of ${config.hidden_size}, ${config.num_attention_heads} heads, feed-forward ${config.intermediate_size}`,
+      `${rowsPerStep} rows of ${contextLength} tokens per step, fp32, AdamW included`,
+      ...notes,
+      `losses of the first ${compared} steps agree within ${lossTolerance}`,
+    ],
+    columns: ['engine', 'adapter', 'tokens/s', 'ms per step', 'least–most ms', 'samples × steps', `loss at step ${compared}`],
+    rows: results.map(({ name, adapter, stepMs, stepsPerSample, losses }) => [
+      name,
+      adapter,
+      Math.round(((rowsPerStep * contextLength) / median(stepMs)) * 1000).toLocaleString('en'),
+      median(stepMs).toFixed(1),
+      `${Math.min(...stepMs).toFixed(1)}–${Math.max(...stepMs).toFixed(1)}`,
+      `${stepMs.length} × ${stepsPerSample}`,
+      (losses[compared - 1] ?? Number.NaN).toFixed(6),
+    ]),
+  };
+}
+
+function rateTable(rates: readonly AdapterRate[]): Table {
+  const { m, n, k } = productShape;
+  return {
+    title: `Product ${m}×${n}×${k}, fp32, by our kernel, in the same run`,
+    columns: ['adapter', 'GFLOP/s'],
+    rows: rates.map(({ adapter, gigaflops }) => [adapter, gigaflops.toFixed(2)]),
+  };
 }
 
 export async function run(): Promise<readonly Table[]> {
   const versions = installPeers(log);
   const jax = `jax-js ${versions.get('@jax-js/jax') ?? ''}`;
-  const tensorFlow = `TensorFlow.js ${versions.get('@tensorflow/tfjs-core') ?? ''}`;
   const task = makeTask();
-  const { config, contextLength, rowsPerStep } = task;
   // What a run file leaves out is what the trainer does.
   const { rowsPerMicrobatch } = parseRunFile('{}', 'the defaults').run;
-  const ours: Contender = { name: `ours, ${rowsPerMicrobatch} rows per micro-batch`, choice: { engine: 'ours', rowsPerMicrobatch } };
-  const whole: Contender = { name: `ours, ${rowsPerStep} rows per micro-batch`, choice: { engine: 'ours', rowsPerMicrobatch: rowsPerStep } };
+  const ours = oursWith(rowsPerMicrobatch);
   const jaxGpu: Contender = { name: `${jax} WebGPU, jit`, choice: { engine: 'jax-webgpu' } };
-  const tfjs: Contender = { name: `${tensorFlow} WebGPU`, choice: { engine: 'tfjs', packedProducts: false } };
-  const tfjsPacked: Contender = { name: `${tensorFlow} WebGPU, packed products`, choice: { engine: 'tfjs', packedProducts: true } };
+  const tfjs: Contender = { name: `TensorFlow.js ${versions.get('@tensorflow/tfjs-core') ?? ''} WebGPU`, choice: { engine: 'tfjs' } };
   const jaxWasm: Contender = { name: `${jax} WebAssembly, jit`, choice: { engine: 'jax-wasm' } };
 
   const browser = await openPeersBrowser();
   try {
     const pageRate = await browser.matmulRate();
-    const results = await takeTurns(browser, [ours, whole, jaxGpu, tfjsPacked, tfjs, jaxWasm], task);
-    log('the same through the command line');
-    const node = await throughCommandLine(task, rowsPerMicrobatch);
-    const all = [...results, ...(node === null ? [] : [node.result])];
-    const comparedSteps = checkLosses(all);
-    checkAdapters(results.filter(({ name }) => name !== jaxWasm.name));
-
-    const tokensPerStep = rowsPerStep * contextLength;
-    const rateOf = ({ stepMs }: Result): number => (tokensPerStep / median(stepMs)) * 1000;
-    const rateOfName = (name: string): number => all.filter((result) => result.name === name).map(rateOf)[0] ?? Number.NaN;
-    /** Of ours over the fastest of these. */
-    const ratio = (...peers: readonly Contender[]): string => (rateOfName(ours.name) / Math.max(...peers.map(({ name }) => rateOfName(name)))).toFixed(2);
-    const { m, n, k } = productShape;
+    const nodeRate = await nodeAdapter();
+    const onPageGpu = [ours, oursWith(task.rowsPerStep), jaxGpu, tfjs];
+    const inPages = await takeTurns(browser, [...onPageGpu, jaxWasm], task);
+    checkAdapters(inPages.slice(0, onPageGpu.length));
+    const inNode = nodeRate === null ? [] : [await throughCommandLine(task, rowsPerMicrobatch, nodeRate.adapter)];
+    const ratios = [jaxGpu, tfjs].map((peer) => `${speedUp(inPages, ours, peer).toFixed(2)} × ${peer.name}’s`);
     return [
-      {
-        title: 'Training step beside other engines',
-        notes: [
-          `llama of ${parameterLayoutOf(config).parameterCount.toLocaleString('en')} parameters: vocabulary ${config.vocab_size}, ${config.num_hidden_layers} layers of ${config.hidden_size}, ${config.num_attention_heads} heads, feed-forward ${config.intermediate_size}`,
-          `${rowsPerStep} rows of ${contextLength} tokens per step, fp32, AdamW; Chromium ${browser.version}; engines taking turns, medians of samples after warm-up`,
-          `ours / ${jax} WebGPU: ${ratio(jaxGpu)}; ours / ${tensorFlow} WebGPU: ${ratio(tfjs, tfjsPacked)} (its faster row); ours with the trainer’s own ${rowsPerMicrobatch} rows per micro-batch`,
-          `losses of the first ${comparedSteps} steps agree within ${lossTolerance}`,
-          ...(node === null ? ['Node has no WebGPU adapter here, so the command line was not measured'] : []),
-        ],
-        columns: ['engine', 'adapter', 'tokens/s', 'ms per step', 'least–most ms', 'samples', `loss at step ${comparedSteps}`],
-        rows: all.map((result) => [
-          result.name,
-          result.adapter,
-          Math.round(rateOf(result)).toLocaleString('en'),
-          median(result.stepMs).toFixed(1),
-          `${Math.min(...result.stepMs).toFixed(1)}–${Math.max(...result.stepMs).toFixed(1)}`,
-          `${result.stepMs.length} × ${result.stepsPerSample}`,
-          (result.losses[comparedSteps - 1] ?? Number.NaN).toFixed(6),
-        ]),
-      },
-      {
-        title: `Product ${m}×${n}×${k}, fp32, by our kernel, same run`,
-        columns: ['adapter', 'GFLOP/s'],
-        rows: [[pageRate.adapter, pageRate.gigaflops.toFixed(2)], ...(node === null ? [] : [[node.result.adapter, node.gigaflops.toFixed(2)]])],
-      },
+      stepTable(task, [...inPages, ...inNode], [
+        `Chromium ${browser.version}, engines taking turns; medians of samples after warm-up`,
+        `tokens/s of “${ours.name}” are ${ratios.join(' and ')}: medians of the rounds’ own ratios`,
+        ...(nodeRate === null ? ['Node has no WebGPU adapter here: the command line was not measured'] : []),
+      ]),
+      rateTable([pageRate, ...(nodeRate === null ? [] : [nodeRate])]),
     ];
   } finally {
     await browser.close();
   }
+}
+
+function oursWith(rowsPerMicrobatch: number): Contender {
+  return { name: `ours, ${rowsPerMicrobatch} rows per micro-batch`, choice: { engine: 'ours', rowsPerMicrobatch } };
 }

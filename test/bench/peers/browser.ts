@@ -9,6 +9,7 @@ import { chromium } from '@playwright/test';
 import type { Page } from '@playwright/test';
 import { build, preview } from 'vite';
 import playwrightConfig from '../../../playwright.config.ts';
+import type { AdapterRate } from './matmul-rate.ts';
 import type { Choice } from './page.ts';
 import type { Task, TrainedSteps } from './task.ts';
 
@@ -20,7 +21,8 @@ export interface ContestantPage {
 export interface PeersBrowser {
   readonly version: string;
   open(choice: Choice, task: Task): Promise<ContestantPage>;
-  matmulRate(): Promise<{ readonly adapter: string; readonly gigaflops: number }>;
+  /** Of the adapter that pages get. */
+  matmulRate(): Promise<AdapterRate>;
   close(): Promise<void>;
 }
 

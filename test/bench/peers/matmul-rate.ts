@@ -5,6 +5,11 @@
 import { Graph, openEngine, parameterLayout } from '../../../src/engine/index.ts';
 import { matmulNN } from '../../../src/engine/ops/matmul.ts';
 
+export interface AdapterRate {
+  readonly adapter: string;
+  readonly gigaflops: number;
+}
+
 export const productShape = { m: 1024, n: 384, k: 128 } as const;
 
 const samples = 5;

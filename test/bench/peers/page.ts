@@ -1,21 +1,21 @@
 /** The page of one contestant: opens the engine it is told to and trains when it is told to. Measures nothing else. */
 import { openJax } from './jax.ts';
 import { matmulRate } from './matmul-rate.ts';
+import type { AdapterRate } from './matmul-rate.ts';
 import { adapterName, openOurs } from './ours.ts';
 import type { Contestant, Task, TrainedSteps } from './task.ts';
 import { openTensorFlow } from './tfjs.ts';
 
 export type Choice =
   | { readonly engine: 'ours'; readonly rowsPerMicrobatch: number }
-  | { readonly engine: 'jax-webgpu' | 'jax-wasm' }
-  | { readonly engine: 'tfjs'; readonly packedProducts: boolean };
+  | { readonly engine: 'jax-webgpu' | 'jax-wasm' | 'tfjs' };
 
 interface PeersPage {
   /** Resolves to the contestant's adapter. */
   open(choice: Choice, task: Task): Promise<string>;
   train(steps: number): Promise<TrainedSteps>;
   /** Of the adapter that pages get. */
-  matmulRate(): Promise<{ readonly adapter: string; readonly gigaflops: number }>;
+  matmulRate(): Promise<AdapterRate>;
 }
 
 declare global {
@@ -33,7 +33,7 @@ function openContestant(choice: Choice, task: Task): Promise<Contestant> {
     case 'jax-wasm':
       return openJax(task, 'wasm');
     case 'tfjs':
-      return openTensorFlow(task, choice);
+      return openTensorFlow(task);
   }
 }
 

@@ -31,7 +31,6 @@ export interface TfOptimizer {
 export interface TfCore {
   setBackend(name: 'webgpu'): Promise<boolean>;
   ready(): Promise<void>;
-  env(): { set(flag: 'WEBGPU_MATMUL_PROGRAM_TYPE', value: number): void };
   backend(): { readonly device: GPUDevice };
   tidy<Result>(f: () => Result): Result;
   keep<Tensor extends TfTensor>(tensor: Tensor): Tensor;
