@@ -26,11 +26,11 @@ import type { Task } from './peers/task.ts';
 const wantedSamples = 5;
 const minSampleMs = 2000;
 const maxStepsPerSample = 200;
-/** An engine that takes longer than this for its samples gets fewer of them; the table says how many. */
-const sampleBudgetMs = 150_000;
-/** A second step of warm-up, unless the first took longer than this. */
-const shortStepMs = 10_000;
+/** An engine that has sampled for so long takes no further sample, if it has a few; the table says how many. */
+const sampleBudgetMs = 100_000;
 const minSamples = 2;
+/** A first step that took less is followed by another: compiling was part of it. */
+const longStepMs = 20_000;
 /** Losses of at most so many first steps must agree: fewer where the slowest engine has made fewer. */
 const maxComparedSteps = 6;
 /** In nats. Sums in another order differ by about 1e-6; another model, mask or optimizer by far more than this. */
@@ -85,8 +85,8 @@ class Turn {
   readonly #page: ContestantPage;
   readonly #losses: number[] = [];
   readonly #stepMs: number[] = [];
-  #samples = wantedSamples;
   #stepsPerSample = 1;
+  #sampledMs = 0;
 
   private constructor(contender: Contender, page: ContestantPage) {
     this.#contender = contender;
@@ -101,17 +101,17 @@ class Turn {
 
   async #warmUp(): Promise<void> {
     let ms = await this.#train(1);
-    if (ms < shortStepMs) ms = await this.#train(1);
+    if (ms < longStepMs) ms = await this.#train(1);
     this.#stepsPerSample = Math.min(maxStepsPerSample, Math.ceil(minSampleMs / ms));
-    const affordable = Math.floor(sampleBudgetMs / (ms * this.#stepsPerSample));
-    this.#samples = Math.max(minSamples, Math.min(wantedSamples, affordable));
-    log(`${this.#contender.name}: a step takes about ${(ms / 1000).toFixed(2)} s; ${this.#samples} samples of ${this.#stepsPerSample}`);
+    log(`${this.#contender.name} is warm: ${(ms / 1000).toFixed(2)} s for a step, ${this.#stepsPerSample} in a sample`);
   }
 
-  /** Takes a sample, unless this one has had all of its own. */
+  /** Takes a sample, unless it has had its time. */
   async sample(): Promise<void> {
-    if (this.#stepMs.length >= this.#samples) return;
-    this.#stepMs.push((await this.#train(this.#stepsPerSample)) / this.#stepsPerSample);
+    if (this.#stepMs.length >= minSamples && this.#sampledMs > sampleBudgetMs) return;
+    const ms = await this.#train(this.#stepsPerSample);
+    this.#sampledMs += ms;
+    this.#stepMs.push(ms / this.#stepsPerSample);
   }
 
   async #train(steps: number): Promise<number> {
@@ -142,17 +142,24 @@ function checkAdapters(results: readonly Result[]): void {
   throw new Error(`the engines of one browser trained on different adapters:\n${results.map(({ name, adapter }) => `  ${name}: ${adapter}`).join('\n')}`);
 }
 
-/** Throws, with everybody's losses, unless all of them trained the same model. Returns how many steps were compared. */
-function checkLosses(results: readonly Result[]): number {
-  const compared = Math.min(maxComparedSteps, ...results.map(({ losses }) => losses.length));
-  for (let step = 0; step < compared; step++) {
+interface Agreement {
+  readonly steps: number;
+  /** Largest difference between two engines' losses of a step, in nats. */
+  readonly spread: number;
+}
+
+/** Throws, with everybody's losses, unless all of them trained the same model. */
+function checkLosses(results: readonly Result[]): Agreement {
+  const steps = Math.min(maxComparedSteps, ...results.map(({ losses }) => losses.length));
+  const spreads = Array.from({ length: steps }, (_, step) => {
     const losses = results.map((result) => result.losses[step] ?? Number.NaN);
-    // Written so that NaN fails.
-    if (Math.max(...losses) - Math.min(...losses) <= lossTolerance) continue;
-    const table = results.map((result) => `  ${result.name}: ${result.losses.slice(0, compared).map((loss) => loss.toFixed(6)).join(', ')}`);
-    throw new Error(`the engines do not train the same model: losses of step ${step + 1} differ by more than ${lossTolerance}\n${table.join('\n')}`);
-  }
-  return compared;
+    return Math.max(...losses) - Math.min(...losses);
+  });
+  const spread = Math.max(...spreads);
+  // Written so that NaN fails.
+  if (spread <= lossTolerance) return { steps, spread };
+  const table = results.map((result) => `  ${result.name}: ${result.losses.slice(0, steps).map((loss) => loss.toFixed(6)).join(', ')}`);
+  throw new Error(`the engines do not train the same model: their losses differ by more than ${lossTolerance} within ${steps} steps\n${table.join('\n')}`);
 }
 
 /** Tokens/s of one over those of another: the median of the rounds' own ratios, since load comes and goes between rounds. */
@@ -179,16 +186,16 @@ async function throughCommandLine(task: Task, rowsPerMicrobatch: number, adapter
 
 function stepTable(task: Task, results: readonly Result[], notes: readonly string[]): Table {
   const { config, contextLength, rowsPerStep } = task;
-  const compared = checkLosses(results);
+  const { steps, spread } = checkLosses(results);
   return {
     title: 'Training step beside other engines',
     notes: [
       `llama of ${parameterLayoutOf(config).parameterCount.toLocaleString('en')} parameters: vocabulary ${config.vocab_size}, ${config.num_hidden_layers} layers of ${config.hidden_size}, ${config.num_attention_heads} heads, feed-forward ${config.intermediate_size}`,
       `${rowsPerStep} rows of ${contextLength} tokens per step, fp32, AdamW included`,
       ...notes,
-      `losses of the first ${compared} steps agree within ${lossTolerance}`,
+      `losses of the first ${steps} steps agree within ${spread.toExponential(0)} (more than ${lossTolerance} would be an error)`,
     ],
-    columns: ['engine', 'adapter', 'tokens/s', 'ms per step', 'least–most ms', 'samples × steps', `loss at step ${compared}`],
+    columns: ['engine', 'adapter', 'tokens/s', 'ms per step', 'least–most ms', 'samples × steps', `loss at step ${steps}`],
     rows: results.map(({ name, adapter, stepMs, stepsPerSample, losses }) => [
       name,
       adapter,
@@ -196,7 +203,7 @@ function stepTable(task: Task, results: readonly Result[], notes: readonly strin
       median(stepMs).toFixed(1),
       `${Math.min(...stepMs).toFixed(1)}–${Math.max(...stepMs).toFixed(1)}`,
       `${stepMs.length} × ${stepsPerSample}`,
-      (losses[compared - 1] ?? Number.NaN).toFixed(6),
+      (losses[steps - 1] ?? Number.NaN).toFixed(6),
     ]),
   };
 }

@@ -18,17 +18,23 @@ export function installPeers(log: (line: string) => void): Versions {
   const wanted = versionsOf(join(folder, 'package-lock.json'));
   if (!isInstalled(wanted)) {
     log(`installing ${directPackages().join(', ')} into test/bench/peers (once; they are not packages of the project)`);
-    const npm = spawnSync('npm', ['ci', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', '--fetch-retries=1'], {
+    // Its own loglevel: a silent `npm run` would hand its silence down.
+    const npm = spawnSync('npm', ['ci', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', '--fetch-retries=1', '--loglevel=error'], {
       cwd: folder,
       encoding: 'utf8',
       shell: process.platform === 'win32',
     });
     if (npm.status !== 0) {
-      const said = [npm.error?.message, ...(npm.stderr ?? '').split('\n').filter((line) => line.includes(' error '))].find((line) => line !== undefined);
-      throw new CannotRunError(`the peers’ packages can’t be installed, which needs the network once: “npm ci” in test/bench/peers says “${said?.trim() ?? 'nothing'}”`);
+      throw new CannotRunError(`the peers’ packages can’t be installed, which needs the network once; “npm ci” in test/bench/peers says: ${npm.error?.message ?? reasonIn(npm.stderr)}`);
     }
   }
   return new Map(directPackages().map((name) => [name, wanted.get(name) ?? 'unknown']));
+}
+
+/** The telling line of what npm prints. */
+function reasonIn(said: string): string {
+  const lines = said.split('\n').flatMap((line) => line.match(/^npm error (.*)$/)?.[1] ?? []);
+  return lines.find((line) => line.includes('reason')) ?? lines[0] ?? 'nothing';
 }
 
 function directPackages(): readonly string[] {
