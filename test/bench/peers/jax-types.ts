@@ -6,7 +6,6 @@
 /** Owned by whoever it is passed to: every use but the last takes `.ref`. */
 export interface JaxArray {
   readonly ref: JaxArray;
-  readonly shape: number[];
   add(other: JaxArray | number): JaxArray;
   sub(other: JaxArray | number): JaxArray;
   mul(other: JaxArray | number): JaxArray;
@@ -34,7 +33,6 @@ export interface Jax {
   blockUntilReady<Tree extends JaxTree>(tree: Tree): Promise<Tree>;
   readonly tree: {
     ref<Tree extends JaxTree>(tree: Tree): Tree;
-    dispose(tree: JaxTree): void;
   };
   readonly nn: {
     logSoftmax(x: JaxArray, axis: number): JaxArray;

@@ -1,17 +1,17 @@
 /**
  * The task in jax-js as its README and its own examples write such a thing: one jitted function for loss, gradients and
  * AdamW, whose arguments it owns (so their memory is free for the results), `nn.dotProductAttention`, `nn.logSoftmax`.
- * AdamW is written out: @jax-js/optax is not among the public packages.
+ * AdamW is written out: @jax-js/optax was not on the registry in November 2026.
  */
+import { weightOf } from '../../../src/data/batches.ts';
 import { embeddingName, finalNormName, layerNames } from '../../../src/model/parameters.ts';
+import { updateFactors } from '../../../src/optim/adamw-rule.ts';
 import type { Jax, JaxArray, JaxDevice, JaxRecord } from './jax-types.ts';
 import { adapterName } from './ours.ts';
 import { ropeTables } from './rope-tables.ts';
 import { wholeBatch } from './task.ts';
 import type { Contestant, Task } from './task.ts';
 import { weightsForPeers } from './weights.ts';
-import { updateFactors } from '../../../src/optim/adamw-rule.ts';
-import { weightOf } from '../../../src/data/batches.ts';
 
 /** Not a plain import: the package is installed by the benchmark alone, and the project is type-checked without it. */
 const packages = import.meta.glob<Jax>('./node_modules/@jax-js/jax/dist/index.js');
@@ -24,7 +24,7 @@ export async function openJax(task: Task, device: JaxDevice): Promise<Contestant
   jax.defaultDevice(device);
   const { numpy } = jax;
 
-  const weights = weightsForPeers(task, embeddingName);
+  const weights = weightsForPeers(task);
   const decaying = new Set(weights.filter(({ decays }) => decays).map(({ name }) => name));
   const zeros = (): JaxRecord => Object.fromEntries(weights.map(({ name, shape }) => [name, numpy.zeros([...shape])]));
   let state: TrainingState = [

@@ -4,6 +4,7 @@
  */
 import { Graph, openEngine, parameterLayout } from '../../../src/engine/index.ts';
 import { matmulNN } from '../../../src/engine/ops/matmul.ts';
+import { median } from '../benchmark.ts';
 
 export interface AdapterRate {
   readonly adapter: string;
@@ -41,5 +42,5 @@ export async function matmulRate(gpu: GPU): Promise<number> {
   const rates: number[] = [];
   for (let sample = 0; sample < samples; sample++) rates.push((2 * m * n * k * runs) / (await msOf(runs)) / 1e6);
   engine.destroy();
-  return rates.sort((a, b) => a - b)[samples >> 1] ?? Number.NaN;
+  return median(rates);
 }

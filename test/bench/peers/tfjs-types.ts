@@ -3,7 +3,6 @@
  * type-checked. Its own documentation says what each function does; signatures are narrowed to our calls.
  */
 export interface TfTensor {
-  readonly shape: number[];
   add(other: TfTensor | number): TfTensor;
   sub(other: TfTensor | number): TfTensor;
   mul(other: TfTensor | number): TfTensor;

@@ -34,7 +34,7 @@ async function loadTensorFlow(): Promise<TfCore> {
 export async function openTensorFlow(task: Task): Promise<Contestant> {
   const tf = await loadTensorFlow();
   const { learningRate, beta1, beta2, epsilon, weightDecay } = task.optimizer;
-  const weights = weightsForPeers(task, embeddingName);
+  const weights = weightsForPeers(task);
   const variables = new Map(
     weights.map(({ name, shape, data }) => [name, tf.variable(tf.tensor(data, [...shape], 'float32'), true, name)]),
   );

@@ -1,6 +1,6 @@
 /** The task's initial weights by tensor name, as every engine starts from them. */
 import { initialWeights } from '../../../src/model/initial.ts';
-import { parameterLayoutOf } from '../../../src/model/parameters.ts';
+import { embeddingName, parameterLayoutOf } from '../../../src/model/parameters.ts';
 import type { Task } from './task.ts';
 
 export interface NamedWeights {
@@ -12,7 +12,7 @@ export interface NamedWeights {
 }
 
 /** A matrix is given as [in, out], so that x · W needs no transpose; ours are [out, in]. The embedding stays [vocabulary, hidden]. */
-export function weightsForPeers(task: Task, embeddingName: string): readonly NamedWeights[] {
+export function weightsForPeers(task: Task): readonly NamedWeights[] {
   const flat = initialWeights(task.config, task.seed);
   return parameterLayoutOf(task.config).entries.map(({ name, shape, offsetElements, lengthElements }) => {
     const data = flat.slice(offsetElements, offsetElements + lengthElements);
