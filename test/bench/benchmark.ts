@@ -15,6 +15,11 @@ export interface Benchmark {
   run(): Promise<readonly Table[]>;
 }
 
+/** Something that a benchmark needs is not here; the message is one line that says what and how to get it. */
+export class CannotRunError extends Error {
+  override readonly name = 'CannotRunError';
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
