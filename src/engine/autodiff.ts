@@ -5,7 +5,7 @@
  */
 import { EngineError, invariant } from './errors.ts';
 import { elementCount } from './graph.ts';
-import type { AccumulationTarget, Graph } from './graph.ts';
+import type { AccumulationTarget, Graph, GraphSegment } from './graph.ts';
 import type { Tensor } from './op.ts';
 import { add, copy, fill } from './ops/elementwise.ts';
 
@@ -44,8 +44,26 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
     cotangents.set(input.id, sum && !isWhole ? add(graph, sum, graph.reshape(cotangent, sum.shape)) : cotangent);
   };
 
+  // By tensor id: values of segments that were computed again, under which name the backward pass reads them.
+  const again = new Map<number, Tensor>();
+  const kept = (tensor: Tensor): Tensor => {
+    const copied = again.get(tensor.id);
+    return copied ? graph.reshape(copied, tensor.shape) : tensor;
+  };
+  const computeAgain = ({ start, end }: GraphSegment): void => {
+    for (const { op, inputs, outputs, attrs } of forward.slice(start, end)) {
+      const copies = graph.apply(op, inputs.map(kept), attrs);
+      for (const [index, { id }] of outputs.entries()) {
+        const copied = copies[index];
+        if (copied) again.set(id, copied);
+      }
+    }
+  };
+
   if (dependsOnParameters.has(loss.id)) flowTo(loss, fill(graph, loss.shape, 1));
-  for (const { op, inputs, outputs, attrs } of forward.toReversed()) {
+  for (const [position, { op, inputs, outputs, attrs }] of [...forward.entries()].reverse()) {
+    const segment = graph.segments.find(({ end }) => end === position + 1);
+    if (segment) computeAgain(segment);
     const arriving = outputs.map(({ id, shape }) => {
       const cotangent = cotangents.get(id);
       return cotangent ? graph.reshape(cotangent, shape) : null;
@@ -59,7 +77,15 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
       const isFirst = inputs.findIndex((other) => other.id === id) === index;
       return sum && isFirst && needs[index] === true && op.addsSum?.[index] === true ? graph.reshape(sum, shape) : null;
     });
-    const gradients = op.vjp({ graph, inputs, outputs, cotangents: arriving, attrs, needs, sums });
+    const gradients = op.vjp({
+      graph,
+      inputs: inputs.map(kept),
+      outputs: outputs.map(kept),
+      cotangents: arriving,
+      attrs,
+      needs,
+      sums,
+    });
     inputs.forEach((input, index) => {
       const gradient = gradients[index];
       if (gradient && needs[index] === true) flowTo(input, gradient, sums[index] !== null);

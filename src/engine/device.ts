@@ -7,7 +7,7 @@ import { EngineError, invariant } from './errors.ts';
 import type { Graph } from './graph.ts';
 import { KernelCache, submitDispatches } from './kernels.ts';
 import type { AdapterProfile } from './op.ts';
-import { compileProgram } from './program.ts';
+import { activationBytes, compileProgram } from './program.ts';
 import { StagingRing } from './staging.ts';
 
 export interface EngineOptions {
@@ -127,6 +127,10 @@ class GpuEngine implements Engine {
     const larger = this.allocate(`arena ${index}`, lengthElements);
     this.#arenas[index] = larger;
     return larger;
+  }
+
+  activationBytes(graph: Graph): number {
+    return activationBytes(this.profile, graph);
   }
 
   async compile(graph: Graph, options: CompileOptions): Promise<Program> {

@@ -89,6 +89,8 @@ export interface Engine {
   readonly lost: Promise<{ readonly reason: string; readonly message: string }>;
   /** A zero-filled storage buffer that can be copied from and to. Throws `EngineError` when memory runs out. */
   allocate(label: string, lengthElements: number): Region;
+  /** What the activations of a graph would take, without compiling anything. */
+  activationBytes(graph: Graph): number;
   compile(graph: Graph, options: CompileOptions): Promise<Program>;
   sequence(label: string, dispatches: readonly DirectDispatch[]): Promise<Sequence>;
   write(region: Region, data: Float32Array | Uint32Array, offsetElements?: number): void;

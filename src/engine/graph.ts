@@ -19,6 +19,12 @@ export interface GraphConstant {
   readonly values: Float64Array;
 }
 
+/** Nodes from `start` up to but not including `end`. */
+export interface GraphSegment {
+  readonly start: number;
+  readonly end: number;
+}
+
 export function elementCount(shape: Shape): number {
   return shape.reduce((product, extent) => product * extent, 1);
 }
@@ -36,6 +42,8 @@ export class Graph implements Trace {
   readonly accumulations = new Map<number, AccumulationTarget>();
   /** Whether ops should prepare gradients while they compute values (see `linearCrossEntropy`). */
   readonly differentiates: boolean;
+  /** Ranges of nodes that the backward pass computes again instead of keeping their values; see `recomputed`. */
+  readonly segments: GraphSegment[] = [];
   #nextId = 0;
 
   constructor(options: { readonly differentiates: boolean }) {
@@ -87,6 +95,17 @@ export class Graph implements Trace {
       () => `${tensor.name} [${tensor.shape.join()}] can't be seen as [${shape.join()}]`,
     );
     return { ...tensor, shape };
+  }
+
+  /**
+   * Activation checkpointing (Chen et al., 2016): of what `build` traces only its inputs are kept for the backward pass,
+   * which computes the rest again, bit for bit. Segments neither nest nor overlap.
+   */
+  recomputed<T>(build: () => T): T {
+    const start = this.nodes.length;
+    const result = build();
+    this.segments.push({ start, end: this.nodes.length });
+    return result;
   }
 
   /** Applies an op that has one output. */

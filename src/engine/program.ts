@@ -9,8 +9,9 @@ import type { Graph, GraphNode } from './graph.ts';
 import { submitDispatches } from './kernels.ts';
 import type { KernelCache, ReadyDispatch } from './kernels.ts';
 import { alignmentElements } from './layout.ts';
-import type { BindingRef, Dispatch, Lowering, Tensor } from './op.ts';
+import type { AdapterProfile, BindingRef, Dispatch, Lowering, Tensor } from './op.ts';
 import { liveNodes, planMemory } from './planner.ts';
+import type { MemoryPlan } from './planner.ts';
 import { timeDispatches } from './timing.ts';
 import { bindingsOf, canMerge, specialise } from './wgsl.ts';
 
@@ -22,28 +23,52 @@ export interface ProgramHost
   arena(index: number, lengthElements: number): Region;
 }
 
-export async function compileProgram(host: ProgramHost, graph: Graph, options: CompileOptions): Promise<Program> {
-  const kept = new Set([...(options.outputs?.values() ?? [])].map(({ id }) => id));
-  for (const [name, { id }] of options.outputs ?? []) {
+interface Planned {
+  readonly nodes: readonly GraphNode[];
+  /** By node. */
+  readonly lowerings: readonly Lowering[];
+  readonly plan: MemoryPlan;
+}
+
+/** Everything that is decided without a GPU: which nodes run, as which dispatches, and where their values lie. */
+function planGraph(profile: AdapterProfile, graph: Graph, outputs: CompileOptions['outputs']): Planned {
+  const kept = new Set([...(outputs?.values() ?? [])].map(({ id }) => id));
+  for (const [name, { id }] of outputs ?? []) {
     invariant(!graph.accumulations.has(id), () => `output ${name} is accumulated, so it has no value of its own to read`);
   }
   const nodes = liveNodes(graph, kept);
-  const lowerings = nodes.map((node) => lowerNode(host, graph, node));
-  const inputs = allocateTogether(host, 'inputs', graph.inputs);
-  const regions = persistentRegions(host, graph, nodes, options);
-  for (const [name, tensor] of graph.inputs) regions.set(tensor.id, regionNamed(inputs, name));
-  // Outputs have memory of their own: another program may run before they are read.
-  const computed = new Map([...(options.outputs ?? [])].filter(([, { id }]) => !regions.has(id)));
-  const outputMemory = allocateTogether(host, 'outputs', computed);
-  for (const [name, { id }] of computed) regions.set(id, regionNamed(outputMemory, name));
+  const lowerings = nodes.map((node) => lowerNode(profile, graph, node));
+  const constants = [...graph.constants.values()].map(({ tensor }) => tensor);
+  const persistent = [...graph.parameters.values(), ...graph.inputs.values(), ...constants].map(({ id }) => id);
   const plan = planMemory({
     nodes,
     scratchElements: lowerings.map(({ scratchElements }) => scratchElements ?? []),
     shares: nodes.map((node, position) => inPlaceShares(node, lowerings[position], graph)),
     kept,
-    elsewhere: new Set(regions.keys()),
-    maxArenaElements: Math.floor(host.profile.maxBufferBytes / 4 / alignmentElements) * alignmentElements,
+    // Outputs have memory of their own: another program may run before they are read.
+    elsewhere: new Set([...persistent, ...graph.accumulations.keys(), ...kept]),
+    maxArenaElements: Math.floor(profile.maxBufferBytes / 4 / alignmentElements) * alignmentElements,
   });
+  return { nodes, lowerings, plan };
+}
+
+/** What the activations of a graph take on an adapter. */
+export function activationBytes(profile: AdapterProfile, graph: Graph): number {
+  return arenaBytesOf(planGraph(profile, graph, undefined).plan);
+}
+
+function arenaBytesOf({ arenaElements }: MemoryPlan): number {
+  return arenaElements.reduce((sum, elements) => sum + elements * 4, 0);
+}
+
+export async function compileProgram(host: ProgramHost, graph: Graph, options: CompileOptions): Promise<Program> {
+  const { nodes, lowerings, plan } = planGraph(host.profile, graph, options.outputs);
+  const inputs = allocateTogether(host, 'inputs', graph.inputs);
+  const regions = persistentRegions(host, graph, nodes, options);
+  for (const [name, tensor] of graph.inputs) regions.set(tensor.id, regionNamed(inputs, name));
+  const computed = new Map([...(options.outputs ?? [])].filter(([, { id }]) => !regions.has(id)));
+  const outputMemory = allocateTogether(host, 'outputs', computed);
+  for (const [name, { id }] of computed) regions.set(id, regionNamed(outputMemory, name));
   const arenas = plan.arenaElements.map((elements, index) => host.arena(index, elements));
   const inArena = (place: { arena: number; offsetElements: number; lengthElements: number } | undefined): Region => {
     const arena = place && arenas[place.arena];
@@ -67,7 +92,7 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
   const outputs = new Map([...(options.outputs ?? [])].map(([name, { id }]) => [name, regions.get(id)]));
   const stats = {
     dispatchesPerRun: dispatches.length,
-    arenaBytes: plan.arenaElements.reduce((sum, elements) => sum + elements * 4, 0),
+    arenaBytes: arenaBytesOf(plan),
     arenaLowerBoundBytes: plan.lowerBoundElements * 4,
   };
   return new GpuProgram(host, dispatches, inputs, outputs, stats);
@@ -115,13 +140,13 @@ class GpuProgram implements Program {
   }
 }
 
-function lowerNode(host: ProgramHost, graph: Graph, node: GraphNode): Lowering {
+function lowerNode(adapter: AdapterProfile, graph: Graph, node: GraphNode): Lowering {
   const accumulate = node.outputs.map(({ id }) => graph.accumulations.has(id));
   accumulate.forEach((wanted, index) => {
     invariant(!wanted || node.op.accumulates?.[index] === true, () => `${node.op.name} can't accumulate output ${index}`);
   });
   const { inputs, outputs, attrs } = node;
-  return node.op.lower({ inputs, outputs, attrs, accumulate, adapter: host.profile });
+  return node.op.lower({ inputs, outputs, attrs, accumulate, adapter });
 }
 
 /** Regions of everything that outlives a run, by tensor id: parameters, constants, gradients and totals. */

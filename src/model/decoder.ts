@@ -16,6 +16,11 @@ import { add } from '../engine/ops/elementwise.ts';
 import { embeddingName, finalNormName, headName, layerNames, parameterShapes } from './parameters.ts';
 import type { DecoderConfig } from './types.ts';
 
+export interface TrainingOptions {
+  /** Keep only what enters each layer and compute the rest again on the way back: less memory, a forward pass more. */
+  readonly recomputesLayers?: boolean;
+}
+
 /** Every graph adds its loss here. */
 const lossTotal = 'loss';
 
@@ -24,9 +29,9 @@ const lossTotal = 'loss';
  * `lossWeights` f32 [N], `seed` u32 [4] (dropout's: run seed, step, micro-batch, 0; not read when dropout is 0). A run adds
  * the weighted sum of losses to the total `loss` and gradients of that sum to every parameter's gradient.
  */
-export function trainingGraph(config: DecoderConfig, rows: number, contextLength: number): Graph {
+export function trainingGraph(config: DecoderConfig, rows: number, contextLength: number, options: TrainingOptions = {}): Graph {
   const graph = new Graph({ differentiates: true });
-  const decoder = new DecoderTrace(graph, config, rows, contextLength);
+  const decoder = new DecoderTrace(graph, config, rows, contextLength, options);
   const seed = graph.input('seed', [4], 'u32');
   valueAndGrad(graph, decoder.loss(seed), lossTotal);
   return graph;
@@ -59,10 +64,12 @@ class DecoderTrace {
   readonly #rows: number;
   readonly #length: number;
   readonly #shapes: ReadonlyMap<string, readonly number[]>;
+  readonly #recomputesLayers: boolean;
   /** Counts the places where dropout is applied, so that no two share a mask. */
   #dropoutSites = 0;
 
-  constructor(graph: Graph, config: DecoderConfig, rows: number, length: number) {
+  constructor(graph: Graph, config: DecoderConfig, rows: number, length: number, { recomputesLayers = false }: TrainingOptions = {}) {
+    this.#recomputesLayers = recomputesLayers;
     this.#graph = graph;
     this.#config = config;
     this.#rows = rows;
@@ -83,9 +90,12 @@ class DecoderTrace {
   hidden(seed: Tensor | null): Tensor {
     const ids = this.#graph.input('ids', [this.#rows * this.#length], 'u32');
     let stream = this.#drop(embedding(this.#graph, ids, this.#weight(embeddingName)), seed);
-    for (let layer = 0; layer < this.#config.num_hidden_layers; layer++) {
-      stream = this.#attend(stream, layer, seed);
-      stream = this.#feedForward(stream, layer, seed);
+    const layers = this.#config.num_hidden_layers;
+    for (let layer = 0; layer < layers; layer++) {
+      const enter = stream;
+      const build = (): Tensor => this.#feedForward(this.#attend(enter, layer, seed), layer, seed);
+      // The backward pass starts with the last layer: what it needs may as well stay.
+      stream = this.#recomputesLayers && layer < layers - 1 ? this.#graph.recomputed(build) : build();
     }
     return this.#norm(stream, finalNormName);
   }

@@ -48,7 +48,11 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
   const gradients = { ...jobSums, lengthElements: layout.totalElements };
   const lossSum = { ...jobSums, offsetElements: layout.totalElements, lengthElements: 1 };
   const evaluationLossSum = engine.allocate('evaluation loss', 1);
-  const training = await engine.compile(trainingGraph(model, rowsPerMicrobatch, contextLength), {
+  const plain = trainingGraph(model, rowsPerMicrobatch, contextLength);
+  const budget = settings.activationBudgetBytes ?? engine.profile.maxBufferBytes;
+  const recomputesLayers = engine.activationBytes(plain) > budget;
+  const graph = recomputesLayers ? trainingGraph(model, rowsPerMicrobatch, contextLength, { recomputesLayers }) : plain;
+  const training = await engine.compile(graph, {
     parameters: weights,
     layout,
     gradients,

@@ -32,6 +32,8 @@ export interface TrainerSettings {
   readonly steps: number;
   /** Seeds the initial weights and dropout. */
   readonly seed: number;
+  /** Layers are computed again on the way back when activations would take more; default: what one buffer may hold. */
+  readonly activationBudgetBytes?: number;
 }
 
 export interface GradientJob {
