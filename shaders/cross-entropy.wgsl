@@ -59,34 +59,36 @@ fn rowsByInvocation(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgr
                     @builtin(local_invocation_index) lane: u32) {
   let row = (group.y * groups.x + group.x) * LANES + lane;
   if (row >= ROWS) { return; }
+  // Bounds that are no constants: lavapipe unrolls loops over a short vocabulary and compiles them for 20 s.
   let start = row * ROW;
+  let end = start + VOCABULARY;
   let weight = lossWeights[row];
   let goal = start + min(targets[row], VOCABULARY - 1u);
   if (weight == 0.0) {
     losses[row] = 0.0;
 #if GRADIENT
-    for (var j = 0u; j < VOCABULARY; j++) { logits[start + j] = 0.0; }
+    for (var j = start; j < end; j++) { logits[j] = 0.0; }
 #endif
     return;
   }
   var largest = lowest;
-  for (var j = 0u; j < VOCABULARY; j++) {
-    largest = max(largest, logits[start + j]);
+  for (var j = start; j < end; j++) {
+    largest = max(largest, logits[j]);
   }
   let goalLogit = logits[goal];
   var sum = 0.0;
-  for (var j = 0u; j < VOCABULARY; j++) {
-    let share = exp(logits[start + j] - largest);
+  for (var j = start; j < end; j++) {
+    let share = exp(logits[j] - largest);
     sum += share;
 #if GRADIENT
-    logits[start + j] = share;
+    logits[j] = share;
 #endif
   }
   losses[row] = weight * (log(sum) + (largest - goalLogit));
 #if GRADIENT
   let scale = weight / sum;
-  for (var j = 0u; j < VOCABULARY; j++) {
-    logits[start + j] *= scale;
+  for (var j = start; j < end; j++) {
+    logits[j] *= scale;
   }
   logits[goal] -= weight;
 #endif

@@ -1,9 +1,9 @@
 // C[m,n] (+)= Σ_k A(m,k)·B(k,n) (+ R[m,n]): the same product, operands and flags as matmul-register.wgsl, for adapters
 // that run invocations in the lanes of a CPU and let lanes exchange values.
 // There a load from a buffer costs as much as ten multiplications, since every lane's address is checked and fetched by
-// itself. So a workgroup is one subgroup of SUBGROUP lanes that owns 16 rows and 8·SUBGROUP columns of C: its lanes
-// share the loads of A and hand the values round, and each lane loads the B of its own eight columns. Four values of k
-// are multiplied out before the sum goes to its accumulator, which lies in memory: CPUs have too few registers.
+// itself. So a workgroup is one subgroup of four or eight lanes that owns 16 rows and 32 columns of C: its lanes share the
+// loads of A and hand the values round, and each loads the B of its own eight or four columns. Four values of k are
+// multiplied out before the sum goes to its accumulator, which lies in memory: CPUs have too few registers.
 // Past an edge, rows and columns repeat the last one and are not stored; past the depth, A counts as zero.
 
 enable subgroups;
@@ -30,6 +30,12 @@ struct Size {
 #endif
 
 const ramp = vec4<u32>(0u, 1u, 2u, 3u);
+#if LANES_8
+const lanes = 8u;
+#else
+const lanes = 4u;
+#endif
+const columnsPerLane = 32u / lanes;
 
 fn loadA(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]); }
 
@@ -73,10 +79,10 @@ fn fromHigh(x: vec4<f32>) -> mat4x4<f32> {
 }
 #endif
 
-@compute @workgroup_size(SUBGROUP)
+@compute @workgroup_size(lanes)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
   let m = group.y * 16u;
-  let n = (group.x * SUBGROUP + lane) * 8u;
+  let n = (group.x * lanes + lane) * columnsPerLane;
   let start = group.z * size.depthPerSplit;
   let end = min(start + size.depthPerSplit, size.k);
 #if A_BY_COLUMN
@@ -98,15 +104,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   let rows0 = min(firstRow + ramp, last) * sideA;
   let rows1 = min(firstRow + 4u + ramp, last) * sideA;
 
-  // Matrices have a column for each column of C and a row for each row of C: four row blocks, left and right columns.
+  // Matrices have a column for each column of C and a row for each row of C: four row blocks, left and (with four
+  // lanes) right columns.
   var left0 = mat4x4<f32>();
   var left1 = mat4x4<f32>();
   var left2 = mat4x4<f32>();
   var left3 = mat4x4<f32>();
+#if !LANES_8
   var right0 = mat4x4<f32>();
   var right1 = mat4x4<f32>();
   var right2 = mat4x4<f32>();
   var right3 = mat4x4<f32>();
+#endif
   for (var k = start; k < end; k += 4u) {
     let own = k + lane % 4u;
     let at = min(own, end - 1u) * depthA;
@@ -118,6 +127,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let x3 = loadA(rows3 + at) * counts;
 #endif
     let blockLeft = blockOfB(k, end, n);
+#if LANES_8
+    left0 += fromLow(x0) * blockLeft;
+    left1 += fromLow(x1) * blockLeft;
+    left2 += fromHigh(x0) * blockLeft;
+    left3 += fromHigh(x1) * blockLeft;
+#else
     let blockRight = blockOfB(k, end, n + 4u);
     let a0 = fromLow(x0);
     left0 += a0 * blockLeft;
@@ -125,20 +140,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let a1 = fromLow(x1);
     left1 += a1 * blockLeft;
     right1 += a1 * blockRight;
-#if LANES_8
-    let a2 = fromHigh(x0);
-    let a3 = fromHigh(x1);
-#else
     let a2 = fromLow(x2);
-    let a3 = fromLow(x3);
-#endif
     left2 += a2 * blockLeft;
     right2 += a2 * blockRight;
+    let a3 = fromLow(x3);
     left3 += a3 * blockLeft;
     right3 += a3 * blockRight;
+#endif
   }
 
-  for (var column = n; column < min(n + 8u, size.n); column++) {
+  for (var column = n; column < min(n + columnsPerLane, size.n); column++) {
     // Chosen by comparison: an index would move the matrices to memory that lanes read one by one.
     var rest0 = left0[0];
     var rest1 = left1[0];
@@ -148,10 +159,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
       case 1u: { rest0 = left0[1]; rest1 = left1[1]; rest2 = left2[1]; rest3 = left3[1]; }
       case 2u: { rest0 = left0[2]; rest1 = left1[2]; rest2 = left2[2]; rest3 = left3[2]; }
       case 3u: { rest0 = left0[3]; rest1 = left1[3]; rest2 = left2[3]; rest3 = left3[3]; }
+#if !LANES_8
       case 4u: { rest0 = right0[0]; rest1 = right1[0]; rest2 = right2[0]; rest3 = right3[0]; }
       case 5u: { rest0 = right0[1]; rest1 = right1[1]; rest2 = right2[1]; rest3 = right3[1]; }
       case 6u: { rest0 = right0[2]; rest1 = right1[2]; rest2 = right2[2]; rest3 = right3[2]; }
       case 7u: { rest0 = right0[3]; rest1 = right1[3]; rest2 = right2[3]; rest3 = right3[3]; }
+#endif
       default: {}
     }
     for (var row = m; row < min(m + 16u, size.m); row++) {

@@ -58,9 +58,9 @@ function tilingFor({ matmulTiles, subgroupSize }: AdapterProfile): Tiling {
     case 'subgroup':
       return {
         shader: subgroupShader,
-        constants: { SUBGROUP: subgroupSize, LANES_8: subgroupSize === 8 },
+        constants: { LANES_8: subgroupSize === 8 },
         rows: 16,
-        columns: 8 * subgroupSize,
+        columns: 32,
         wantedWorkgroups: 8,
         minSplitDepth: 256,
       };
