@@ -157,12 +157,17 @@ async function runStep(trainer: Trainer, { run, batches }: Prepared, step: numbe
   const assignment = `step ${step}`;
   const microbatches = Array.from({ length: batches.microbatchesPerStep }, (_, index) => ({ index, rows: batches.draw(step, index) }));
   await trainer.beginStep(step);
-  const { lossSum, weightSum, tokens } = await trainer.computeGradients({ assignment, step, microbatches });
+  const job = { assignment, step, microbatches };
+  const { lossSum, weightSum, tokens } = await trainer.computeGradients(job);
   if (!(weightSum > 0)) throw new CliError(`step ${step} has no scored token: give it more rows, or remove rows without labels`);
   await trainer.addOwnContribution(assignment);
   const { applied, gradNorm, learningRate } = await trainer.commit(step, weightSum, { encodeUpdate: false });
   if (!applied) {
-    throw new CliError(`step ${step}: loss ${lossSum / weightSum}, gradient norm ${gradNorm}: not finite. A lower learningRate or more warmupSteps helps`);
+    const cause = await trainer.explainNonFinite(job);
+    const detail = cause === null ? '' : `: ${cause}`;
+    throw new CliError(
+      `step ${step}: loss ${lossSum / weightSum}, gradient norm ${gradNorm}: not finite${detail}. A lower learningRate or more warmupSteps helps`,
+    );
   }
   const ms = Math.round((performance.now() - startedMs) * 1000) / 1000;
   const measured = { step, loss: lossSum / weightSum, gradNorm, lr: learningRate, tokens, ms };

@@ -20,4 +20,6 @@ export { mixed } from './mix.ts';
 export { alignmentElements, parameterLayout } from './layout.ts';
 export { valueAndGrad } from './autodiff.ts';
 export { interpret } from './interpreter.ts';
+export { compileInspection } from './inspect.ts';
+export type { HostInputs, InspectedNode } from './inspect.ts';
 export type { HostValues, Interpretation } from './interpreter.ts';

@@ -39,6 +39,7 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
     loadReplica: (step, bytes) => orFailure(remote.loadReplica(step, transfer(bytes, [bytes]))),
     applyUpdate: (step, bytes) => orFailure(remote.applyUpdate(step, transfer(bytes, [bytes]))),
     computeGradients: (job) => orFailure(remote.computeGradients(job)),
+    explainNonFinite: (job) => orFailure(remote.explainNonFinite(job)),
     cancel(assignment) {
       // Answered like every call, but there is nothing to wait for: the job's result says whether it was cancelled.
       remote.cancel(assignment).catch(() => undefined);

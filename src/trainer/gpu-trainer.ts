@@ -14,6 +14,7 @@ import { checkDevice } from './device-check.ts';
 import type { DeviceCheckOptions } from './device-check.ts';
 import { TrainerError, asTrainerError, problems } from './errors.ts';
 import { Failure } from './failure.ts';
+import { firstNonFinite } from './non-finite.ts';
 import { computeGradientJob, sumLosses } from './gradients.ts';
 import { SerialQueue } from './queue.ts';
 import { openRun } from './run.ts';
@@ -146,6 +147,14 @@ class GpuTrainer implements Trainer {
       return result;
     });
     return computed.finally(() => this.#jobs.delete(job.assignment));
+  }
+
+  explainNonFinite(job: GradientJob): Promise<string | null> {
+    return this.#turn(() => {
+      const run = this.#prepared();
+      for (const { rows } of job.microbatches) checkShape(rows, run.settings);
+      return firstNonFinite(run, job);
+    });
   }
 
   cancel(assignment: string): void {

@@ -95,6 +95,8 @@ export interface Trainer {
   applyUpdate(step: number, bytes: ArrayBuffer): Promise<string>;
   /** Gradient sums of the job's micro-batches; the result stays on the GPU until taken, added or overwritten by the next job. */
   computeGradients(job: GradientJob): Promise<GradientResult>;
+  /** Which op first gave a value that is not finite when this job is computed; null when none did. For when a step failed. */
+  explainNonFinite(job: GradientJob): Promise<string | null>;
   /** Stops the job between micro-batches; its result comes back with `cancelled`. Takes effect at once, not in turn. */
   cancel(assignment: string): void;
   /** Member: the last job's contribution, encoded for the room's codec. */

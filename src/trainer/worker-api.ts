@@ -76,6 +76,7 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     loadReplica: (step, bytes) => trainer.loadReplica(step, bytes),
     applyUpdate: (step, bytes) => trainer.applyUpdate(step, bytes),
     computeGradients: (job) => trainer.computeGradients(job),
+    explainNonFinite: (job) => trainer.explainNonFinite(job),
     cancel: (assignment) => {
       trainer.cancel(assignment);
     },

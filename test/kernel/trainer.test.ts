@@ -183,6 +183,10 @@ describe('a step that is not finite', () => {
     const committed = await trainer.commit(1, 60, { encodeUpdate: true });
     expect(committed).toMatchObject({ applied: false, update: null, replicaHash: before.hash });
     expect(await trainer.replica()).toEqual(before);
+    expect(await trainer.explainNonFinite({ ...job, microbatches: poisoned })).toMatch(
+      /first op .* is linearCrossEntropy with model\.embed_tokens\.weight: \d+ of them, in micro-batch 0$/,
+    );
+    expect(await trainer.explainNonFinite(job)).toBeNull();
     expect(await soloStep(trainer, source, 1)).toEqual(await soloStep(second, source, 1));
   });
 });

@@ -53,6 +53,7 @@ function cpuTrainer(memo: GradientMemo): Trainer {
     loadReplica: (step, bytes) => trainer().loadReplica(step, bytes),
     applyUpdate: (step, bytes) => trainer().applyUpdate(step, bytes),
     computeGradients: (job) => trainer().computeGradients(job),
+    explainNonFinite: notHere,
     cancel: () => undefined,
     takeContribution: (assignment) => trainer().takeContribution(assignment),
     beginStep: (step) => trainer().beginStep(step),
