@@ -44,7 +44,7 @@ class Pace {
 }
 
 /** What dropout draws from: the micro-batch alone, so that it does not matter who computes it. */
-export function dropoutSeed(seed: number, step: number, index: number): Uint32Array {
+function dropoutSeed(seed: number, step: number, index: number): Uint32Array {
   return Uint32Array.of(seed, step, index, 0);
 }
 
@@ -70,10 +70,19 @@ export async function sumLosses(
 }
 
 /** Writes a micro-batch to a program's inputs. */
-export function setRows(program: Program, rows: MicrobatchRows): void {
+export function setRows(program: Pick<Program, 'setInput'>, rows: MicrobatchRows): void {
   program.setInput('ids', rows.inputIds);
   program.setInput('targets', rows.targets);
   program.setInput('lossWeights', rows.lossWeights);
+}
+
+/** Everything that a micro-batch's forward and backward pass reads. */
+export function setMicrobatch(
+  program: Pick<Program, 'setInput'>,
+  { seed, step, index, rows }: { readonly seed: number; readonly step: number; readonly index: number; readonly rows: MicrobatchRows },
+): void {
+  setRows(program, rows);
+  program.setInput('seed', dropoutSeed(seed, step, index));
 }
 
 /** Overwrites the sums. `isCancelled` is asked before every micro-batch. */
@@ -91,8 +100,7 @@ export async function computeGradientJob(
   for (const { index, rows } of job.microbatches) {
     await pace.ready();
     if (isCancelled()) break;
-    setRows(program, rows);
-    program.setInput('seed', dropoutSeed(seed, job.step, index));
+    setMicrobatch(program, { seed, step: job.step, index, rows });
     program.run();
     pace.submitted();
     weightSum += weightOf(rows);

@@ -4,7 +4,7 @@
  */
 import { alignmentElements, compileInspection } from '../engine/index.ts';
 import { trainingGraph } from '../model/decoder.ts';
-import { dropoutSeed } from './gradients.ts';
+import { setMicrobatch } from './gradients.ts';
 import type { Run } from './run.ts';
 import type { GradientJob } from './types.ts';
 
@@ -23,12 +23,8 @@ export async function firstNonFinite({ engine, settings, layout, weights }: Run,
   const options = { parameters: weights, layout, gradients, totals: new Map([['loss', loss]]) };
   const inspect = await compileInspection(engine, graph, options, { compares: false });
   for (const { index, rows } of job.microbatches) {
-    const inputs = new Map<string, Float32Array | Uint32Array>([
-      ['ids', rows.inputIds],
-      ['targets', rows.targets],
-      ['lossWeights', rows.lossWeights],
-      ['seed', dropoutSeed(settings.seed, job.step, index)],
-    ]);
+    const inputs = new Map<string, Float32Array | Uint32Array>();
+    setMicrobatch({ setInput: (name, data) => inputs.set(name, data) }, { seed: settings.seed, step: job.step, index, rows });
     for await (const { op, parameters, nonFinite } of inspect(inputs)) {
       if (nonFinite === 0) continue;
       const where = parameters.length > 0 ? ` with ${parameters.join(' and ')}` : '';
