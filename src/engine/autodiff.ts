@@ -4,7 +4,7 @@
  * straight to the parameter's persistent sum, in the fixed order of the trace.
  */
 import { EngineError, invariant } from './errors.ts';
-import { elementCount } from './graph.ts';
+import { elementCount, isFloat } from './graph.ts';
 import type { AccumulationTarget, Graph, GraphSegment } from './graph.ts';
 import type { Tensor } from './op.ts';
 import { add, copy, fill } from './ops/elementwise.ts';
@@ -21,7 +21,7 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
   const dependsOnParameters = new Set([...graph.parameters.values()].map(({ id }) => id));
   for (const { inputs, outputs } of forward) {
     if (!inputs.some(({ id }) => dependsOnParameters.has(id))) continue;
-    for (const { id, dtype } of outputs) if (dtype === 'f32') dependsOnParameters.add(id);
+    for (const output of outputs) if (isFloat(output)) dependsOnParameters.add(output.id);
   }
   const parameterNames = new Map([...graph.parameters].map(([name, { id }]) => [id, name]));
   const cotangents = new Map<number, Tensor>();
@@ -68,7 +68,7 @@ export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): voi
       const cotangent = cotangents.get(id);
       return cotangent ? graph.reshape(cotangent, shape) : null;
     });
-    const needs = inputs.map(({ id, dtype }) => dtype === 'f32' && dependsOnParameters.has(id));
+    const needs = inputs.map((input) => isFloat(input) && dependsOnParameters.has(input.id));
     if (!arriving.some(Boolean) || !needs.some(Boolean)) continue;
     if (!op.vjp) throw new EngineError(`${op.name} has no vector-Jacobian product`);
     const sums = inputs.map(({ id, shape }, index) => {

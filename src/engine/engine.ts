@@ -4,7 +4,7 @@
  */
 import type { Graph } from './graph.ts';
 import type { ParameterLayout } from './layout.ts';
-import type { AdapterProfile, Tensor } from './op.ts';
+import type { AdapterProfile, ShaderConstants, Tensor } from './op.ts';
 
 export interface EngineCounters {
   submits: number;
@@ -26,7 +26,7 @@ export interface DirectDispatch {
   readonly label: string;
   readonly shader: string;
   readonly entryPoint: string;
-  readonly constants: Readonly<Record<string, number | boolean>>;
+  readonly constants: ShaderConstants;
   readonly bindings: readonly Region[];
   readonly workgroups: readonly [number, number, number];
   readonly flops?: number;
@@ -61,7 +61,10 @@ export interface Program {
   readonly stats: ProgramStats;
   setInput(name: string, data: Float32Array | Uint32Array): void;
   run(): void;
-  /** Copies a named output (given to `compile`) to the host. Resolves when the runs queued so far have ended. */
+  /**
+   * Copies a named output (given to `compile`) to the host; f16 values are widened, u32 ones are seen as f32 bits. Resolves
+   * when the runs queued so far have ended.
+   */
   readOutput(name: string): Promise<Float32Array>;
   /**
    * Runs each dispatch alone, over and over, for a benchmark's breakdown. What the program computed is garbage after it,

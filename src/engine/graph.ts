@@ -3,7 +3,7 @@
  * It is data for the autodiff, the interpreter and the planner, and computes nothing itself.
  */
 import { EngineError, invariant } from './errors.ts';
-import type { DType, GraphNode, Op, Shape, Tensor, Trace } from './op.ts';
+import type { DType, GraphNode, Op, Shape, Tensor, TensorSpec, Trace } from './op.ts';
 
 export type { GraphNode } from './op.ts';
 
@@ -27,6 +27,15 @@ export interface GraphSegment {
 
 export function elementCount(shape: Shape): number {
   return shape.reduce((product, extent) => product * extent, 1);
+}
+
+/** 4-byte words that a tensor takes; an f16 tensor of odd length leaves half of its last one unused. */
+export function wordCount({ shape, dtype }: TensorSpec): number {
+  return dtype === 'f16' ? Math.ceil(elementCount(shape) / 2) : elementCount(shape);
+}
+
+export function isFloat({ dtype }: TensorSpec): boolean {
+  return dtype !== 'u32';
 }
 
 export function sameShape(a: Shape, b: Shape): boolean {

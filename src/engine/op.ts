@@ -4,8 +4,12 @@
  * compute it. It does not know which buffers it runs on, nor what model it is part of.
  */
 
-export type DType = 'f32' | 'u32';
+/** f16 tensors hold values in half the bytes; kernels compute and add in f32 all the same. */
+export type DType = 'f32' | 'f16' | 'u32';
 export type Shape = readonly number[];
+
+/** A number or flag becomes `const NAME` in front of a shader; a type takes the place of NAME in it. */
+export type ShaderConstants = Readonly<Record<string, number | boolean | 'f32' | 'f16'>>;
 
 export interface TensorSpec {
   readonly shape: Shape;
@@ -61,7 +65,7 @@ export interface Dispatch {
   readonly label: string;
   readonly shader: string;
   readonly entryPoint: string;
-  readonly constants: Readonly<Record<string, number | boolean>>;
+  readonly constants: ShaderConstants;
   readonly bindings: readonly BindingRef[];
   /** u32 words of a uniform, bound after the bindings. */
   readonly uniform?: readonly number[];

@@ -3,7 +3,7 @@
  * Pure functions of the graph; buffers and kernels are `program.ts`'s business.
  */
 import { alignmentElements } from './layout.ts';
-import { elementCount } from './graph.ts';
+import { wordCount } from './graph.ts';
 import type { Graph, GraphNode } from './graph.ts';
 import { EngineError } from './errors.ts';
 
@@ -75,7 +75,7 @@ export function planMemory(request: PlanRequest): MemoryPlan {
     node.outputs.forEach((output, index) => {
       if (elsewhere.has(output.id)) return;
       const lastNode = kept.has(output.id) ? nodes.length - 1 : (lastUse.get(output.id) ?? position);
-      const lengthElements = paddedElements(elementCount(output.shape));
+      const lengthElements = paddedElements(wordCount(output));
       const donor = donorOf(index);
       if (donor?.lengthElements === lengthElements) {
         donor.lastNode = lastNode;
@@ -120,9 +120,9 @@ export function planMemory(request: PlanRequest): MemoryPlan {
   };
   const tensors = new Map<number, Placement>();
   for (const { outputs } of nodes) {
-    for (const { id, shape } of outputs) {
-      const block = blockOfTensor.get(id);
-      if (block) tensors.set(id, lookUp(block, elementCount(shape)));
+    for (const output of outputs) {
+      const block = blockOfTensor.get(output.id);
+      if (block) tensors.set(output.id, lookUp(block, wordCount(output)));
     }
   }
   return {

@@ -4,7 +4,8 @@
  */
 import type { CompileOptions, DirectDispatch, DispatchTiming, Engine, Program, ProgramStats, Region } from './engine.ts';
 import { EngineError, invariant } from './errors.ts';
-import { elementCount } from './graph.ts';
+import { elementCount, wordCount } from './graph.ts';
+import { widenHalves } from './half.ts';
 import type { Graph, GraphNode } from './graph.ts';
 import { submitDispatches } from './kernels.ts';
 import type { KernelCache, ReadyDispatch } from './kernels.ts';
@@ -89,7 +90,12 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
     return (lowerings[position]?.dispatches ?? []).map((dispatch): DirectDispatch => directDispatch(dispatch, locate, uniforms));
   });
   const dispatches = await Promise.all(requests.map((request) => host.kernels.prepare(request)));
-  const outputs = new Map([...(options.outputs ?? [])].map(([name, { id }]) => [name, regions.get(id)]));
+  const outputs = new Map(
+    [...(options.outputs ?? [])].flatMap(([name, tensor]) => {
+      const region = regions.get(tensor.id);
+      return region ? [[name, { tensor, region }] as const] : [];
+    }),
+  );
   const stats = {
     dispatchesPerRun: dispatches.length,
     arenaBytes: arenaBytesOf(plan),
@@ -98,18 +104,23 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
   return new GpuProgram(host, dispatches, inputs, outputs, stats);
 }
 
+interface ProgramOutput {
+  readonly tensor: Tensor;
+  readonly region: Region;
+}
+
 class GpuProgram implements Program {
   readonly stats: ProgramStats;
   readonly #host: ProgramHost;
   readonly #dispatches: readonly ReadyDispatch[];
   readonly #inputs: ReadonlyMap<string, Region>;
-  readonly #outputs: ReadonlyMap<string, Region | undefined>;
+  readonly #outputs: ReadonlyMap<string, ProgramOutput>;
 
   constructor(
     host: ProgramHost,
     dispatches: readonly ReadyDispatch[],
     inputs: ReadonlyMap<string, Region>,
-    outputs: ReadonlyMap<string, Region | undefined>,
+    outputs: ReadonlyMap<string, ProgramOutput>,
     stats: ProgramStats,
   ) {
     this.#host = host;
@@ -134,9 +145,10 @@ class GpuProgram implements Program {
   }
 
   async readOutput(name: string): Promise<Float32Array> {
-    const region = this.#outputs.get(name);
-    if (!region) throw new EngineError(`the program has no output ${name}`);
-    return new Float32Array(await this.#host.read(region));
+    const output = this.#outputs.get(name);
+    if (!output) throw new EngineError(`the program has no output ${name}`);
+    const bytes = await this.#host.read(output.region);
+    return output.tensor.dtype === 'f16' ? widenHalves(new Uint16Array(bytes, 0, elementCount(output.tensor.shape))) : new Float32Array(bytes);
   }
 }
 
@@ -160,7 +172,7 @@ function persistentRegions(
   const inLayout = (region: Region, name: string, tensor: Tensor): Region => {
     const entry = options.layout.byName.get(name);
     invariant(
-      entry?.lengthElements === elementCount(tensor.shape),
+      entry?.lengthElements === wordCount(tensor),
       () => `parameter ${name} [${tensor.shape.join()}] is not in the layout with that size`,
     );
     return {
@@ -190,7 +202,7 @@ function persistentRegions(
       regions.set(tensor.id, inLayout(gradients, name, tensor));
     } else {
       const total = options.totals?.get(name);
-      invariant(total?.lengthElements === elementCount(tensor.shape), () => `no region of that size for the total ${name}`);
+      invariant(total?.lengthElements === wordCount(tensor), () => `no region of that size for the total ${name}`);
       regions.set(tensor.id, total);
     }
   }
@@ -202,7 +214,7 @@ function allocateTogether(host: ProgramHost, label: string, tensors: ReadonlyMap
   let total = 0;
   const offsets = [...tensors].map(([name, tensor]) => {
     const offsetElements = total;
-    const lengthElements = elementCount(tensor.shape);
+    const lengthElements = wordCount(tensor);
     total += Math.ceil(lengthElements / alignmentElements) * alignmentElements;
     return { name, offsetElements, lengthElements };
   });

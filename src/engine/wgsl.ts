@@ -3,7 +3,8 @@
  * It knows nothing of devices or buffers, and is no compiler: what is invalid WGSL stays invalid.
  *
  * Rules for shader files:
- * - a constant whose name ends in `_F` is an f32; booleans are bool; every other number must be a whole number >= 0
+ * - a constant whose value is 'f32' or 'f16' is replaced by that type, wherever it stands, so that one text serves both; one
+ *   whose name ends in `_F` is an f32; booleans are bool; every other number must be a whole number >= 0
  *   and is a u32;
  * - `#if NAME`, `#if !NAME`, `#else`, `#endif` stand on lines of their own; NAME is a boolean constant, which need not
  *   be given where an outer `#if` leaves the line out; they nest;
@@ -11,8 +12,7 @@
  *   parameter, and storage pointers are not passed to functions, so that accesses can be widened and merged.
  */
 import { EngineError, invariant } from './errors.ts';
-
-export type ShaderConstants = Readonly<Record<string, number | boolean>>;
+import type { ShaderConstants } from './op.ts';
 
 export type BindingAccess = 'uniform' | 'read' | 'read_write';
 
@@ -36,8 +36,14 @@ export function specialise(source: string, constants: ShaderConstants): string {
   for (const line of resolveConditions(source, constants)) {
     (directivePattern.test(line) ? directives : body).push(line);
   }
-  const declarations = Object.entries(constants).map(([name, value]) => declareConstant(name, value));
-  return [...directives, ...declarations, ...body].join('\n');
+  const declarations: string[] = [];
+  let text = body.join('\n');
+  for (const [name, value] of Object.entries(constants)) {
+    if (typeof value !== 'string') declarations.push(declareConstant(name, value));
+    else text = text.replaceAll(new RegExp(String.raw`\b${name}\b`, 'g'), value);
+  }
+  if (Object.values(constants).includes('f16')) directives.unshift('enable f16;');
+  return [...directives, ...declarations, text].join('\n');
 }
 
 function declareConstant(name: string, value: number | boolean): string {

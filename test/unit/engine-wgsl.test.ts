@@ -14,6 +14,13 @@ describe('specialise', () => {
     `);
   });
 
+  test('puts the type that a binding stores where its name stands, and asks for f16 where it is one', () => {
+    const source = 'var<storage, read> x: array<X_TYPE>;\nlet y = f32(x[0]); let X_TYPED = 1;';
+    expect(specialise(source, { X_TYPE: 'f16' })).toBe('enable f16;\nvar<storage, read> x: array<f16>;\nlet y = f32(x[0]); let X_TYPED = 1;');
+    expect(specialise(source, { X_TYPE: 'f32' })).toContain('array<f32>');
+    expect(specialise(source, { X_TYPE: 'f32' })).not.toContain('enable');
+  });
+
   test('keeps the branch that a flag chooses, nested ones too', () => {
     const source = '#if A\na\n#if B\nab\n#else\nanotb\n#endif\n#else\nnota\n#if !B\nneither\n#endif\n#endif\nend';
     const kept = (A: boolean, B: boolean) => specialise(source, { A, B }).split('\n').slice(2).join(' ');
