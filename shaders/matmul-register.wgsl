@@ -3,6 +3,7 @@
 //   B_BY_COLUMN false: B is [K,N]      true: B is [N,K]      (NT)
 //   a, b: inputs; c: output, or with splits the partial sums [splits,M,N], each over depthPerSplit values of k;
 //   r: residual, laid out as C, only with RESIDUAL.
+//   A_TYPE, B_TYPE, C_TYPE: f32 or f16, what each is stored as (r as c); products are formed and added in f32.
 // One invocation owns 8×8 elements of C, held as four 4×4 matrices, and adds one outer product for each k. It shares
 // nothing with its neighbours: no workgroup memory and no barrier, which suits adapters that run invocations in the
 // lanes of a CPU. Such adapters gather every scalar by itself and compile each access at length, so there are
@@ -16,11 +17,11 @@ struct Size {
   depthPerSplit: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> c: array<C_TYPE>;
 #if RESIDUAL
-@group(0) @binding(3) var<storage, read> r: array<f32>;
+@group(0) @binding(3) var<storage, read> r: array<C_TYPE>;
 @group(0) @binding(4) var<uniform> size: Size;
 #else
 @group(0) @binding(3) var<uniform> size: Size;
@@ -61,10 +62,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var bottomLeft = mat4x4<f32>();
   var bottomRight = mat4x4<f32>();
   for (var k = start; k < end; k++) {
-    let top = vec4<f32>(a[atA0.x], a[atA0.y], a[atA0.z], a[atA0.w]);
-    let bottom = vec4<f32>(a[atA1.x], a[atA1.y], a[atA1.z], a[atA1.w]);
-    let left = vec4<f32>(b[atB0.x], b[atB0.y], b[atB0.z], b[atB0.w]);
-    let right = vec4<f32>(b[atB1.x], b[atB1.y], b[atB1.z], b[atB1.w]);
+    let top = vec4<f32>(vec4<A_TYPE>(a[atA0.x], a[atA0.y], a[atA0.z], a[atA0.w]));
+    let bottom = vec4<f32>(vec4<A_TYPE>(a[atA1.x], a[atA1.y], a[atA1.z], a[atA1.w]));
+    let left = vec4<f32>(vec4<B_TYPE>(b[atB0.x], b[atB0.y], b[atB0.z], b[atB0.w]));
+    let right = vec4<f32>(vec4<B_TYPE>(b[atB1.x], b[atB1.y], b[atB1.z], b[atB1.w]));
     topLeft += mat4x4<f32>(left * top.x, left * top.y, left * top.z, left * top.w);
     topRight += mat4x4<f32>(right * top.x, right * top.y, right * top.z, right * top.w);
     bottomLeft += mat4x4<f32>(left * bottom.x, left * bottom.y, left * bottom.z, left * bottom.w);
@@ -93,12 +94,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var column = n; column < min(n + 8u, size.n); column++) {
       var sum = left.x;
 #if RESIDUAL
-      sum += r[at + column];
+      sum += f32(r[at + column]);
 #endif
 #if ACCUMULATE
-      sum += c[at + column];
+      sum += f32(c[at + column]);
 #endif
-      c[at + column] = sum;
+      c[at + column] = C_TYPE(sum);
       left = vec4<f32>(left.yzw, right.x);
       right = vec4<f32>(right.yzw, 0.0);
     }

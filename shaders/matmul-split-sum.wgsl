@@ -1,11 +1,11 @@
 // C[m,n] (+)= Σ_s P[s,m,n] (+ R[m,n]): adds the partial products of a matmul whose depth was split, in the order of s.
-//   p: [SPLITS,M,N] from matmul-register.wgsl or matmul-workgroup.wgsl; c: rows of N with stride ROW_C; r: as c.
+//   p: [SPLITS,M,N] of f32 from one of the matmul kernels; c: rows of N with stride ROW_C, C_TYPE f32 or f16; r: as c.
 // One invocation owns one element; the grid is two-dimensional because one dimension may be too short.
 
 @group(0) @binding(0) var<storage, read> p: array<f32>;
-@group(0) @binding(1) var<storage, read_write> c: array<f32>;
+@group(0) @binding(1) var<storage, read_write> c: array<C_TYPE>;
 #if RESIDUAL
-@group(0) @binding(2) var<storage, read> r: array<f32>;
+@group(0) @binding(2) var<storage, read> r: array<C_TYPE>;
 #endif
 
 @compute @workgroup_size(64)
@@ -18,10 +18,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   }
   let index = element / N * ROW_C + element % N;
 #if RESIDUAL
-  sum += r[index];
+  sum += f32(r[index]);
 #endif
 #if ACCUMULATE
-  sum += c[index];
+  sum += f32(c[index]);
 #endif
-  c[index] = sum;
+  c[index] = C_TYPE(sum);
 }

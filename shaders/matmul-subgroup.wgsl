@@ -15,15 +15,15 @@ struct Size {
   depthPerSplit: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
 #if VECTOR_B
-@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;
 #else
-@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
 #endif
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(2) var<storage, read_write> c: array<C_TYPE>;
 #if RESIDUAL
-@group(0) @binding(3) var<storage, read> r: array<f32>;
+@group(0) @binding(3) var<storage, read> r: array<C_TYPE>;
 @group(0) @binding(4) var<uniform> size: Size;
 #else
 @group(0) @binding(3) var<uniform> size: Size;
@@ -37,12 +37,12 @@ const lanes = 4u;
 #endif
 const columnsPerLane = 32u / lanes;
 
-fn loadA(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]); }
+fn loadA(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<A_TYPE>(a[at.x], a[at.y], a[at.z], a[at.w])); }
 
 #if VECTOR_B
-fn loadB(at: u32) -> vec4<f32> { return b[at / 4u]; }
+fn loadB(at: u32) -> vec4<f32> { return vec4<f32>(b[at / 4u]); }
 #else
-fn loadB(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]); }
+fn loadB(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<B_TYPE>(b[at.x], b[at.y], b[at.z], b[at.w])); }
 #endif
 
 // B(k..k+3, column..column+3): a column for each column of B, a row for each k.
@@ -171,12 +171,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
       let at = (group.z * size.m + row) * size.rowC + column;
       var sum = rest0.x;
 #if RESIDUAL
-      sum += r[at];
+      sum += f32(r[at]);
 #endif
 #if ACCUMULATE
-      sum += c[at];
+      sum += f32(c[at]);
 #endif
-      c[at] = sum;
+      c[at] = C_TYPE(sum);
       rest0 = vec4<f32>(rest0.yzw, rest1.x);
       rest1 = vec4<f32>(rest1.yzw, rest2.x);
       rest2 = vec4<f32>(rest2.yzw, rest3.x);

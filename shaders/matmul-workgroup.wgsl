@@ -12,18 +12,18 @@ struct Size {
 }
 
 #if VECTOR_A
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> a: array<vec4<A_TYPE>>;
 #else
-@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
 #endif
 #if VECTOR_B
-@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;
 #else
-@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
 #endif
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(2) var<storage, read_write> c: array<C_TYPE>;
 #if RESIDUAL
-@group(0) @binding(3) var<storage, read> r: array<f32>;
+@group(0) @binding(3) var<storage, read> r: array<C_TYPE>;
 @group(0) @binding(4) var<uniform> size: Size;
 #else
 @group(0) @binding(3) var<uniform> size: Size;
@@ -41,10 +41,10 @@ fn loadA(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
   if (row >= rows || column >= columns) { return vec4<f32>(); }
   let start = row * size.rowA + column;
 #if VECTOR_A
-  let value = a[start / 4u];
+  let value = vec4<f32>(a[start / 4u]);
 #else
-  let value = vec4<f32>(a[start], a[start + min(1u, columns - 1u - column)],
-                        a[start + min(2u, columns - 1u - column)], a[start + min(3u, columns - 1u - column)]);
+  let value = vec4<f32>(vec4<A_TYPE>(a[start], a[start + min(1u, columns - 1u - column)],
+                                     a[start + min(2u, columns - 1u - column)], a[start + min(3u, columns - 1u - column)]));
 #endif
   return select(vec4<f32>(), value, vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(columns));
 }
@@ -53,10 +53,10 @@ fn loadB(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
   if (row >= rows || column >= columns) { return vec4<f32>(); }
   let start = row * size.rowB + column;
 #if VECTOR_B
-  let value = b[start / 4u];
+  let value = vec4<f32>(b[start / 4u]);
 #else
-  let value = vec4<f32>(b[start], b[start + min(1u, columns - 1u - column)],
-                        b[start + min(2u, columns - 1u - column)], b[start + min(3u, columns - 1u - column)]);
+  let value = vec4<f32>(vec4<B_TYPE>(b[start], b[start + min(1u, columns - 1u - column)],
+                                     b[start + min(2u, columns - 1u - column)], b[start + min(3u, columns - 1u - column)]));
 #endif
   return select(vec4<f32>(), value, vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(columns));
 }
@@ -67,12 +67,12 @@ fn store(row: u32, column: u32, split: u32, value: vec4<f32>) {
   for (var i = 0u; i < min(4u, size.n - column); i++) {
     var sum = value[i];
 #if RESIDUAL
-    sum += r[index + i];
+    sum += f32(r[index + i]);
 #endif
 #if ACCUMULATE
-    sum += c[index + i];
+    sum += f32(c[index + i]);
 #endif
-    c[index + i] = sum;
+    c[index + i] = C_TYPE(sum);
   }
 }
 

@@ -6,6 +6,7 @@
 
 /** f16 tensors hold values in half the bytes; kernels compute and add in f32 all the same. */
 export type DType = 'f32' | 'f16' | 'u32';
+export type FloatType = Exclude<DType, 'u32'>;
 export type Shape = readonly number[];
 
 /** A number or flag becomes `const NAME` in front of a shader; a type takes the place of NAME in it. */

@@ -2,7 +2,9 @@
 import { expect, test } from 'vitest';
 import { Graph, interpret, parameterLayout } from '../../src/engine/index.ts';
 import type { AdapterProfile, Engine } from '../../src/engine/index.ts';
+import { cast } from '../../src/engine/ops/cast.ts';
 import { linear, matmulTN } from '../../src/engine/ops/matmul.ts';
+import type { FloatType } from '../../src/engine/op.ts';
 import { checkOp, randomValues, relativeError } from './check-op.ts';
 import { freshEngine } from './harness.ts';
 
@@ -78,6 +80,54 @@ test.each(allTiles)('1024 rows from 128 to 384: forward, and the weight gradient
   for (const [name, tensor] of outputs) {
     expect(relativeError(await program.readOutput(name), expected.values(tensor)), name).toBeLessThan(2e-6);
   }
+});
+
+interface StoredCase extends Case {
+  readonly x: FloatType;
+  readonly w: FloatType;
+  readonly residual?: FloatType;
+  readonly result: FloatType;
+}
+
+const hasF16 = (await engineWith('register')).profile.hasF16;
+
+test.skipIf(!hasF16).each<StoredCase>([
+  { tiles: 'register', rows: 13, out: 22, depth: 600, x: 'f16', w: 'f16', result: 'f16' },
+  { tiles: 'register', rows: 9, out: 12, depth: 20, x: 'f32', w: 'f16', residual: 'f16', result: 'f16' },
+  { tiles: 'subgroup', rows: 13, out: 24, depth: 600, x: 'f16', w: 'f16', result: 'f16' },
+  { tiles: 'subgroup', rows: 9, out: 21, depth: 19, x: 'f16', w: 'f32', residual: 'f32', result: 'f32' },
+  { tiles: 'workgroup', rows: 65, out: 68, depth: 300, x: 'f16', w: 'f16', residual: 'f16', result: 'f16' },
+  { tiles: 'workgroup', rows: 9, out: 21, depth: 19, x: 'f32', w: 'f16', result: 'f32' },
+])(
+  'rows of $x by weights of $w give rows of $result, as exact as that is: $rows from $depth to $out ($tiles tiles)',
+  async ({ tiles, rows, out, depth, x, w, residual, result }) => {
+    const shapes = { x: [rows, depth], w: [out, depth], ...(residual && { residual: [rows, out] }) };
+    await checkOp(await engineWith(tiles), {
+      parameters: shapes,
+      // Multiples of 2⁻⁸ up to one, which f16 holds exactly: only what the products give is rounded.
+      values: Object.fromEntries(
+        Object.entries(shapes).map(([name, [a = 0, b = 0]], seed) => [name, randomValues(a * b, seed).map((value) => Math.round(value * 256) / 256)]),
+      ),
+      build(graph, tensor) {
+        const added = residual && cast(graph, tensor('residual'), residual);
+        const y = linear(graph, cast(graph, tensor('x'), x), cast(graph, tensor('w'), w), added);
+        expect(y.dtype).toBe(result);
+        return cast(graph, y, 'f32');
+      },
+      tolerance: 1e-3,
+      seed: rows + depth,
+    });
+  },
+);
+
+test('a result is stored as asked, and a residual must be stored the same way', () => {
+  const graph = new Graph({ differentiates: false });
+  const x = graph.input('x', [2, 5], 'f16');
+  const w = graph.input('w', [7, 5], 'f16');
+  const residual = graph.input('residual', [2, 7], 'f16');
+  expect(linear(graph, x, w).dtype).toBe('f16');
+  expect(linear(graph, x, w, undefined, 'f32').dtype).toBe('f32');
+  expect(() => linear(graph, x, w, residual, 'f32')).toThrow("matmul NT gives f32 and can't add a residual of f16");
 });
 
 test('shapes that do not fit are named', () => {

@@ -64,8 +64,8 @@ function lower(size: Extents, accumulate: readonly boolean[], differentiates: bo
   // Rows of whole quads, so that the matmuls can read and write them as vectors. What pads them is never used.
   const rowElements = Math.ceil(vocabulary / 4) * 4;
   const rowsPerChunk = Math.min(rows, chunkRows(rowElements, adapter));
-  const logits: MatrixRef = { ref: { kind: 'scratch', index: logitsScratch }, rowElements };
-  const weight: MatrixRef = { ref: { kind: 'input', index: 1 }, rowElements: width };
+  const logits: MatrixRef = { ref: { kind: 'scratch', index: logitsScratch }, dtype: 'f32', rowElements };
+  const weight: MatrixRef = { ref: { kind: 'input', index: 1 }, dtype: 'f32', rowElements: width };
   const dispatches: Dispatch[] = [];
   let partialElements = 0;
   const product = (form: MatmulForm, extent: readonly [number, number, number], operands: readonly MatrixRef[], add: boolean): void => {
@@ -85,7 +85,7 @@ function lower(size: Extents, accumulate: readonly boolean[], differentiates: bo
       offsetElements: start * perRow,
       lengthElements: count * perRow,
     });
-    const hidden: MatrixRef = { ref: part('input', 0, width), rowElements: width };
+    const hidden: MatrixRef = { ref: part('input', 0, width), dtype: 'f32', rowElements: width };
     product('NT', [count, vocabulary, width], [hidden, weight, logits], false);
     const byInvocation = adapter.matmulTiles !== 'workgroup';
     const lanes = byInvocation ? 16 : vocabulary > 1024 ? 256 : 64;
@@ -106,8 +106,8 @@ function lower(size: Extents, accumulate: readonly boolean[], differentiates: bo
       workgroups: workgroupGrid(byInvocation ? Math.ceil(count / lanes) : count, adapter),
     });
     if (!differentiates) continue;
-    const dHidden: MatrixRef = { ref: part('output', 1, width), rowElements: width };
-    const dWeight: MatrixRef = { ref: { kind: 'output', index: 2 }, rowElements: width };
+    const dHidden: MatrixRef = { ref: part('output', 1, width), dtype: 'f32', rowElements: width };
+    const dWeight: MatrixRef = { ref: { kind: 'output', index: 2 }, dtype: 'f32', rowElements: width };
     product('NN', [count, width, vocabulary], [logits, weight, dHidden], accumulate[1] === true);
     product('TN', [vocabulary, width, count], [logits, hidden, dWeight], accumulate[2] === true || start > 0);
   }

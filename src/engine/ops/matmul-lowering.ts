@@ -6,7 +6,7 @@ import subgroupShader from '../../../shaders/matmul-subgroup.wgsl?raw';
 import splitSumShader from '../../../shaders/matmul-split-sum.wgsl?raw';
 import workgroupShader from '../../../shaders/matmul-workgroup.wgsl?raw';
 import { invariant } from '../errors.ts';
-import type { AdapterProfile, BindingRef, Dispatch, Lowering } from '../op.ts';
+import type { AdapterProfile, BindingRef, Dispatch, FloatType, Lowering } from '../op.ts';
 
 /** C[m,n] = Σ_k A·B with A [m,k] or (TN) [k,m], and B [k,n] or (NT) [n,k]. */
 export type MatmulForm = 'NN' | 'NT' | 'TN';
@@ -14,6 +14,9 @@ export type MatmulForm = 'NN' | 'NT' | 'TN';
 /** A row-major matrix: where it is, and how many elements lie between the starts of two rows. */
 export interface MatrixRef {
   readonly ref: BindingRef;
+  /** What its elements are stored as. */
+  readonly dtype: FloatType;
+  /** Counts elements, of whatever width; the parts that `ref` may name are in words. */
   readonly rowElements: number;
 }
 
@@ -25,7 +28,7 @@ export interface MatmulPlan {
   readonly a: MatrixRef;
   readonly b: MatrixRef;
   readonly c: MatrixRef;
-  /** Added to the product; has the layout of c. */
+  /** Added to the product; has the layout and type of c. */
   readonly residual?: BindingRef;
   readonly accumulate: boolean;
 }
@@ -101,10 +104,11 @@ export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIn
   const depthPerSplit = Math.ceil(k / Math.max(wanted, 1) / depthStep) * depthStep;
   const splits = Math.ceil(k / depthPerSplit);
 
-  const partials: MatrixRef = { ref: { kind: 'scratch', index: scratchIndex }, rowElements: n };
+  const partials: MatrixRef = { ref: { kind: 'scratch', index: scratchIndex }, dtype: 'f32', rowElements: n };
   const target = splits > 1 ? partials : c;
   const epilogue = { ACCUMULATE: accumulate, RESIDUAL: residual !== undefined };
   const residualBinding = residual ? [residual] : [];
+  const types = { A_TYPE: a.dtype, B_TYPE: b.dtype, C_TYPE: target.dtype };
   const size = `${form} ${m}×${n}×${k}`;
   const product: Dispatch = {
     label: `matmul ${size}`,
@@ -112,6 +116,7 @@ export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIn
     entryPoint: 'main',
     constants: {
       ...tiling.constants,
+      ...types,
       A_BY_COLUMN: form === 'TN',
       B_BY_COLUMN: form === 'NT',
       VECTOR_A: a.rowElements % 4 === 0,
@@ -129,7 +134,7 @@ export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIn
     label: `matmul sum ${size}`,
     shader: splitSumShader,
     entryPoint: 'main',
-    constants: { M: m, N: n, ROW_C: c.rowElements, SPLITS: splits, ...epilogue },
+    constants: { M: m, N: n, ROW_C: c.rowElements, SPLITS: splits, C_TYPE: c.dtype, ...epilogue },
     bindings: [partials.ref, c.ref, ...residualBinding],
     workgroups: workgroupGrid(Math.ceil((m * n) / splitSumInvocations), adapter),
   };

@@ -3,16 +3,20 @@
  *   NT  y[.., N]  = x[.., K] · w[N, K]ᵀ (+ residual)   the layer; weights are [out, in], as Hugging Face stores them
  *   NN  dx[.., K] = dy[.., N] · w[N, K] (+ residual)    gradient of its input
  *   TN  dw[N, K]  = dy[.., N]ᵀ · x[.., K]               gradient of its weight
- * Leading dimensions count as rows. How a product becomes dispatches is in `matmul-lowering.ts`.
+ * Leading dimensions count as rows. Every operand may be f32 or f16, whatever the others are; sums are f32. How a product
+ * becomes dispatches is in `matmul-lowering.ts`.
  */
 import { EngineError, invariant } from '../errors.ts';
-import { elementCount, sameShape } from '../graph.ts';
+import { elementCount, isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
-import type { Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
+import type { FloatType, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
 import { lowerMatmul } from './matmul-lowering.ts';
 import type { MatmulForm } from './matmul-lowering.ts';
 
-type NoAttrs = Readonly<Record<never, never>>;
+interface MatmulAttrs {
+  /** Of the result. Default: the residual's, else the first input's; f32 for TN, whose results are weights' gradients. */
+  readonly dtype?: FloatType;
+}
 
 interface Extents {
   readonly m: number;
@@ -37,7 +41,7 @@ function extents(form: MatmulForm, inputs: readonly TensorSpec[]): Extents {
     `matmul ${form} of ${inputs.map((spec) => `${spec.dtype}[${spec.shape.join(', ')}]`).join(', ')} does not fit`;
   if (!a || !b || inputs.length > (form === 'TN' ? 2 : 3)) throw new EngineError(describe());
   invariant(
-    inputs.every((spec) => spec.dtype === 'f32' && spec.shape.length > 0 && elementCount(spec.shape) > 0),
+    inputs.every((spec) => isFloat(spec) && spec.shape.length > 0 && elementCount(spec.shape) > 0),
     describe,
   );
   const [rowsA, columnsA] = flattened(a);
@@ -52,6 +56,22 @@ function extents(form: MatmulForm, inputs: readonly TensorSpec[]): Extents {
   const shape = [...a.shape.slice(0, -1), n];
   invariant(!residual || sameShape(residual.shape, shape), describe);
   return { m: rowsA, n, k: columnsA, shape };
+}
+
+/** The type that a float tensor's elements are stored as. */
+export function floatType({ dtype }: TensorSpec): FloatType {
+  invariant(dtype !== 'u32', () => 'u32 is no float type');
+  return dtype;
+}
+
+function resultType(form: MatmulForm, inputs: readonly TensorSpec[], { dtype }: MatmulAttrs): FloatType {
+  const [a, , residual] = inputs;
+  invariant(a !== undefined, () => 'matmul needs two inputs');
+  invariant(
+    !residual || dtype === undefined || dtype === residual.dtype,
+    () => `matmul ${form} gives ${dtype ?? ''} and can't add a residual of ${residual?.dtype ?? ''}`,
+  );
+  return dtype ?? (form === 'TN' ? 'f32' : floatType(residual ?? a));
 }
 
 function reference(form: MatmulForm, inputs: readonly ReferenceArray[], size: Extents): ReferenceArray {
@@ -73,23 +93,26 @@ function reference(form: MatmulForm, inputs: readonly ReferenceArray[], size: Ex
   return c;
 }
 
-function matmulOp(form: MatmulForm): Op<NoAttrs> {
+function matmulOp(form: MatmulForm): Op<MatmulAttrs> {
   return {
     name: `matmul${form}`,
     accumulates: [true],
-    infer: (inputs) => [{ shape: extents(form, inputs).shape, dtype: 'f32' }],
+    infer: (inputs, attrs) => [{ shape: extents(form, inputs).shape, dtype: resultType(form, inputs, attrs) }],
     reference: (inputs, _attrs, specs) => [reference(form, inputs, extents(form, specs.inputs))],
-    lower({ inputs, accumulate, adapter }) {
+    lower({ inputs, outputs, accumulate, adapter }) {
       const { m, n, k } = extents(form, inputs);
+      const [a, b] = inputs;
+      const [c] = outputs;
+      invariant(a !== undefined && b !== undefined && c !== undefined, () => 'matmul has two inputs and a result');
       return lowerMatmul(
         {
           form,
           m,
           n,
           k,
-          a: { ref: { kind: 'input', index: 0 }, rowElements: form === 'TN' ? m : k },
-          b: { ref: { kind: 'input', index: 1 }, rowElements: form === 'NT' ? k : n },
-          c: { ref: { kind: 'output', index: 0 }, rowElements: n },
+          a: { ref: { kind: 'input', index: 0 }, dtype: floatType(a), rowElements: form === 'TN' ? m : k },
+          b: { ref: { kind: 'input', index: 1 }, dtype: floatType(b), rowElements: form === 'NT' ? k : n },
+          c: { ref: { kind: 'output', index: 0 }, dtype: floatType(c), rowElements: n },
           ...(inputs.length === 3 && { residual: { kind: 'input', index: 2 } }),
           accumulate: accumulate[0] === true,
         },
@@ -102,9 +125,9 @@ function matmulOp(form: MatmulForm): Op<NoAttrs> {
 /** The sum with the residual may take the residual's place: each element is read by whoever writes it. */
 const overResidual = { inPlace: [2] } as const;
 
-export const matmulNN: Op<NoAttrs> = { ...matmulOp('NN'), ...overResidual };
-export const matmulTN: Op<NoAttrs> = matmulOp('TN');
-export const matmulNT: Op<NoAttrs> = {
+export const matmulNN: Op<MatmulAttrs> = { ...matmulOp('NN'), ...overResidual };
+export const matmulTN: Op<MatmulAttrs> = matmulOp('TN');
+export const matmulNT: Op<MatmulAttrs> = {
   ...matmulOp('NT'),
   ...overResidual,
   addsSum: [true],
@@ -114,7 +137,7 @@ export const matmulNT: Op<NoAttrs> = {
     invariant(x !== undefined && weight !== undefined, () => 'matmulNT has two or three inputs');
     if (!dy) return inputs.map(() => null);
     return [
-      needs[0] ? graph.apply1(matmulNN, sum ? [dy, weight, sum] : [dy, weight], {}) : null,
+      needs[0] ? graph.apply1(matmulNN, sum ? [dy, weight, sum] : [dy, weight], { dtype: floatType(x) }) : null,
       needs[1] ? graph.apply1(matmulTN, [dy, x], {}) : null,
       ...(inputs.length === 3 ? [needs[2] ? dy : null] : []),
     ];
@@ -123,8 +146,9 @@ export const matmulNT: Op<NoAttrs> = {
 
 /**
  * A linear layer without bias: y[.., N] = x[.., K] · weight[N, K]ᵀ, plus `residual` [.., N] where one is given (added
- * in the same kernel). Throws `EngineError` when the shapes don't fit.
+ * in the same kernel). The result has the type of the residual, or else of x, unless `dtype` asks for another. Throws
+ * `EngineError` when shapes or types don't fit.
  */
-export function linear(graph: Graph, x: Tensor, weight: Tensor, residual?: Tensor): Tensor {
-  return graph.apply1(matmulNT, residual ? [x, weight, residual] : [x, weight], {});
+export function linear(graph: Graph, x: Tensor, weight: Tensor, residual?: Tensor, dtype?: FloatType): Tensor {
+  return graph.apply1(matmulNT, residual ? [x, weight, residual] : [x, weight], dtype === undefined ? {} : { dtype });
 }
