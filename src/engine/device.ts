@@ -2,12 +2,15 @@
  * Opens a WebGPU adapter as an `Engine`: features, limits, buffers, reads, errors and loss of the device.
  * It is handed `navigator.gpu` or Dawn's equivalent, so that it runs in pages, workers and Node alike.
  */
-import type { CompileOptions, DirectDispatch, Engine, EngineCounters, Program, Region, Sequence } from './engine.ts';
+import type { CompileOptions, DirectDispatch, Engine, EngineCounters, FlatMemory, Memory, Program, Region, Sequence } from './engine.ts';
 import { EngineError, invariant } from './errors.ts';
 import type { Graph } from './graph.ts';
 import { KernelCache, submitDispatches } from './kernels.ts';
+import type { ParameterLayout } from './layout.ts';
 import type { AdapterProfile } from './op.ts';
+import { partsOf, sliceOf } from './memory.ts';
 import { activationBytes, compileProgram } from './program.ts';
+import { partLengths } from './ranges.ts';
 import { StagingRing } from './staging.ts';
 
 export interface EngineOptions {
@@ -15,6 +18,8 @@ export interface EngineOptions {
   readonly forceTiles?: AdapterProfile['matmulTiles'];
   /** Stay within WebGPU's default limits even where the adapter offers more. */
   readonly clampToDefaultLimits?: boolean;
+  /** Plan as if no binding or buffer could be larger, even where the adapter allows it; for tests. */
+  readonly limits?: Partial<Pick<AdapterProfile, 'maxStorageBufferBindingBytes' | 'maxBufferBytes'>>;
   readonly powerPreference?: GPUPowerPreference;
 }
 
@@ -65,6 +70,7 @@ function profileOf(adapter: GPUAdapter, device: GPUDevice, options: EngineOption
     maxStorageBufferBindingBytes: device.limits.maxStorageBufferBindingSize,
     maxBufferBytes: device.limits.maxBufferSize,
     maxWorkgroupsPerDimension: device.limits.maxComputeWorkgroupsPerDimension,
+    ...options.limits,
   };
 }
 
@@ -121,6 +127,12 @@ class GpuEngine implements Engine {
     return { buffer, offsetElements: 0, lengthElements };
   }
 
+  allocateFlat(label: string, layout: ParameterLayout): FlatMemory {
+    const lengths = partLengths(layout, this.profile);
+    const parts = lengths.map((length, index) => this.allocate(lengths.length > 1 ? `${label} ${index}` : label, length));
+    return { parts, lengthElements: lengths.reduce((sum, length) => sum + length, 0) };
+  }
+
   arena(index: number, lengthElements: number): Region {
     const known = this.#arenas[index];
     if (known && known.lengthElements >= lengthElements) return known;
@@ -142,24 +154,40 @@ class GpuEngine implements Engine {
     return { run: () => submitDispatches(this.device, this.counters, label, ready) };
   }
 
-  write(region: Region, data: Float32Array | Uint32Array, offsetElements = 0): void {
+  write(memory: Memory, data: Float32Array | Uint32Array, offsetElements = 0): void {
     invariant(
-      offsetElements + data.length <= region.lengthElements,
-      () => `${data.length} elements at ${offsetElements} don't fit a region of ${region.lengthElements}`,
+      offsetElements + data.length <= memory.lengthElements,
+      () => `${data.length} elements at ${offsetElements} don't fit a region of ${memory.lengthElements}`,
     );
-    const offsetBytes = (region.offsetElements + offsetElements) * 4;
-    this.device.queue.writeBuffer(region.buffer, offsetBytes, data.buffer, data.byteOffset, data.byteLength);
+    let written = 0;
+    for (const piece of sliceOf(memory, offsetElements, data.length)) {
+      const bytes = piece.lengthElements * 4;
+      this.device.queue.writeBuffer(piece.buffer, piece.offsetElements * 4, data.buffer, data.byteOffset + written, bytes);
+      written += bytes;
+    }
   }
 
-  clear(region: Region): void {
+  clear(...memories: readonly Memory[]): void {
     const encoder = this.device.createCommandEncoder({ label: 'clear' });
-    encoder.clearBuffer(region.buffer, region.offsetElements * 4, region.lengthElements * 4);
+    for (const { buffer, offsetElements, lengthElements } of memories.flatMap(partsOf)) {
+      encoder.clearBuffer(buffer, offsetElements * 4, lengthElements * 4);
+    }
     this.device.queue.submit([encoder.finish()]);
     this.counters.submits++;
   }
 
-  async read(region: Region): Promise<ArrayBuffer> {
-    return this.#checked(() => this.#staging.read(region));
+  async read(memory: Memory): Promise<ArrayBuffer> {
+    const parts = partsOf(memory);
+    const [only] = parts;
+    if (only && parts.length === 1) return this.#checked(() => this.#staging.read(only));
+    const whole = new Uint8Array(memory.lengthElements * 4);
+    let offsetBytes = 0;
+    // One after another: all at once would take as much staging memory as the whole.
+    for (const part of parts) {
+      whole.set(new Uint8Array(await this.#checked(() => this.#staging.read(part))), offsetBytes);
+      offsetBytes += part.lengthElements * 4;
+    }
+    return whole.buffer;
   }
 
   destroy(): void {

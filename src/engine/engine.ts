@@ -21,6 +21,14 @@ export interface Region {
   readonly lengthElements: number;
 }
 
+/** Regions that follow one another: a flat buffer of a layout, which may be larger than one GPU buffer can be. */
+export interface FlatMemory {
+  readonly parts: readonly Region[];
+  readonly lengthElements: number;
+}
+
+export type Memory = Region | FlatMemory;
+
 /** A kernel run outside a graph (optimizer, norms, hashes, codecs). `bindings[i]` is `@binding(i)`. */
 export interface DirectDispatch {
   readonly label: string;
@@ -74,10 +82,10 @@ export interface Program {
 }
 
 export interface CompileOptions {
-  readonly parameters: Region;
+  readonly parameters: Memory;
   readonly layout: ParameterLayout;
   /** Where `kind: 'gradient'` accumulations go, by the layout; absent for graphs that don't differentiate. */
-  readonly gradients?: Region;
+  readonly gradients?: Memory;
   /** Where `kind: 'total'` accumulations go: one region for each name. */
   readonly totals?: ReadonlyMap<string, Region>;
   /** Tensors to keep after a run, by name, for `readOutput`. */
@@ -92,13 +100,16 @@ export interface Engine {
   readonly lost: Promise<{ readonly reason: string; readonly message: string }>;
   /** A zero-filled storage buffer that can be copied from and to. Throws `EngineError` when memory runs out. */
   allocate(label: string, lengthElements: number): Region;
+  /** The same for a flat buffer of a layout. Flat buffers of one layout have parts of the same lengths. */
+  allocateFlat(label: string, layout: ParameterLayout): FlatMemory;
   /** What the activations of a graph would take, without compiling anything. */
   activationBytes(graph: Graph): number;
   compile(graph: Graph, options: CompileOptions): Promise<Program>;
   sequence(label: string, dispatches: readonly DirectDispatch[]): Promise<Sequence>;
-  write(region: Region, data: Float32Array | Uint32Array, offsetElements?: number): void;
-  clear(region: Region): void;
-  /** Host copy through a ring of staging buffers. */
-  read(region: Region): Promise<ArrayBuffer>;
+  write(memory: Memory, data: Float32Array | Uint32Array, offsetElements?: number): void;
+  /** Zeroes all of them with one submit. */
+  clear(...memories: readonly Memory[]): void;
+  /** Host copy through a ring of staging buffers. What is queued meanwhile may change parts that were not read yet. */
+  read(memory: Memory): Promise<ArrayBuffer>;
   destroy(): void;
 }

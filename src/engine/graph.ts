@@ -29,9 +29,13 @@ export function elementCount(shape: Shape): number {
   return shape.reduce((product, extent) => product * extent, 1);
 }
 
-/** 4-byte words that a tensor takes; an f16 tensor of odd length leaves half of its last one unused. */
+/** 4-byte words that so many elements take; an odd number of f16 leaves half of the last one unused. */
+export function wordsFor(elements: number, dtype: DType): number {
+  return dtype === 'f16' ? Math.ceil(elements / 2) : elements;
+}
+
 export function wordCount({ shape, dtype }: TensorSpec): number {
-  return dtype === 'f16' ? Math.ceil(elementCount(shape) / 2) : elementCount(shape);
+  return wordsFor(elementCount(shape), dtype);
 }
 
 export function isFloat({ dtype }: TensorSpec): boolean {

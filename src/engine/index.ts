@@ -5,6 +5,8 @@ export type {
   DispatchTiming,
   Engine,
   EngineCounters,
+  FlatMemory,
+  Memory,
   Program,
   ProgramStats,
   Region,
@@ -16,6 +18,7 @@ export type { AdapterProfile, DType, Shape, Tensor } from './op.ts';
 export { openEngine } from './device.ts';
 export { EngineError, type EngineErrorCode } from './errors.ts';
 export { elementCount, Graph } from './graph.ts';
+export { partsOf, regionOf } from './memory.ts';
 export { mixed } from './mix.ts';
 export { alignmentElements, parameterLayout } from './layout.ts';
 export { valueAndGrad } from './autodiff.ts';

@@ -2,10 +2,11 @@
  * A graph run once with every value kept, to find out which op went wrong: the first that gave a number that is none, or
  * how far each kernel is from its op's meaning in f64. For trouble and tests; it takes the memory of all activations.
  */
-import type { CompileOptions, Engine, Region } from './engine.ts';
+import type { CompileOptions, Engine } from './engine.ts';
 import { invariant } from './errors.ts';
 import { elementCount } from './graph.ts';
 import type { Graph, GraphNode } from './graph.ts';
+import { sliceOf } from './memory.ts';
 import type { ReferenceArray, Tensor } from './op.ts';
 
 export type HostInputs = ReadonlyMap<string, Float32Array | Uint32Array>;
@@ -93,10 +94,7 @@ function relativeError(actual: ReferenceArray, expected: ReferenceArray): number
 async function readParameter(engine: Engine, { layout, parameters }: Omit<CompileOptions, 'outputs'>, name: string): Promise<Float32Array> {
   const entry = layout.byName.get(name);
   invariant(entry !== undefined, () => `parameter ${name} is not in the layout`);
-  const region: Region = {
-    buffer: parameters.buffer,
-    offsetElements: parameters.offsetElements + entry.offsetElements,
-    lengthElements: entry.lengthElements,
-  };
-  return new Float32Array(await engine.read(region));
+  const { offsetElements, lengthElements } = entry;
+  const parts = sliceOf(parameters, offsetElements, lengthElements);
+  return new Float32Array(await engine.read({ parts, lengthElements }));
 }

@@ -2,7 +2,7 @@
  * A graph compiled to a static list of dispatches: lowered, planned, bound once, replayed with one submit per run.
  * Values that change between runs are inputs; nothing is allocated or looked up while it runs.
  */
-import type { CompileOptions, DirectDispatch, DispatchTiming, Engine, Program, ProgramStats, Region } from './engine.ts';
+import type { CompileOptions, DirectDispatch, DispatchTiming, Engine, Memory, Program, ProgramStats, Region } from './engine.ts';
 import { EngineError, invariant } from './errors.ts';
 import { elementCount, wordCount } from './graph.ts';
 import { widenHalves } from './half.ts';
@@ -10,6 +10,7 @@ import type { Graph, GraphNode } from './graph.ts';
 import { submitDispatches } from './kernels.ts';
 import type { KernelCache, ReadyDispatch } from './kernels.ts';
 import { alignmentElements } from './layout.ts';
+import { regionOf, sliceOf } from './memory.ts';
 import type { AdapterProfile, BindingRef, Dispatch, Lowering, Tensor } from './op.ts';
 import { liveNodes, planMemory } from './planner.ts';
 import type { MemoryPlan } from './planner.ts';
@@ -81,19 +82,18 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
   const uniforms = uniformRegions(host, lowerings.flatMap(({ dispatches: all }) => all));
   const requests = nodes.flatMap((node, position) => {
     const locate = (ref: BindingRef): Region => {
-      if (ref.kind === 'scratch') return part(inArena(plan.scratch[position]?.[ref.index]), ref);
-      const tensor = (ref.kind === 'input' ? node.inputs : node.outputs)[ref.index];
-      const region = tensor && regions.get(tensor.id);
-      invariant(region !== undefined, () => `${node.op.name}: ${ref.kind} ${ref.index} has no memory`);
-      return part(region, ref);
+      const tensor = (ref.kind === 'output' ? node.outputs : node.inputs)[ref.index];
+      const memory = ref.kind === 'scratch' ? inArena(plan.scratch[position]?.[ref.index]) : tensor && regions.get(tensor.id);
+      invariant(memory !== undefined, () => `${node.op.name}: ${ref.kind} ${ref.index} has no memory`);
+      return regionOf(memory, ref.offsetElements, ref.lengthElements);
     };
     return (lowerings[position]?.dispatches ?? []).map((dispatch): DirectDispatch => directDispatch(dispatch, locate, uniforms));
   });
   const dispatches = await Promise.all(requests.map((request) => host.kernels.prepare(request)));
   const outputs = new Map(
     [...(options.outputs ?? [])].flatMap(([name, tensor]) => {
-      const region = regions.get(tensor.id);
-      return region ? [[name, { tensor, region }] as const] : [];
+      const memory = regions.get(tensor.id);
+      return memory ? [[name, { tensor, memory }] as const] : [];
     }),
   );
   const stats = {
@@ -106,7 +106,7 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
 
 interface ProgramOutput {
   readonly tensor: Tensor;
-  readonly region: Region;
+  readonly memory: Memory;
 }
 
 class GpuProgram implements Program {
@@ -147,7 +147,7 @@ class GpuProgram implements Program {
   async readOutput(name: string): Promise<Float32Array> {
     const output = this.#outputs.get(name);
     if (!output) throw new EngineError(`the program has no output ${name}`);
-    const bytes = await this.#host.read(output.region);
+    const bytes = await this.#host.read(output.memory);
     return output.tensor.dtype === 'f16' ? widenHalves(new Uint16Array(bytes, 0, elementCount(output.tensor.shape))) : new Float32Array(bytes);
   }
 }
@@ -167,19 +167,15 @@ function persistentRegions(
   graph: Graph,
   nodes: readonly GraphNode[],
   options: CompileOptions,
-): Map<number, Region> {
-  const regions = new Map<number, Region>();
-  const inLayout = (region: Region, name: string, tensor: Tensor): Region => {
+): Map<number, Memory> {
+  const regions = new Map<number, Memory>();
+  const inLayout = (memory: Memory, name: string, tensor: Tensor): Memory => {
     const entry = options.layout.byName.get(name);
     invariant(
       entry?.lengthElements === wordCount(tensor),
       () => `parameter ${name} [${tensor.shape.join()}] is not in the layout with that size`,
     );
-    return {
-      buffer: region.buffer,
-      offsetElements: region.offsetElements + entry.offsetElements,
-      lengthElements: entry.lengthElements,
-    };
+    return { parts: sliceOf(memory, entry.offsetElements, entry.lengthElements), lengthElements: entry.lengthElements };
   };
   for (const [name, tensor] of graph.parameters) regions.set(tensor.id, inLayout(options.parameters, name, tensor));
   const constants = allocateTogether(
@@ -227,14 +223,6 @@ function regionNamed(regions: ReadonlyMap<string, Region>, name: string): Region
   const region = regions.get(name);
   if (!region) throw new EngineError(`the program has no input ${name}`);
   return region;
-}
-
-function part(region: Region, { offsetElements = 0, lengthElements }: BindingRef): Region {
-  return {
-    buffer: region.buffer,
-    offsetElements: region.offsetElements + offsetElements,
-    lengthElements: lengthElements ?? region.lengthElements - offsetElements,
-  };
 }
 
 /** Every uniform that the dispatches want, in one buffer, by its contents: equal ones are shared. */

@@ -5,7 +5,7 @@
  */
 import shader from '../../shaders/adamw.wgsl?raw';
 import { EngineError } from '../engine/index.ts';
-import type { DirectDispatch, Engine, ParameterLayout, Region, Sequence } from '../engine/index.ts';
+import type { DirectDispatch, Engine, Memory, ParameterLayout, Region, Sequence } from '../engine/index.ts';
 import { updateFactors } from './adamw-rule.ts';
 import type { AdamWCommit, AdamWResult, AdamWSettings } from './adamw-rule.ts';
 import { flatRanges, partOf } from './ranges.ts';
@@ -14,14 +14,14 @@ const settingsElements = 9;
 const statusElements = 3;
 
 interface AdamWRegions {
-  readonly weights: Region;
+  readonly weights: Memory;
   /** Filled by whoever sums gradients; commits leave it as it is. */
-  readonly gradientSum: Region;
+  readonly gradientSum: Memory;
 }
 
 export class AdamW {
-  readonly firstMoment: Region;
-  readonly secondMoment: Region;
+  readonly firstMoment: Memory;
+  readonly secondMoment: Memory;
   readonly #engine: Engine;
   readonly #settings: AdamWSettings;
   readonly #settingsRegion: Region;
@@ -31,7 +31,7 @@ export class AdamW {
   private constructor(
     engine: Engine,
     settings: AdamWSettings,
-    regions: { readonly firstMoment: Region; readonly secondMoment: Region; readonly settings: Region; readonly status: Region },
+    regions: { readonly firstMoment: Memory; readonly secondMoment: Memory; readonly settings: Region; readonly status: Region },
     sequence: Sequence,
   ) {
     this.#engine = engine;
@@ -46,16 +46,16 @@ export class AdamW {
   /** Allocates the moments, zero. Weights and gradient sum are the caller's, as long as the layout. */
   static async create(
     engine: Engine,
-    layout: Pick<ParameterLayout, 'totalElements' | 'decayedElements'>,
+    layout: ParameterLayout,
     { weights, gradientSum }: AdamWRegions,
     settings: AdamWSettings,
   ): Promise<AdamW> {
-    const { totalElements, decayedElements } = layout;
-    const firstMoment = engine.allocate('first moment', totalElements);
-    const secondMoment = engine.allocate('second moment', totalElements);
+    const { decayedElements } = layout;
+    const firstMoment = engine.allocateFlat('first moment', layout);
+    const secondMoment = engine.allocateFlat('second moment', layout);
     const settingsRegion = engine.allocate('optimizer settings', settingsElements);
     const status = engine.allocate('optimizer status', statusElements);
-    const ranges = flatRanges(totalElements, engine.profile);
+    const ranges = flatRanges(weights, engine.profile);
     const parts = ranges.reduce((sum, { groups }) => sum + groups, 0);
     const partSums = engine.allocate('norm parts', 2 * parts);
     const dispatch = (entryPoint: string, range: (typeof ranges)[number]): DirectDispatch => ({

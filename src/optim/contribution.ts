@@ -1,6 +1,6 @@
 /** Adds contributions to a sum of gradients on the GPU, refusing as a whole those that are not finite. */
 import shader from '../../shaders/contribution.wgsl?raw';
-import type { DirectDispatch, Engine, Region, Sequence } from '../engine/index.ts';
+import type { DirectDispatch, Engine, Memory, Region, Sequence } from '../engine/index.ts';
 import { flatRanges, partOf } from './ranges.ts';
 
 export class ContributionAdder {
@@ -14,9 +14,9 @@ export class ContributionAdder {
     this.#sequence = sequence;
   }
 
-  /** Regions of one length; `contribution` is where each contribution is written before it is added. */
-  static async create(engine: Engine, sum: Region, contribution: Region): Promise<ContributionAdder> {
-    const ranges = flatRanges(sum.lengthElements, engine.profile);
+  /** Memory of one layout; `contribution` is where each contribution is written before it is added. */
+  static async create(engine: Engine, sum: Memory, contribution: Memory): Promise<ContributionAdder> {
+    const ranges = flatRanges(sum, engine.profile);
     const parts = ranges.reduce((total, { groups }) => total + groups, 0);
     const flags = engine.allocate('contribution flags', parts);
     const verdict = engine.allocate('contribution verdict', 1);

@@ -1,6 +1,6 @@
-/** Division of flat buffers into ranges that fit one binding each, and into the workgroups of the kernels over them. */
-import { alignmentElements } from '../engine/index.ts';
-import type { AdapterProfile, Region } from '../engine/index.ts';
+/** Division of flat buffers into the workgroups of the kernels over them. */
+import { partsOf, regionOf } from '../engine/index.ts';
+import type { AdapterProfile, Memory, Region } from '../engine/index.ts';
 
 /** What a workgroup of the optimizer's kernels owns; their shaders say the same number. */
 export const elementsPerGroup = 4096;
@@ -15,24 +15,22 @@ export interface FlatRange {
   readonly groupsX: number;
 }
 
-export function flatRanges(
-  elements: number,
-  profile: Pick<AdapterProfile, 'maxStorageBufferBindingBytes' | 'maxWorkgroupsPerDimension'>,
-): readonly FlatRange[] {
-  const most = Math.floor(profile.maxStorageBufferBindingBytes / 4 / alignmentElements) * alignmentElements;
+/** The parts of a flat buffer, each of which fits one binding. */
+export function flatRanges(memory: Memory, profile: Pick<AdapterProfile, 'maxWorkgroupsPerDimension'>): readonly FlatRange[] {
   const ranges: FlatRange[] = [];
   let firstGroup = 0;
-  for (let start = 0; start < elements; start += most) {
-    const count = Math.min(most, elements - start);
+  let start = 0;
+  for (const { lengthElements: count } of partsOf(memory)) {
     const groups = Math.ceil(count / elementsPerGroup);
     const rows = Math.ceil(groups / profile.maxWorkgroupsPerDimension);
     const groupsX = Math.ceil(groups / rows);
     ranges.push({ start, count, firstGroup, groups, workgroups: [groupsX, rows, 1], groupsX });
     firstGroup += groups;
+    start += count;
   }
   return ranges;
 }
 
-export function partOf(region: Region, { start, count }: FlatRange): Region {
-  return { buffer: region.buffer, offsetElements: region.offsetElements + start, lengthElements: count };
+export function partOf(memory: Memory, { start, count }: FlatRange): Region {
+  return regionOf(memory, start, count);
 }

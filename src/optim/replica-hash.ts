@@ -4,7 +4,7 @@
  */
 import shader from '../../shaders/replica-hash.wgsl?raw';
 import { mixed } from '../engine/index.ts';
-import type { DirectDispatch, Engine, Region, Sequence } from '../engine/index.ts';
+import type { DirectDispatch, Engine, Memory, Region, Sequence } from '../engine/index.ts';
 import { flatRanges, partOf } from './ranges.ts';
 
 export class ReplicaHash {
@@ -19,8 +19,8 @@ export class ReplicaHash {
   }
 
   /** Of a flat buffer, padding included. */
-  static async create(engine: Engine, weights: Region): Promise<ReplicaHash> {
-    const ranges = flatRanges(weights.lengthElements, engine.profile);
+  static async create(engine: Engine, weights: Memory): Promise<ReplicaHash> {
+    const ranges = flatRanges(weights, engine.profile);
     const parts = ranges.reduce((total, { groups }) => total + groups, 0);
     const partSums = engine.allocate('hash parts', 2 * parts);
     const hash = engine.allocate('hash', 2);

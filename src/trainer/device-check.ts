@@ -2,7 +2,7 @@
  * Whether this device may compute: a training step with a known answer on its own GPU, run twice, and how fast it is.
  * A broken driver must never poison a room. It leaves nothing open.
  */
-import { alignmentElements, openEngine } from '../engine/index.ts';
+import { openEngine } from '../engine/index.ts';
 import type { Engine, EngineOptions, Program } from '../engine/index.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
 import { trainingGraph } from '../model/decoder.ts';
@@ -68,29 +68,31 @@ type Examination = Pick<DeviceReport, 'problem' | 'probeTokensPerSecond'>;
 
 async function examine(engine: Engine, expected: KnownAnswer): Promise<Examination> {
   const layout = parameterLayoutOf(knownModel);
-  const weights = engine.allocate('known weights', layout.totalElements);
-  const sums = engine.allocate('known sums', layout.totalElements + alignmentElements);
-  const lossSum = { ...sums, offsetElements: layout.totalElements, lengthElements: 1 };
+  const weights = engine.allocateFlat('known weights', layout);
+  const gradients = engine.allocateFlat('known gradients', layout);
+  const lossSum = engine.allocate('known loss', 1);
   engine.write(weights, knownWeights(layout));
   const program = await engine.compile(trainingGraph(knownModel, knownRowCount, knownContextLength), {
     parameters: weights,
     layout,
-    gradients: { ...sums, lengthElements: layout.totalElements },
+    gradients,
     totals: new Map([['loss', lossSum]]),
   });
   setRows(program, knownRows());
   program.setInput('seed', Uint32Array.from(knownDropoutSeed));
 
-  async function answer(): Promise<Float32Array> {
-    engine.clear(sums);
+  async function answer(): Promise<readonly [gradients: Float32Array, loss: number]> {
+    engine.clear(gradients, lossSum);
     program.run();
-    return new Float32Array(await engine.read(sums));
+    const values = new Float32Array(await engine.read(gradients));
+    const [loss = Number.NaN] = new Float32Array(await engine.read(lossSum));
+    return [values, loss];
   }
-  const first = await answer();
-  const wrong = firstDifference(expected, condense(layout, first[layout.totalElements] ?? Number.NaN, first));
+  const [first, firstLoss] = await answer();
+  const wrong = firstDifference(expected, condense(layout, firstLoss, first));
   if (wrong !== null) return { problem: problems.wrongResults(wrong), probeTokensPerSecond: 0 };
-  const second = await answer();
-  if (first.some((value, index) => !Object.is(value, second[index]))) {
+  const [second, secondLoss] = await answer();
+  if (firstLoss !== secondLoss || first.some((value, index) => !Object.is(value, second[index]))) {
     return { problem: problems.wrongResults('the same step gave two different answers'), probeTokensPerSecond: 0 };
   }
   return { problem: null, probeTokensPerSecond: await probe(engine, program) };

@@ -4,7 +4,7 @@
  */
 import { weightOf } from '../data/batches.ts';
 import type { MicrobatchRows } from '../data/types.ts';
-import type { Engine, Program, Region } from '../engine/index.ts';
+import type { Engine, Memory, Program, Region } from '../engine/index.ts';
 import type { Run } from './run.ts';
 import type { GradientJob, GradientResult } from './types.ts';
 
@@ -12,8 +12,7 @@ import type { GradientJob, GradientResult } from './types.ts';
 export interface GradientMachine {
   readonly engine: Engine;
   readonly program: Program;
-  /** Gradient sums followed by the loss sum: cleared together. */
-  readonly sums: Region;
+  readonly gradients: Memory;
   readonly lossSum: Region;
   readonly seed: number;
 }
@@ -91,12 +90,12 @@ export async function computeGradientJob(
   job: GradientJob,
   isCancelled: () => boolean,
 ): Promise<GradientResult> {
-  const { engine, program, sums, lossSum, seed } = machine;
+  const { engine, program, gradients, lossSum, seed } = machine;
   const startedMs = performance.now();
   let weightSum = 0;
   let tokens = 0;
   const pace = new Pace(engine);
-  engine.clear(sums);
+  engine.clear(gradients, lossSum);
   for (const { index, rows } of job.microbatches) {
     await pace.ready();
     if (isCancelled()) break;

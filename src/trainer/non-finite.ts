@@ -2,7 +2,7 @@
  * Which op first gave a number that is none, when a step's loss or gradient is not finite: the step is computed again with
  * every value kept. It explains; what to do about it is the caller's affair.
  */
-import { alignmentElements, compileInspection } from '../engine/index.ts';
+import { compileInspection } from '../engine/index.ts';
 import { trainingGraph } from '../model/decoder.ts';
 import { setMicrobatch } from './gradients.ts';
 import type { Run } from './run.ts';
@@ -15,10 +15,9 @@ export async function firstNonFinite({ engine, settings, layout, weights }: Run,
     const count = flat.subarray(offsetElements, offsetElements + lengthElements).reduce(countNonFinite, 0);
     if (count > 0) return `${name} itself has ${count} values that are infinite or no number`;
   }
-  // Regions of its own: the job's sums may still be wanted.
-  const sums = engine.allocate('inspected gradients', layout.totalElements + alignmentElements);
-  const gradients = { ...sums, lengthElements: layout.totalElements };
-  const loss = { ...sums, offsetElements: layout.totalElements, lengthElements: 1 };
+  // Memory of its own: the job's sums may still be wanted.
+  const gradients = engine.allocateFlat('inspected gradients', layout);
+  const loss = engine.allocate('inspected loss', 1);
   const graph = trainingGraph(settings.model, settings.rowsPerMicrobatch, settings.contextLength);
   const options = { parameters: weights, layout, gradients, totals: new Map([['loss', loss]]) };
   const inspect = await compileInspection(engine, graph, options, { compares: false });

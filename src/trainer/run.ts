@@ -2,8 +2,8 @@
  * One planned run on an opened GPU: the flat buffers every peer has, and the programs over them, compiled when first
  * needed. What is done with them, and in which order, is the trainer's affair.
  */
-import { alignmentElements, openEngine } from '../engine/index.ts';
-import type { Engine, EngineOptions, ParameterLayout, Program, Region } from '../engine/index.ts';
+import { openEngine } from '../engine/index.ts';
+import type { Engine, EngineOptions, Memory, ParameterLayout, Program, Region } from '../engine/index.ts';
 import { evaluationGraph, logitsGraph, trainingGraph } from '../model/decoder.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
 import { ReplicaHash } from '../optim/index.ts';
@@ -14,11 +14,9 @@ export interface Run {
   readonly settings: TrainerSettings;
   readonly layout: ParameterLayout;
   /** The replica; on the coordinator also the master weights. */
-  readonly weights: Region;
-  readonly gradients: Region;
+  readonly weights: Memory;
+  readonly gradients: Memory;
   readonly lossSum: Region;
-  /** Gradients and loss sum in one: cleared together. */
-  readonly jobSums: Region;
   readonly evaluationLossSum: Region;
   readonly training: Program;
   /** Of the weights as they are when everything queued before is done. */
@@ -43,10 +41,9 @@ export async function openRun(gpu: GPU, settings: TrainerSettings, options: Engi
 async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> {
   const { model, contextLength, rowsPerMicrobatch } = settings;
   const layout = parameterLayoutOf(model);
-  const weights = engine.allocate('weights', layout.totalElements);
-  const jobSums = engine.allocate('gradients', layout.totalElements + alignmentElements);
-  const gradients = { ...jobSums, lengthElements: layout.totalElements };
-  const lossSum = { ...jobSums, offsetElements: layout.totalElements, lengthElements: 1 };
+  const weights = engine.allocateFlat('weights', layout);
+  const gradients = engine.allocateFlat('gradients', layout);
+  const lossSum = engine.allocate('loss', 1);
   const evaluationLossSum = engine.allocate('evaluation loss', 1);
   const plain = trainingGraph(model, rowsPerMicrobatch, contextLength);
   const budget = settings.activationBudgetBytes ?? engine.profile.maxBufferBytes;
@@ -68,7 +65,6 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
     weights,
     gradients,
     lossSum,
-    jobSums,
     evaluationLossSum,
     training,
     hash: () => replicaHash.compute(),

@@ -2,20 +2,20 @@
  * A coordinator's half of a step: the sum of everybody's gradients, and the update that AdamW makes of it. Members never
  * open one, so they need no memory for it. Who contributes what, and when a step is complete, is the room's decision.
  */
-import type { Region } from '../engine/index.ts';
+import type { Memory } from '../engine/index.ts';
 import { AdamW, ContributionAdder, learningRateAt } from '../optim/index.ts';
 import type { Run } from './run.ts';
 import type { CommitResult } from './types.ts';
 
-/** Peers' contributions are written to `region` before they are added. */
+/** Peers' contributions are written to `memory` before they are added. */
 interface Arrivals {
-  readonly region: Region;
+  readonly memory: Memory;
   readonly adder: ContributionAdder;
 }
 
 export class StepUpdate {
   readonly #run: Run;
-  readonly #sum: Region;
+  readonly #sum: Memory;
   readonly #optimizer: AdamW;
   readonly #ownAdder: ContributionAdder;
   /** From the first contribution of another peer on. */
@@ -25,7 +25,7 @@ export class StepUpdate {
   /** Whether this peer's own gradients were finite: the adder leaves out what is not. */
   #ownWasAdded: Promise<boolean> = Promise.resolve(true);
 
-  private constructor(run: Run, sum: Region, optimizer: AdamW, ownAdder: ContributionAdder) {
+  private constructor(run: Run, sum: Memory, optimizer: AdamW, ownAdder: ContributionAdder) {
     this.#run = run;
     this.#sum = sum;
     this.#optimizer = optimizer;
@@ -35,7 +35,7 @@ export class StepUpdate {
   /** Moments start at zero. */
   static async open(run: Run): Promise<StepUpdate> {
     const { engine, layout, weights, gradients, settings } = run;
-    const sum = engine.allocate('gradient sum', layout.totalElements);
+    const sum = engine.allocateFlat('gradient sum', layout);
     const regions = { weights, gradientSum: sum };
     const optimizer = await AdamW.create(engine, layout, regions, settings.optimizer);
     return new StepUpdate(run, sum, optimizer, await ContributionAdder.create(engine, sum, gradients));
@@ -62,10 +62,10 @@ export class StepUpdate {
     this.#checkStep(step);
     const { engine, layout } = this.#run;
     if (this.#arrivals === null) {
-      const region = engine.allocate('contribution', layout.totalElements);
-      this.#arrivals = { region, adder: await ContributionAdder.create(engine, this.#sum, region) };
+      const memory = engine.allocateFlat('contribution', layout);
+      this.#arrivals = { memory, adder: await ContributionAdder.create(engine, this.#sum, memory) };
     }
-    engine.write(this.#arrivals.region, values);
+    engine.write(this.#arrivals.memory, values);
     this.#arrivals.adder.add();
   }
 
@@ -92,8 +92,7 @@ export class StepUpdate {
   }
 
   clearMoments(): void {
-    this.#run.engine.clear(this.#optimizer.firstMoment);
-    this.#run.engine.clear(this.#optimizer.secondMoment);
+    this.#run.engine.clear(this.#optimizer.firstMoment, this.#optimizer.secondMoment);
   }
 
   setMoments(first: Float32Array, second: Float32Array): void {

@@ -1,40 +1,33 @@
 /** The optimizer's kernels against f64 on the CPU, in one binding and in many. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Engine } from '../../src/engine/index.ts';
+import { parameterLayout } from '../../src/engine/index.ts';
+import type { Engine, Memory } from '../../src/engine/index.ts';
+import { partLengths, rowRanges } from '../../src/engine/ranges.ts';
 import { AdamW, AdamWReference, ContributionAdder, ReplicaHash, replicaHashOf } from '../../src/optim/index.ts';
-import { flatRanges } from '../../src/optim/ranges.ts';
 import { freshEngine } from './harness.ts';
 import { randomValues, relativeError } from './check-op.ts';
 
 const settings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, gradientClip: 1 };
-const layout = { totalElements: 64 * 331, decayedElements: 64 * 200 };
-
-/** The same engine, seen with bindings so small that every flat buffer needs several ranges. */
-function withBindingLimit(engine: Engine, bytes: number): Engine {
-  const profile = { ...engine.profile, maxStorageBufferBindingBytes: bytes };
-  return new Proxy(engine, {
-    get(target, key) {
-      if (key === 'profile') return profile;
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-  });
-}
-
-let opened: Engine;
-beforeAll(async () => {
-  opened = await freshEngine();
-});
-afterAll(() => opened.destroy());
+const layout = parameterLayout([
+  ['large', [600, 31]],
+  ['square', [60, 60]],
+  ['scale', [301]],
+  ['shift', [77]],
+]);
 
 describe.each([
-  ['one binding', 1 << 27],
-  ['several ranges', 20 * 1024],
+  ['one buffer', 1 << 27],
+  ['several buffers', 20 * 1024],
 ])('AdamW in %s', (_name, bytes) => {
+  let engine: Engine;
+  beforeAll(async () => {
+    engine = await freshEngine({ limits: { maxStorageBufferBindingBytes: bytes, maxBufferBytes: bytes } });
+  });
+  afterAll(() => engine.destroy());
+
   test('follows the f64 optimizer over 20 updates with and without clipping', async () => {
-    const engine = withBindingLimit(opened, bytes);
-    const weights = engine.allocate('weights', layout.totalElements);
-    const gradientSum = engine.allocate('gradient sum', layout.totalElements);
+    const weights = engine.allocateFlat('weights', layout);
+    const gradientSum = engine.allocateFlat('gradient sum', layout);
     const start = randomValues(layout.totalElements, 7);
     engine.write(weights, Float32Array.from(start));
     const optimizer = await AdamW.create(engine, layout, { weights, gradientSum }, settings);
@@ -50,16 +43,15 @@ describe.each([
       expect(result.applied).toBe(true);
       expect(Math.abs(result.gradNorm / expected.gradNorm - 1)).toBeLessThan(1e-5);
     }
-    const read = async (region: typeof weights) => Float64Array.from(new Float32Array(await engine.read(region)));
+    const read = async (memory: Memory) => Float64Array.from(new Float32Array(await engine.read(memory)));
     expect(relativeError(await read(weights), reference.weights)).toBeLessThan(1e-6);
     expect(relativeError(await read(optimizer.firstMoment), reference.firstMoment)).toBeLessThan(1e-5);
     expect(relativeError(await read(optimizer.secondMoment), reference.secondMoment)).toBeLessThan(1e-5);
   });
 
   test.each([Number.NaN, Number.POSITIVE_INFINITY, 3e38])('changes nothing when a gradient is %s', async (value) => {
-    const engine = withBindingLimit(opened, bytes);
-    const weights = engine.allocate('weights', layout.totalElements);
-    const gradientSum = engine.allocate('gradient sum', layout.totalElements);
+    const weights = engine.allocateFlat('weights', layout);
+    const gradientSum = engine.allocateFlat('gradient sum', layout);
     engine.write(weights, Float32Array.from(randomValues(layout.totalElements, 8)));
     const optimizer = await AdamW.create(engine, layout, { weights, gradientSum }, settings);
     const before = new Uint8Array(await engine.read(weights));
@@ -73,9 +65,8 @@ describe.each([
   });
 
   test('contributions are added whole or not at all', async () => {
-    const engine = withBindingLimit(opened, bytes);
-    const sum = engine.allocate('sum', layout.totalElements);
-    const contribution = engine.allocate('contribution', layout.totalElements);
+    const sum = engine.allocateFlat('sum', layout);
+    const contribution = engine.allocateFlat('contribution', layout);
     const adder = await ContributionAdder.create(engine, sum, contribution);
     const first = Float32Array.from(randomValues(layout.totalElements, 1));
     engine.write(contribution, first);
@@ -91,8 +82,7 @@ describe.each([
   });
 
   test("the replica's hash is the CPU's and sees a flipped bit and swapped values", async () => {
-    const engine = withBindingLimit(opened, bytes);
-    const weights = engine.allocate('weights', layout.totalElements);
+    const weights = engine.allocateFlat('weights', layout);
     const hash = await ReplicaHash.create(engine, weights);
     const values = Float32Array.from(randomValues(layout.totalElements, 5));
     values[100] = -0;
@@ -113,18 +103,22 @@ describe.each([
   });
 });
 
-test('ranges cover every element once, start where bindings may and fit them', () => {
-  const ranges = flatRanges(100_003, { maxStorageBufferBindingBytes: 50_000, maxWorkgroupsPerDimension: 2 });
-  let next = 0;
-  let group = 0;
-  for (const { start, count, firstGroup, groups, workgroups } of ranges) {
-    expect([start, firstGroup]).toEqual([next, group]);
-    expect(start % 64).toBe(0);
-    expect(count * 4).toBeLessThanOrEqual(50_000);
-    expect(workgroups[0] * workgroups[1]).toBeGreaterThanOrEqual(groups);
-    expect(Math.max(...workgroups)).toBeLessThanOrEqual(2);
-    next += count;
-    group += groups;
+test('parts of flat buffers fit a binding, and no tensor or range of its rows crosses from one to the next', () => {
+  const limits = { maxStorageBufferBindingBytes: 20 * 1024, maxBufferBytes: 1 << 20 };
+  const lengths = partLengths(layout, limits);
+  expect(lengths.reduce((sum, length) => sum + length)).toBe(layout.totalElements);
+  const starts = lengths.map((_, index) => lengths.slice(0, index).reduce((sum, length) => sum + length, 0));
+  for (const [index, length] of lengths.entries()) {
+    expect(length * 4).toBeLessThanOrEqual(limits.maxStorageBufferBindingBytes);
+    expect((starts[index] ?? 0) % 64).toBe(0);
   }
-  expect(next).toBe(100_003);
+  const partOf = (element: number): number => starts.findLastIndex((start) => start <= element);
+  for (const { shape, offsetElements } of layout.entries) {
+    const [rows = 1, width = 1] = shape;
+    for (const { firstRow, endRow } of rowRanges(rows, width, limits)) {
+      expect(partOf(offsetElements + firstRow * width)).toBe(partOf(offsetElements + endRow * width - 1));
+    }
+  }
+  expect(lengths.length).toBeGreaterThan(4);
+  expect(partLengths(layout, { maxStorageBufferBindingBytes: 1 << 27, maxBufferBytes: 1 << 28 })).toEqual([layout.totalElements]);
 });

@@ -4,7 +4,7 @@
  */
 import shader from '../../../shaders/cast.wgsl?raw';
 import { invariant } from '../errors.ts';
-import { elementCount, isFloat } from '../graph.ts';
+import { elementCount, isFloat, wordsFor } from '../graph.ts';
 import { alignmentElements } from '../layout.ts';
 import type { AdapterProfile, BindingRef, DType, Op, Tensor, Trace } from '../op.ts';
 import { elementGrid } from './grid.ts';
@@ -31,8 +31,8 @@ const castOp: Op<CastAttrs> = {
         const part = (kind: BindingRef['kind'], type: 'f32' | 'f16'): BindingRef => ({
           kind,
           index: 0,
-          offsetElements: wordsOf(start, type),
-          lengthElements: wordsOf(count, type),
+          offsetElements: wordsFor(start, type),
+          lengthElements: wordsFor(count, type),
         });
         return {
           label: 'cast',
@@ -49,10 +49,6 @@ const castOp: Op<CastAttrs> = {
 
 function typeOf(dtype: DType | undefined): 'f32' | 'f16' {
   return dtype === 'f16' ? 'f16' : 'f32';
-}
-
-function wordsOf(elements: number, type: 'f32' | 'f16'): number {
-  return type === 'f16' ? Math.ceil(elements / 2) : elements;
 }
 
 /** Ranges that fit one binding as f32 and start where a binding may, as f16 too. */

@@ -8,17 +8,11 @@ import fillShader from '../../../shaders/fill.wgsl?raw';
 import { invariant } from '../errors.ts';
 import { elementCount, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
-import { alignmentElements } from '../layout.ts';
-import type { AdapterProfile, BindingRef, Dispatch, Op, Tensor } from '../op.ts';
+import type { Dispatch, Op, Tensor } from '../op.ts';
+import { rowRanges, rowsOf } from '../ranges.ts';
+import type { RowRange } from '../ranges.ts';
 import { input, output, scratch } from './bindings.ts';
 import { elementGrid, elementsPerWorkgroup, foldedGrid } from './grid.ts';
-
-interface RowRange {
-  readonly firstRow: number;
-  readonly endRow: number;
-  readonly offsetElements: number;
-  readonly lengthElements: number;
-}
 
 /** (ids u32 [..], table [V, D]) → [.., D]. Ids must be below V: the host checks them. */
 const embeddingOp: Op<null> = {
@@ -52,7 +46,7 @@ const embeddingOp: Op<null> = {
         shader,
         entryPoint: 'gather',
         constants: { ...grid.constants, ...rangeConstants(count, width, range) },
-        bindings: [input(0), partOf(input(1), range), output(0)],
+        bindings: [input(0), rowsOf(input(1), range, width, 'f32'), output(0)],
         workgroups: grid.workgroups,
       })),
     };
@@ -86,7 +80,7 @@ const embeddingGradientOp: Op<{ readonly rows: number }> = {
     const sumGrid = foldedGrid(count * columnGroups, adapter);
     const ranges = rowRanges(rows, width, adapter);
     const linkGrid = elementGrid(count, adapter);
-    const whole = { firstRow: 0, endRow: rows, offsetElements: 0, lengthElements: rows * width };
+    const whole = { firstRow: 0, endRow: rows };
     const dispatches: Dispatch[] = [
       {
         label: 'embedding links',
@@ -99,10 +93,10 @@ const embeddingGradientOp: Op<{ readonly rows: number }> = {
     ];
     for (const range of ranges) {
       if (accumulate[0] !== true) {
-        const grid = elementGrid(range.lengthElements, adapter);
+        const grid = elementGrid((range.endRow - range.firstRow) * width, adapter);
         const { workgroups } = grid;
         const constants = { ...grid.constants, VALUE_F: 0 };
-        const bindings = [partOf(output(0), range)];
+        const bindings = [rowsOf(output(0), range, width, 'f32')];
         dispatches.push({ label: 'embedding clear', shader: fillShader, entryPoint: 'fill', constants, bindings, workgroups });
       }
       dispatches.push({
@@ -110,7 +104,7 @@ const embeddingGradientOp: Op<{ readonly rows: number }> = {
         shader,
         entryPoint: 'sum',
         constants: { ...sumGrid.constants, ...rangeConstants(count, width, range) },
-        bindings: [input(0), scratch(0), input(1), partOf(output(0), range)],
+        bindings: [input(0), scratch(0), input(1), rowsOf(output(0), range, width, 'f32')],
         workgroups: sumGrid.workgroups,
       });
     }
@@ -129,23 +123,6 @@ function rangeConstants(count: number, width: number, { firstRow, endRow }: RowR
     END_ROW: endRow,
     COLUMN_GROUPS: Math.ceil(width / elementsPerWorkgroup),
   };
-}
-
-/** Ranges of rows that fit one binding each and start where a binding may. */
-function rowRanges(rows: number, width: number, adapter: AdapterProfile): RowRange[] {
-  const most = Math.floor(adapter.maxStorageBufferBindingBytes / 4 / width);
-  const rowsPerRange = most >= rows ? rows : Math.floor(most / alignmentElements) * alignmentElements;
-  invariant(rowsPerRange > 0, () => `embedding: ${alignmentElements} rows of ${width} don't fit one binding`);
-  const ranges: RowRange[] = [];
-  for (let firstRow = 0; firstRow < rows; firstRow += rowsPerRange) {
-    const endRow = Math.min(rows, firstRow + rowsPerRange);
-    ranges.push({ firstRow, endRow, offsetElements: firstRow * width, lengthElements: (endRow - firstRow) * width });
-  }
-  return ranges;
-}
-
-function partOf(ref: BindingRef, { offsetElements, lengthElements }: RowRange): BindingRef {
-  return { ...ref, offsetElements, lengthElements };
 }
 
 /** y[.., d] = table[ids[..], d]. */

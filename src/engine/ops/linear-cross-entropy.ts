@@ -1,17 +1,21 @@
 /**
  * The head of a language model and its loss in one op: logits = hidden · weightᵀ, then the weighted sum of
  * −log softmax(logits)[target] over rows. Gradients are computed with the loss, chunk by chunk of rows, so the whole
- * [rows, vocabulary] matrix never exists. It is a sum, never a mean: who divides is the trainer.
+ * [rows, vocabulary] matrix never exists; a weight larger than one binding is visited in ranges of tokens. It is a sum,
+ * never a mean: who divides is the trainer.
  */
 import crossEntropyShader from '../../../shaders/cross-entropy.wgsl?raw';
 import { EngineError, invariant } from '../errors.ts';
-import { sameShape } from '../graph.ts';
+import { isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
-import type { AdapterProfile, BindingRef, Dispatch, Lowering, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
-import { alignmentElements } from '../layout.ts';
+import type { AdapterProfile, Dispatch, FloatType, Lowering, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
+import { rowsOf, rowStep } from '../ranges.ts';
+import { input, output, scratch } from './bindings.ts';
 import { isUnitSeed } from './elementwise.ts';
-import { lowerMatmul, workgroupGrid } from './matmul-lowering.ts';
+import { workgroupGrid } from './matmul-lowering.ts';
 import type { MatmulForm, MatrixRef } from './matmul-lowering.ts';
+import { lowerWeightMatmul } from './matmul-ranges.ts';
+import { floatType } from './matmul.ts';
 
 interface LinearCrossEntropyAttrs {
   /** Whether the gradients are outputs too. */
@@ -41,51 +45,58 @@ function extents(inputs: readonly TensorSpec[]): Extents {
       sameShape(targets.shape, [rows]) &&
       sameShape(lossWeights.shape, [rows]) &&
       targets.dtype === 'u32' &&
-      [hidden, weight, lossWeights].every(({ dtype }) => dtype === 'f32'),
+      lossWeights.dtype === 'f32' &&
+      isFloat(hidden) &&
+      isFloat(weight),
     describe,
   );
   return { rows, width, vocabulary };
 }
 
-/** Rows per chunk: a multiple of the binding alignment, so that a chunk of any per-row tensor can be bound. */
+/** Rows per chunk: a multiple of what lets a chunk of any per-row tensor be bound. */
 function chunkRows(rowElements: number, adapter: AdapterProfile): number {
   const rowBytes = rowElements * 4;
   const budget = Math.min(maxLogitsBytes, adapter.maxStorageBufferBindingBytes);
-  const rows = Math.max(Math.floor(budget / rowBytes / alignmentElements), 1) * alignmentElements;
+  const rows = Math.max(Math.floor(budget / rowBytes / rowStep), 1) * rowStep;
   invariant(
     rows * rowBytes <= adapter.maxStorageBufferBindingBytes,
-    () => `${alignmentElements} rows of logits over a vocabulary of ${rowElements} do not fit a binding of ${adapter.name}`,
+    () => `${rowStep} rows of logits over a vocabulary of ${rowElements} do not fit a binding of ${adapter.name}`,
+    'out-of-memory',
   );
   return rows;
 }
 
-function lower(size: Extents, accumulate: readonly boolean[], differentiates: boolean, adapter: AdapterProfile): Lowering {
+interface LowerRequest {
+  readonly size: Extents;
+  readonly dtypes: { readonly hidden: FloatType; readonly weight: FloatType };
+  readonly accumulate: readonly boolean[];
+  readonly differentiates: boolean;
+  readonly adapter: AdapterProfile;
+}
+
+function lower({ size, dtypes, accumulate, differentiates, adapter }: LowerRequest): Lowering {
   const { rows, width, vocabulary } = size;
   // Rows of whole quads, so that the matmuls can read and write them as vectors. What pads them is never used.
   const rowElements = Math.ceil(vocabulary / 4) * 4;
   const rowsPerChunk = Math.min(rows, chunkRows(rowElements, adapter));
-  const logits: MatrixRef = { ref: { kind: 'scratch', index: logitsScratch }, dtype: 'f32', rowElements };
-  const weight: MatrixRef = { ref: { kind: 'input', index: 1 }, dtype: 'f32', rowElements: width };
   const dispatches: Dispatch[] = [];
   let partialElements = 0;
   const product = (form: MatmulForm, extent: readonly [number, number, number], operands: readonly MatrixRef[], add: boolean): void => {
     const [m, n, k] = extent;
     const [a, b, c] = operands;
     invariant(a !== undefined && b !== undefined && c !== undefined, () => 'a product has three operands');
-    const lowering = lowerMatmul({ form, m, n, k, a, b, c, accumulate: add }, adapter, partialsScratch);
+    const lowering = lowerWeightMatmul({ form, m, n, k, a, b, c, accumulate: add }, adapter, partialsScratch);
     dispatches.push(...lowering.dispatches);
     partialElements = Math.max(partialElements, lowering.scratchElements?.[0] ?? 0);
   };
+  const logits: MatrixRef = { ref: scratch(logitsScratch), rowElements, dtype: 'f32' };
+  const weight: MatrixRef = { ref: input(1), rowElements: width, dtype: dtypes.weight };
+  const dWeight: MatrixRef = { ref: output(2), rowElements: width, dtype: 'f32' };
 
   for (let start = 0; start < rows; start += rowsPerChunk) {
-    const count = Math.min(rowsPerChunk, rows - start);
-    const part = (kind: BindingRef['kind'], index: number, perRow = 1): BindingRef => ({
-      kind,
-      index,
-      offsetElements: start * perRow,
-      lengthElements: count * perRow,
-    });
-    const hidden: MatrixRef = { ref: part('input', 0, width), dtype: 'f32', rowElements: width };
+    const chunk = { firstRow: start, endRow: Math.min(start + rowsPerChunk, rows) };
+    const count = chunk.endRow - start;
+    const hidden: MatrixRef = { ref: rowsOf(input(0), chunk, width, dtypes.hidden), rowElements: width, dtype: dtypes.hidden };
     product('NT', [count, vocabulary, width], [hidden, weight, logits], false);
     const byInvocation = adapter.matmulTiles !== 'workgroup';
     const lanes = byInvocation ? 16 : vocabulary > 1024 ? 256 : 64;
@@ -102,12 +113,16 @@ function lower(size: Extents, accumulate: readonly boolean[], differentiates: bo
         SUMMING: false,
         ACCUMULATE: false,
       },
-      bindings: [logits.ref, part('input', 2), part('input', 3), part('scratch', lossesScratch)],
+      bindings: [
+        logits.ref,
+        rowsOf(input(2), chunk, 1, 'u32'),
+        rowsOf(input(3), chunk, 1, 'f32'),
+        rowsOf(scratch(lossesScratch), chunk, 1, 'f32'),
+      ],
       workgroups: workgroupGrid(byInvocation ? Math.ceil(count / lanes) : count, adapter),
     });
     if (!differentiates) continue;
-    const dHidden: MatrixRef = { ref: part('output', 1, width), dtype: 'f32', rowElements: width };
-    const dWeight: MatrixRef = { ref: { kind: 'output', index: 2 }, dtype: 'f32', rowElements: width };
+    const dHidden: MatrixRef = { ref: rowsOf(output(1), chunk, width, dtypes.hidden), rowElements: width, dtype: dtypes.hidden };
     product('NN', [count, width, vocabulary], [logits, weight, dHidden], accumulate[1] === true);
     product('TN', [vocabulary, width, count], [logits, hidden, dWeight], accumulate[2] === true || start > 0);
   }
@@ -116,10 +131,7 @@ function lower(size: Extents, accumulate: readonly boolean[], differentiates: bo
     shader: crossEntropyShader,
     entryPoint: 'sumLosses',
     constants: { ROWS: rows, LANES: 64, SUMMING: true, ACCUMULATE: accumulate[0] === true },
-    bindings: [
-      { kind: 'scratch', index: lossesScratch },
-      { kind: 'output', index: 0 },
-    ],
+    bindings: [scratch(lossesScratch), output(0)],
     workgroups: [1, 1, 1],
   });
   return {
@@ -167,11 +179,18 @@ export const linearCrossEntropyOp: Op<LinearCrossEntropyAttrs> = {
   accumulates: [true, true, true],
   infer(inputs, { differentiates }) {
     const { rows, width, vocabulary } = extents(inputs);
-    const shapes = differentiates ? [[1], [rows, width], [vocabulary, width]] : [[1]];
-    return shapes.map((shape) => ({ shape, dtype: 'f32' }));
+    const [hidden] = inputs;
+    const lossSum: TensorSpec = { shape: [1], dtype: 'f32' };
+    if (!differentiates || !hidden) return [lossSum];
+    return [lossSum, { shape: [rows, width], dtype: hidden.dtype }, { shape: [vocabulary, width], dtype: 'f32' }];
   },
   reference: (inputs, { differentiates }, specs) => reference(inputs, extents(specs.inputs), differentiates),
-  lower: ({ inputs, accumulate, attrs, adapter }) => lower(extents(inputs), accumulate, attrs.differentiates, adapter),
+  lower({ inputs, accumulate, attrs: { differentiates }, adapter }) {
+    const [hidden, weight] = inputs;
+    invariant(hidden !== undefined && weight !== undefined, () => 'linearCrossEntropy has four inputs');
+    const dtypes = { hidden: floatType(hidden), weight: floatType(weight) };
+    return lower({ size: extents(inputs), dtypes, accumulate, differentiates, adapter });
+  },
   /** The gradients were computed with the loss, for the cotangent one that seeds every backward pass. */
   vjp({ graph, outputs, cotangents, needs }) {
     const [, dHidden, dWeight] = outputs;
@@ -185,7 +204,7 @@ export const linearCrossEntropyOp: Op<LinearCrossEntropyAttrs> = {
 
 /**
  * lossSum[1] = Σ_i lossWeights_i · −log softmax(hidden_i · weightᵀ)[targets_i], for hidden [N, D], weight [V, D], targets
- * u32 [N] and lossWeights f32 [N]. Rows of weight zero contribute nothing, and a target past the vocabulary counts as
+ * u32 [N] and lossWeights f32 [N]. Hidden and weight may be f16, and then so is the gradient of hidden. Rows of weight zero contribute nothing, and a target past the vocabulary counts as
  * its last entry. With logits all equal, each row adds its weight times ln V. Throws `EngineError` on wrong shapes.
  */
 export function linearCrossEntropy(graph: Graph, hidden: Tensor, weight: Tensor, targets: Tensor, lossWeights: Tensor): Tensor {

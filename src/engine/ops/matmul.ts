@@ -10,8 +10,8 @@ import { EngineError, invariant } from '../errors.ts';
 import { elementCount, isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import type { FloatType, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
-import { lowerMatmul } from './matmul-lowering.ts';
 import type { MatmulForm } from './matmul-lowering.ts';
+import { lowerWeightMatmul } from './matmul-ranges.ts';
 
 interface MatmulAttrs {
   /** Of the result. Default: the residual's, else the first input's; f32 for TN, whose results are weights' gradients. */
@@ -104,7 +104,7 @@ function matmulOp(form: MatmulForm): Op<MatmulAttrs> {
       const [a, b] = inputs;
       const [c] = outputs;
       invariant(a !== undefined && b !== undefined && c !== undefined, () => 'matmul has two inputs and a result');
-      return lowerMatmul(
+      return lowerWeightMatmul(
         {
           form,
           m,

@@ -1,0 +1,47 @@
+/** A whole run when no buffer or binding holds all weights, nor even the embedding: it must be the run that it is elsewhere. */
+import { expect, test } from 'vitest';
+import { corpusBatches } from '../../src/data/batches.ts';
+import { partLengths } from '../../src/engine/ranges.ts';
+import { parameterLayoutOf } from '../../src/model/parameters.ts';
+import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
+import type { EngineOptions } from '../../src/engine/index.ts';
+import { nodeGpu } from './harness.ts';
+import { allIndices, jobOf, settings as smallSettings, soloStep } from './trainer-fixtures.ts';
+
+const limits = { maxStorageBufferBindingBytes: 160 * 1024, maxBufferBytes: 192 * 1024 };
+
+test.each([true, false])('small limits change no loss beyond rounding (tied head: %s)', async (tied) => {
+  // The embedding alone is 170 KiB: two ranges of rows, in two buffers.
+  const model = { ...smallSettings.model, vocab_size: 303, hidden_size: 144, num_hidden_layers: 2, tie_word_embeddings: tied };
+  const settings = { ...smallSettings, model };
+  expect(partLengths(parameterLayoutOf(model), limits).length).toBeGreaterThan(2);
+  const tokens = Uint32Array.from({ length: 400 }, (_, at) => (at * 89 + (at >> 3)) % model.vocab_size);
+  const source = corpusBatches(tokens, { ...smallSettings, rowsPerStep: 6, order: 'shuffled', validationShare: 0 });
+
+  async function steps(engineOptions: EngineOptions) {
+    const trainer = createGpuTrainer({ gpu: nodeGpu(), engineOptions });
+    await trainer.prepare(settings);
+    const hashes = [await trainer.initialize()];
+    const losses: number[] = [];
+    for (let step = 0; step < 3; step++) {
+      const { loss, replicaHash } = await soloStep(trainer, source, step);
+      losses.push(loss);
+      hashes.push(replicaHash);
+    }
+    losses.push(await trainer.evaluate(jobOf(source, 3, allIndices).microbatches.map(({ rows }) => rows)));
+    const state = await trainer.masterState();
+    const sampled = await trainer.sample({ promptIds: [5, 7], maxNewTokens: 3, temperature: 0, seed: 1 });
+    const restored = createGpuTrainer({ gpu: nodeGpu(), engineOptions });
+    await restored.prepare(settings);
+    expect(await restored.restore(state)).toBe(hashes.at(-1));
+    const next = [await soloStep(trainer, source, 3), await soloStep(restored, source, 3)];
+    expect(next[1], 'a run restored from its checkpoint goes on as it would have').toEqual(next[0]);
+    await trainer.dispose();
+    await restored.dispose();
+    return { hashes, losses, sampled };
+  }
+  const [narrow, wide] = [await steps({ limits }), await steps({})];
+  expect(narrow.hashes[0], 'initial weights').toBe(wide.hashes[0]);
+  expect(narrow.sampled).toEqual(wide.sampled);
+  for (const [step, loss] of wide.losses.entries()) expect(Math.abs((narrow.losses[step] ?? 0) / loss - 1), `step ${step}`).toBeLessThan(1e-5);
+});
