@@ -1,25 +1,22 @@
 // Gradients of attention-forward.wgsl, with p[i,j] = exp(s[i,j] − lse[i]) computed again instead of remembered.
-//   delta[i] = dO[i]·o[i];  ds[i,j] = p[i,j]·(dO[i]·v[j] − delta[i]) / √HEAD_SIZE
+//   ds[i,j] = p[i,j]·(dO[i]·v[j] − delta[i]) / √HEAD_SIZE
 //   dQ[i] = Σ_{j ≤ i} ds[i,j]·k[j];  dK[j] = Σ_{i ≥ j} ds[i,j]·q[i];  dV[j] = Σ_{i ≥ j} p[i,j]·dO[i]
-//   q, o, dO, dQ: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v, dK, dV: [BATCH,TIME,KV_HEADS,HEAD_SIZE];
-//   logSumExp, delta: [BATCH,HEADS,TIME]. dK and dV sum over the query heads of the group, in their order.
-// backwardQueries: one invocation owns four neighbouring queries and walks the keys, as the forward pass does; it also
-//   writes delta, so it runs first. backwardKeys: one invocation owns four neighbouring keys and walks the queries of
+//   q, dO, dQ: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v, dK, dV: [BATCH,TIME,KV_HEADS,HEAD_SIZE], all STORED: f32 or f16;
+//   rows: lse and delta, [2,BATCH,HEADS,TIME]. dK and dV sum over the query heads of the group, in their order.
+// backwardQueries: one invocation owns four neighbouring queries and walks the keys, as the forward pass does.
+// backwardKeys: one invocation owns four neighbouring keys and walks the queries of
 //   each head of its group. Whoever owns a row writes it, in a fixed order of additions: no atomics, no barriers.
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> dO: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> logSumExp: array<f32>;
+@group(0) @binding(0) var<storage, read> q: array<vec4<STORED>>;
+@group(0) @binding(1) var<storage, read> k: array<vec4<STORED>>;
+@group(0) @binding(2) var<storage, read> v: array<vec4<STORED>>;
+@group(0) @binding(3) var<storage, read> dO: array<vec4<STORED>>;
+@group(0) @binding(4) var<storage, read> rows: array<f32>;
 #if QUERIES
-@group(0) @binding(5) var<storage, read> o: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> dQ: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> delta: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dQ: array<vec4<STORED>>;
 #else
-@group(0) @binding(5) var<storage, read> delta: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dK: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> dV: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> dK: array<vec4<STORED>>;
+@group(0) @binding(6) var<storage, read_write> dV: array<vec4<STORED>>;
 #endif
 
 const quads = HEAD_SIZE / 4u;
@@ -30,10 +27,27 @@ fn headStarts(batch: u32, position: u32, head: u32, heads: u32) -> vec4<u32> {
   return ((batch * TIME + min(position + ramp, vec4<u32>(TIME - 1u))) * heads + head) * quads;
 }
 
+// Quad d of four heads, a column each.
+fn loadQ(at: vec4<u32>, d: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(vec4<f32>(q[at.x + d]), vec4<f32>(q[at.y + d]), vec4<f32>(q[at.z + d]), vec4<f32>(q[at.w + d]));
+}
+fn loadK(at: vec4<u32>, d: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(vec4<f32>(k[at.x + d]), vec4<f32>(k[at.y + d]), vec4<f32>(k[at.z + d]), vec4<f32>(k[at.w + d]));
+}
+fn loadV(at: vec4<u32>, d: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(vec4<f32>(v[at.x + d]), vec4<f32>(v[at.y + d]), vec4<f32>(v[at.z + d]), vec4<f32>(v[at.w + d]));
+}
+fn loadSlope(at: vec4<u32>, d: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(vec4<f32>(dO[at.x + d]), vec4<f32>(dO[at.y + d]), vec4<f32>(dO[at.z + d]), vec4<f32>(dO[at.w + d]));
+}
+
 // Where the per-query scalars of four neighbouring positions are.
 fn scalarsAt(batch: u32, position: u32, head: u32) -> vec4<u32> {
   return (batch * HEADS + head) * TIME + min(position + ramp, vec4<u32>(TIME - 1u));
 }
+
+fn loadNorm(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(rows[at.x], rows[at.y], rows[at.z], rows[at.w]); }
+fn loadDelta(at: vec4<u32>) -> vec4<f32> { return loadNorm(BATCH * HEADS * TIME + at); }
 
 #if QUERIES
 
@@ -50,24 +64,22 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
   var slopes: array<mat4x4<f32>, quads>;
   var gradient: array<mat4x4<f32>, quads>;
   let scale = inverseSqrt(f32(HEAD_SIZE));
-  var shift = vec4<f32>();
   for (var d = 0u; d < quads; d++) {
-    queries[d] = mat4x4<f32>(q[atQ.x + d], q[atQ.y + d], q[atQ.z + d], q[atQ.w + d]) * scale;
-    slopes[d] = mat4x4<f32>(dO[atQ.x + d], dO[atQ.y + d], dO[atQ.z + d], dO[atQ.w + d]);
+    queries[d] = loadQ(atQ, d) * scale;
+    slopes[d] = loadSlope(atQ, d);
     gradient[d] = mat4x4<f32>();
-    shift += vec4<f32>(dot(slopes[d][0], o[atQ.x + d]), dot(slopes[d][1], o[atQ.y + d]),
-                       dot(slopes[d][2], o[atQ.z + d]), dot(slopes[d][3], o[atQ.w + d]));
   }
   let at = scalarsAt(batch, query, head);
-  let norm = vec4<f32>(logSumExp[at.x], logSumExp[at.y], logSumExp[at.z], logSumExp[at.w]);
+  let norm = loadNorm(at);
+  let shift = loadDelta(at);
 
   for (var key = 0u; key < keyEnd; key += 4u) {
     let atK = headStarts(batch, key, head / (HEADS / KV_HEADS), KV_HEADS);
     var scores = mat4x4<f32>();
     var shareSlopes = mat4x4<f32>();
     for (var d = 0u; d < quads; d++) {
-      scores += transpose(mat4x4<f32>(k[atK.x + d], k[atK.y + d], k[atK.z + d], k[atK.w + d])) * queries[d];
-      shareSlopes += transpose(mat4x4<f32>(v[atK.x + d], v[atK.y + d], v[atK.z + d], v[atK.w + d])) * slopes[d];
+      scores += transpose(loadK(atK, d)) * queries[d];
+      shareSlopes += transpose(loadV(atK, d)) * slopes[d];
     }
     let ahead = vec4<i32>(key + ramp) - vec4<i32>(i32(query));
     let none = vec4<f32>();
@@ -77,18 +89,15 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
       select(exp(scores[2] - norm.z), none, ahead > vec4<i32>(2)) * (shareSlopes[2] - shift.z),
       select(exp(scores[3] - norm.w), none, ahead > vec4<i32>(3)) * (shareSlopes[3] - shift.w));
     for (var d = 0u; d < quads; d++) {
-      gradient[d] += mat4x4<f32>(k[atK.x + d], k[atK.y + d], k[atK.z + d], k[atK.w + d]) * scoreSlopes;
+      gradient[d] += loadK(atK, d) * scoreSlopes;
     }
   }
 
   for (var d = 0u; d < quads; d++) {
-    if (query < TIME) { dQ[atQ.x + d] = gradient[d][0]; }
-    if (query + 1u < TIME) { dQ[atQ.y + d] = gradient[d][1]; }
-    if (query + 2u < TIME) { dQ[atQ.z + d] = gradient[d][2]; }
-    if (query + 3u < TIME) { dQ[atQ.w + d] = gradient[d][3]; }
-  }
-  for (var i = 0u; i < 4u; i++) {
-    if (query + i < TIME) { delta[at[i]] = shift[i]; }
+    if (query < TIME) { dQ[atQ.x + d] = vec4<STORED>(gradient[d][0]); }
+    if (query + 1u < TIME) { dQ[atQ.y + d] = vec4<STORED>(gradient[d][1]); }
+    if (query + 2u < TIME) { dQ[atQ.z + d] = vec4<STORED>(gradient[d][2]); }
+    if (query + 3u < TIME) { dQ[atQ.w + d] = vec4<STORED>(gradient[d][3]); }
   }
 }
 
@@ -109,8 +118,8 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   var valueGradient: array<mat4x4<f32>, quads>;
   let scale = inverseSqrt(f32(HEAD_SIZE));
   for (var d = 0u; d < quads; d++) {
-    keys[d] = mat4x4<f32>(k[atK.x + d], k[atK.y + d], k[atK.z + d], k[atK.w + d]) * scale;
-    values[d] = mat4x4<f32>(v[atK.x + d], v[atK.y + d], v[atK.z + d], v[atK.w + d]);
+    keys[d] = loadK(atK, d) * scale;
+    values[d] = loadV(atK, d);
     keyGradient[d] = mat4x4<f32>();
     valueGradient[d] = mat4x4<f32>();
   }
@@ -119,13 +128,13 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     for (var query = queryStart; query < TIME; query += 4u) {
       let atQ = headStarts(batch, query, head, HEADS);
       let at = scalarsAt(batch, query, head);
-      let norm = vec4<f32>(logSumExp[at.x], logSumExp[at.y], logSumExp[at.z], logSumExp[at.w]);
-      let shift = vec4<f32>(delta[at.x], delta[at.y], delta[at.z], delta[at.w]);
+      let norm = loadNorm(at);
+      let shift = loadDelta(at);
       var scores = mat4x4<f32>();
       var shareSlopes = mat4x4<f32>();
       for (var d = 0u; d < quads; d++) {
-        scores += transpose(mat4x4<f32>(q[atQ.x + d], q[atQ.y + d], q[atQ.z + d], q[atQ.w + d])) * keys[d];
-        shareSlopes += transpose(mat4x4<f32>(dO[atQ.x + d], dO[atQ.y + d], dO[atQ.z + d], dO[atQ.w + d])) * values[d];
+        scores += transpose(loadQ(atQ, d)) * keys[d];
+        shareSlopes += transpose(loadSlope(atQ, d)) * values[d];
       }
       // How far each query lies after the first key; a query that only repeats the last one lies nowhere.
       let ahead = select(vec4<i32>(-1), vec4<i32>(query + ramp) - vec4<i32>(i32(key)), query + ramp < vec4<u32>(TIME));
@@ -139,17 +148,17 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
         shares[0] * (shareSlopes[0] - shift), shares[1] * (shareSlopes[1] - shift),
         shares[2] * (shareSlopes[2] - shift), shares[3] * (shareSlopes[3] - shift));
       for (var d = 0u; d < quads; d++) {
-        keyGradient[d] += mat4x4<f32>(q[atQ.x + d], q[atQ.y + d], q[atQ.z + d], q[atQ.w + d]) * scoreSlopes;
-        valueGradient[d] += mat4x4<f32>(dO[atQ.x + d], dO[atQ.y + d], dO[atQ.z + d], dO[atQ.w + d]) * shares;
+        keyGradient[d] += loadQ(atQ, d) * scoreSlopes;
+        valueGradient[d] += loadSlope(atQ, d) * shares;
       }
     }
   }
 
   for (var d = 0u; d < quads; d++) {
-    if (key < TIME) { dK[atK.x + d] = keyGradient[d][0]; dV[atK.x + d] = valueGradient[d][0]; }
-    if (key + 1u < TIME) { dK[atK.y + d] = keyGradient[d][1]; dV[atK.y + d] = valueGradient[d][1]; }
-    if (key + 2u < TIME) { dK[atK.z + d] = keyGradient[d][2]; dV[atK.z + d] = valueGradient[d][2]; }
-    if (key + 3u < TIME) { dK[atK.w + d] = keyGradient[d][3]; dV[atK.w + d] = valueGradient[d][3]; }
+    if (key < TIME) { dK[atK.x + d] = vec4<STORED>(keyGradient[d][0]); dV[atK.x + d] = vec4<STORED>(valueGradient[d][0]); }
+    if (key + 1u < TIME) { dK[atK.y + d] = vec4<STORED>(keyGradient[d][1]); dV[atK.y + d] = vec4<STORED>(valueGradient[d][1]); }
+    if (key + 2u < TIME) { dK[atK.z + d] = vec4<STORED>(keyGradient[d][2]); dV[atK.z + d] = vec4<STORED>(valueGradient[d][2]); }
+    if (key + 3u < TIME) { dK[atK.w + d] = vec4<STORED>(keyGradient[d][3]); dV[atK.w + d] = vec4<STORED>(valueGradient[d][3]); }
   }
 }
 

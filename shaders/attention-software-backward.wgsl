@@ -1,26 +1,30 @@
 // The same gradients as attention-backward.wgsl, same bindings, for adapters that run invocations in the lanes of a CPU.
-//   delta[i] = dO[i]·o[i];  p[i,j] = exp(s[i,j] − lse[i]);  ds[i,j] = p[i,j]·(dO[i]·v[j] − delta[i]) / √HEAD_SIZE
+//   p[i,j] = exp(s[i,j] − lse[i]);  ds[i,j] = p[i,j]·(dO[i]·v[j] − delta[i]) / √HEAD_SIZE
 //   dQ[i] = Σ_{j ≤ i} ds[i,j]·k[j];  dK[j] = Σ_{i ≥ j} ds[i,j]·q[i];  dV[j] = Σ_{i ≥ j} p[i,j]·dO[i]
-//   q, o, dO, dQ: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v, dK, dV: [BATCH,TIME,KV_HEADS,HEAD_SIZE];
-//   logSumExp, delta: [BATCH,HEADS,TIME]. dK and dV sum over the query heads of the group, in their order.
-// backwardQueries: one invocation owns eight neighbouring queries of a head and also writes their delta, so it runs first.
+//   q, dO, dQ: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v, dK, dV: [BATCH,TIME,KV_HEADS,HEAD_SIZE], all STORED: f32 or f16;
+//   rows: lse and delta, [2,BATCH,HEADS,TIME]; with HALF, sums is memory for the running dQ, or dK and dV, in f32.
+//   dK and dV sum over the query heads of the group, in their order.
+// backwardQueries: one invocation owns eight neighbouring queries of a head.
 // backwardKeys: one invocation owns eight neighbouring keys and walks the queries of each head of its group.
 // Tiles of scores are 8×8 in four 4×4 matrices; the running gradients live in dQ, dK and dV; positions past the end
 // repeat the last one. Why it is done so stands in attention-software-forward.wgsl.
 
-@group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> k: array<f32>;
-@group(0) @binding(2) var<storage, read> v: array<f32>;
-@group(0) @binding(3) var<storage, read> dO: array<f32>;
-@group(0) @binding(4) var<storage, read> logSumExp: array<f32>;
+@group(0) @binding(0) var<storage, read> q: array<STORED>;
+@group(0) @binding(1) var<storage, read> k: array<STORED>;
+@group(0) @binding(2) var<storage, read> v: array<STORED>;
+@group(0) @binding(3) var<storage, read> dO: array<STORED>;
+@group(0) @binding(4) var<storage, read> rows: array<f32>;
 #if QUERIES
-@group(0) @binding(5) var<storage, read> o: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dQ: array<f32>;
-@group(0) @binding(7) var<storage, read_write> delta: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dQ: array<STORED>;
+#if HALF
+@group(0) @binding(6) var<storage, read_write> sums: array<f32>;
+#endif
 #else
-@group(0) @binding(5) var<storage, read> delta: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dK: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dV: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dK: array<STORED>;
+@group(0) @binding(6) var<storage, read_write> dV: array<STORED>;
+#if HALF
+@group(0) @binding(7) var<storage, read_write> sums: array<f32>;
+#endif
 #endif
 
 const ramp = vec4<u32>(0u, 1u, 2u, 3u);
@@ -33,13 +37,23 @@ fn headStarts(batch: u32, at: vec4<u32>, head: u32, heads: u32) -> vec4<u32> {
   return ((batch * TIME + at) * heads + head) * HEAD_SIZE;
 }
 
-fn loadQ(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]); }
-fn loadK(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(k[at.x], k[at.y], k[at.z], k[at.w]); }
-fn loadV(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]); }
-fn loadSlope(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dO[at.x], dO[at.y], dO[at.z], dO[at.w]); }
-fn loadNorm(at: vec4<u32>) -> vec4<f32> {
-  return vec4<f32>(logSumExp[at.x], logSumExp[at.y], logSumExp[at.z], logSumExp[at.w]);
+fn loadQ(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(q[at.x], q[at.y], q[at.z], q[at.w])); }
+fn loadK(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(k[at.x], k[at.y], k[at.z], k[at.w])); }
+fn loadV(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(v[at.x], v[at.y], v[at.z], v[at.w])); }
+fn loadSlope(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(dO[at.x], dO[at.y], dO[at.z], dO[at.w])); }
+fn loadNorm(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(rows[at.x], rows[at.y], rows[at.z], rows[at.w]); }
+fn loadDelta(at: vec4<u32>) -> vec4<f32> { return loadNorm(BATCH * HEADS * TIME + at); }
+
+// Running gradients lie where they end, or in sums, where f16 would round them at every addition.
+#if HALF
+fn loadSum(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(sums[at.x], sums[at.y], sums[at.z], sums[at.w]); }
+fn storeSum(at: vec4<u32>, value: vec4<f32>) {
+  sums[at.x] = value.x;
+  sums[at.y] = value.y;
+  sums[at.z] = value.z;
+  sums[at.w] = value.w;
 }
+#endif
 
 // A column for each entry of `across`, a row for each entry of `down`.
 fn outer(down: vec4<f32>, across: vec4<f32>) -> mat4x4<f32> {
@@ -63,7 +77,10 @@ fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, key: u32, queries: vec4<u32>
                      select(none, exp(scores[3] - norm.w), keys <= vec4<u32>(queries.w)));
 }
 
-fn loadO(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(o[at.x], o[at.y], o[at.z], o[at.w]); }
+#if HALF
+fn loadGradient(at: vec4<u32>) -> vec4<f32> { return loadSum(at); }
+fn storeGradient(at: vec4<u32>, value: vec4<f32>) { storeSum(at, value); }
+#else
 fn loadGradient(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dQ[at.x], dQ[at.y], dQ[at.z], dQ[at.w]); }
 fn storeGradient(at: vec4<u32>, value: vec4<f32>) {
   dQ[at.x] = value.x;
@@ -71,12 +88,7 @@ fn storeGradient(at: vec4<u32>, value: vec4<f32>) {
   dQ[at.z] = value.z;
   dQ[at.w] = value.w;
 }
-fn storeDelta(at: vec4<u32>, value: vec4<f32>) {
-  delta[at.x] = value.x;
-  delta[at.y] = value.y;
-  delta[at.z] = value.z;
-  delta[at.w] = value.w;
-}
+#endif
 
 @compute @workgroup_size(LANES)
 fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -97,16 +109,9 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
   let scalars = (batch * HEADS + head) * TIME;
   let normTop = loadNorm(scalars + top);
   let normBottom = loadNorm(scalars + bottom);
+  let shiftTop = loadDelta(scalars + top);
+  let shiftBottom = loadDelta(scalars + bottom);
   let scale = inverseSqrt(f32(HEAD_SIZE));
-
-  var shiftTop = vec4<f32>();
-  var shiftBottom = vec4<f32>();
-  for (var d = base; d < base + HEAD_SIZE; d++) {
-    shiftTop += loadSlope(atTop + d) * loadO(atTop + d);
-    shiftBottom += loadSlope(atBottom + d) * loadO(atBottom + d);
-  }
-  storeDelta(scalars + top, shiftTop);
-  storeDelta(scalars + bottom, shiftBottom);
 
   for (var key = 0u; key < min(query + 8u, TIME); key += 8u) {
     let atLeft = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS) - base;
@@ -155,6 +160,14 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
       storeGradient(atBottom + d, oldBottom + keysLeft * bottomLeft + keysRight * bottomRight);
     }
   }
+#if HALF
+  for (var d = base; d < base + HEAD_SIZE; d++) {
+    for (var i = 0u; i < 4u; i++) {
+      dQ[atTop[i] + d] = STORED(sums[atTop[i] + d]);
+      dQ[atBottom[i] + d] = STORED(sums[atBottom[i] + d]);
+    }
+  }
+#endif
 }
 
 #else
@@ -171,21 +184,30 @@ fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, query: u32, keys: vec4<u32>)
                      select(none, exp(scores[3] - norm), isQuery & (queries >= vec4<u32>(keys.w))));
 }
 
-fn loadDelta(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(delta[at.x], delta[at.y], delta[at.z], delta[at.w]); }
+#if HALF
+fn loadKeyGradient(at: vec4<u32>) -> vec4<f32> { return loadSum(at); }
+fn storeKeyGradient(at: vec4<u32>, value: vec4<f32>) { storeSum(at, value); }
+#else
 fn loadKeyGradient(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dK[at.x], dK[at.y], dK[at.z], dK[at.w]); }
-fn loadValueGradient(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dV[at.x], dV[at.y], dV[at.z], dV[at.w]); }
 fn storeKeyGradient(at: vec4<u32>, value: vec4<f32>) {
   dK[at.x] = value.x;
   dK[at.y] = value.y;
   dK[at.z] = value.z;
   dK[at.w] = value.w;
 }
+#endif
+#if HALF
+fn loadValueGradient(at: vec4<u32>) -> vec4<f32> { return loadSum(BATCH * TIME * KV_HEADS * HEAD_SIZE + at); }
+fn storeValueGradient(at: vec4<u32>, value: vec4<f32>) { storeSum(BATCH * TIME * KV_HEADS * HEAD_SIZE + at, value); }
+#else
+fn loadValueGradient(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dV[at.x], dV[at.y], dV[at.z], dV[at.w]); }
 fn storeValueGradient(at: vec4<u32>, value: vec4<f32>) {
   dV[at.x] = value.x;
   dV[at.y] = value.y;
   dV[at.z] = value.z;
   dV[at.w] = value.w;
 }
+#endif
 
 @compute @workgroup_size(LANES)
 fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -270,6 +292,17 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
       }
     }
   }
+#if HALF
+  for (var d = base; d < base + HEAD_SIZE; d++) {
+    for (var i = 0u; i < 4u; i++) {
+      for (var half = 0u; half < 2u; half++) {
+        let at = select(atLeft[i], atRight[i], half == 1u) + d;
+        dK[at] = STORED(sums[at]);
+        dV[at] = STORED(sums[BATCH * TIME * KV_HEADS * HEAD_SIZE + at]);
+      }
+    }
+  }
+#endif
 }
 
 #endif

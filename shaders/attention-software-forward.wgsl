@@ -1,19 +1,25 @@
 // The same attention as attention-forward.wgsl, same bindings, for adapters that run invocations in the lanes of a CPU.
 //   s[i,j] = q[i]·k[j] / √HEAD_SIZE for j ≤ i;  lse[i] = log Σ_j exp(s[i,j]);  o[i] = Σ_j exp(s[i,j] − lse[i])·v[j]
 //   q, o: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v: [BATCH,TIME,KV_HEADS,HEAD_SIZE]; logSumExp: [BATCH,HEADS,TIME].
+//   q, k, v and o are stored as STORED, f32 or f16; with HALF, sums is memory of o's size for the running output.
 // One invocation owns eight neighbouring queries of a head and takes keys eight at a time: an 8×8 tile of scores in four
-// 4×4 matrices, one outer product for each element of the head. The running output lives in o, not in a private array,
-// which those adapters would unroll into thousands of accesses or index lane by lane. Neighbouring invocations own
+// 4×4 matrices, one outer product for each element of the head. The running output lives in o (in sums, where f16 would round
+// it at every key), not in a private array, which those adapters would unroll into thousands of accesses or index lane by lane. Neighbouring invocations own
 // the same queries of other heads and rows, so that the lanes of a vector visit equally many keys.
 // Loops over a head run from `base`, where the invocation's first head starts, and places are kept relative to it: with
 // constant bounds lavapipe unrolls them and compiles up to four times as long.
 // Positions past the end repeat the last one throughout, so what they write is what it writes.
 
-@group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> k: array<f32>;
-@group(0) @binding(2) var<storage, read> v: array<f32>;
-@group(0) @binding(3) var<storage, read_write> o: array<f32>;
+@group(0) @binding(0) var<storage, read> q: array<STORED>;
+@group(0) @binding(1) var<storage, read> k: array<STORED>;
+@group(0) @binding(2) var<storage, read> v: array<STORED>;
 @group(0) @binding(4) var<storage, read_write> logSumExp: array<f32>;
+#if HALF
+@group(0) @binding(3) var<storage, read_write> o: array<STORED>;
+@group(0) @binding(5) var<storage, read_write> sums: array<f32>;
+#else
+@group(0) @binding(3) var<storage, read_write> sums: array<f32>;
+#endif
 
 const ramp = vec4<u32>(0u, 1u, 2u, 3u);
 const lowest = -3.4028234e38;
@@ -26,15 +32,15 @@ fn headStarts(batch: u32, at: vec4<u32>, head: u32, heads: u32) -> vec4<u32> {
   return ((batch * TIME + at) * heads + head) * HEAD_SIZE;
 }
 
-fn loadQ(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]); }
-fn loadK(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(k[at.x], k[at.y], k[at.z], k[at.w]); }
-fn loadV(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]); }
-fn loadO(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(o[at.x], o[at.y], o[at.z], o[at.w]); }
-fn storeO(at: vec4<u32>, value: vec4<f32>) {
-  o[at.x] = value.x;
-  o[at.y] = value.y;
-  o[at.z] = value.z;
-  o[at.w] = value.w;
+fn loadQ(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(q[at.x], q[at.y], q[at.z], q[at.w])); }
+fn loadK(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(k[at.x], k[at.y], k[at.z], k[at.w])); }
+fn loadV(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(v[at.x], v[at.y], v[at.z], v[at.w])); }
+fn loadSum(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(sums[at.x], sums[at.y], sums[at.z], sums[at.w]); }
+fn storeSum(at: vec4<u32>, value: vec4<f32>) {
+  sums[at.x] = value.x;
+  sums[at.y] = value.y;
+  sums[at.z] = value.z;
+  sums[at.w] = value.w;
 }
 
 // A column for each query, a row for each key.
@@ -124,13 +130,21 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     for (var d = base; d < base + HEAD_SIZE; d++) {
       let valuesLeft = loadV(atLeft + d);
       let valuesRight = loadV(atRight + d);
-      // What o holds before the first block is anything, NaN included.
-      let oldTop = select(loadO(atTop + d), vec4<f32>(), isFirst);
-      let oldBottom = select(loadO(atBottom + d), vec4<f32>(), isFirst);
-      storeO(atTop + d, (oldTop * keepTop + valuesLeft * topLeft + valuesRight * topRight) * finishTop);
-      storeO(atBottom + d, (oldBottom * keepBottom + valuesLeft * bottomLeft + valuesRight * bottomRight) * finishBottom);
+      // What sums holds before the first block is anything, NaN included.
+      let oldTop = select(loadSum(atTop + d), vec4<f32>(), isFirst);
+      let oldBottom = select(loadSum(atBottom + d), vec4<f32>(), isFirst);
+      storeSum(atTop + d, (oldTop * keepTop + valuesLeft * topLeft + valuesRight * topRight) * finishTop);
+      storeSum(atBottom + d, (oldBottom * keepBottom + valuesLeft * bottomLeft + valuesRight * bottomRight) * finishBottom);
     }
   }
+#if HALF
+  for (var d = base; d < base + HEAD_SIZE; d++) {
+    for (var i = 0u; i < 4u; i++) {
+      o[atTop[i] + d] = STORED(sums[atTop[i] + d]);
+      o[atBottom[i] + d] = STORED(sums[atBottom[i] + d]);
+    }
+  }
+#endif
 
   let at = (batch * HEADS + head) * TIME;
   let normTop = largestTop + log(sumTop);

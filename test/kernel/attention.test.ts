@@ -3,6 +3,8 @@ import { expect, test } from 'vitest';
 import { Graph, interpret, parameterLayout } from '../../src/engine/index.ts';
 import type { AdapterProfile, Engine } from '../../src/engine/index.ts';
 import { attention, attentionBackwardOp, attentionOp } from '../../src/engine/ops/attention.ts';
+import { cast } from '../../src/engine/ops/cast.ts';
+import { rope } from '../../src/engine/ops/rope.ts';
 import { checkOp, randomValues, relativeError } from './check-op.ts';
 import { freshEngine } from './harness.ts';
 
@@ -38,6 +40,33 @@ test.each<Case>([
     });
   },
 );
+
+const { hasF16 } = (await engineWith('register')).profile;
+
+test.skipIf(!hasF16).each<Case>([
+  { tiles: 'register', batch: 2, time: 21, heads: 6, kvHeads: 2, size: 8 },
+  { tiles: 'workgroup', batch: 2, time: 21, heads: 6, kvHeads: 2, size: 8 },
+])('values and gradients stored in f16 lose no more than its rounding ($tiles)', async ({ tiles, batch, time, heads, kvHeads, size }) => {
+  const parameters = { q: [batch, time, heads, size], k: [batch, time, kvHeads, size], v: [batch, time, kvHeads, size] };
+  await checkOp(await engineWith(tiles), {
+    parameters,
+    // Multiples of 2^-10 up to one: f16 holds them exactly.
+    values: Object.fromEntries(
+      Object.entries(parameters).map(([name, shape], seed) => [
+        name,
+        randomValues(shape.reduce((a, b) => a * b), seed).map((value) => Math.round(value * 1024) / 1024),
+      ]),
+    ),
+    build(graph, tensor) {
+      const [q, k, v] = ['q', 'k', 'v'].map((name) => cast(graph, tensor(name), 'f16'));
+      if (!q || !k || !v) throw new Error('there are three');
+      return cast(graph, attention(graph, rope(graph, q, 10_000), rope(graph, k, 10_000), v), 'f32');
+    },
+    seed: time,
+    // Half a unit in the last of 11 bits, for each of the four roundings between a value and its gradient.
+    tolerance: 4 * 2 ** -11,
+  });
+});
 
 test.each([
   { tiles: 'register', time: 256, size: 64 },

@@ -5,12 +5,15 @@
  */
 import backwardShader from '../../../shaders/attention-backward.wgsl?raw';
 import forwardShader from '../../../shaders/attention-forward.wgsl?raw';
+import rowsShader from '../../../shaders/attention-rows.wgsl?raw';
 import softwareBackwardShader from '../../../shaders/attention-software-backward.wgsl?raw';
 import softwareForwardShader from '../../../shaders/attention-software-forward.wgsl?raw';
 import { EngineError, invariant } from '../errors.ts';
-import { elementCount, sameShape } from '../graph.ts';
+import { elementCount, isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
-import type { AdapterProfile, BindingRef, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
+import type { AdapterProfile, Op, ReferenceArray, ShaderConstants, Tensor, TensorSpec } from '../op.ts';
+import { input, output, scratch } from './bindings.ts';
+import { elementGrid } from './grid.ts';
 import { workgroupGrid } from './matmul-lowering.ts';
 
 type NoAttrs = Readonly<Record<never, never>>;
@@ -21,6 +24,8 @@ interface Extents {
   readonly heads: number;
   readonly kvHeads: number;
   readonly headSize: number;
+  /** How vectors are stored; sums over them and scalars of a query are f32 all the same. */
+  readonly stored: 'f32' | 'f16';
 }
 
 function extents(name: string, inputs: readonly TensorSpec[], inputCount: number): Extents {
@@ -34,7 +39,8 @@ function extents(name: string, inputs: readonly TensorSpec[], inputCount: number
   }
   const keyShape = [batch, time, kvHeads, headSize];
   invariant(
-    inputs.every(({ dtype }) => dtype === 'f32') &&
+    isFloat(q) &&
+      inputs.every((spec) => spec.dtype === (spec === logSumExp ? 'f32' : q.dtype)) &&
       q.shape.length === 4 &&
       sameShape(k.shape, keyShape) &&
       sameShape(v.shape, keyShape) &&
@@ -45,10 +51,10 @@ function extents(name: string, inputs: readonly TensorSpec[], inputCount: number
     describe,
   );
   invariant(headSize % 4 === 0, () => `${name}: a head size of ${headSize} is not a multiple of 4`);
-  return { batch, time, heads, kvHeads, headSize };
+  return { batch, time, heads, kvHeads, headSize, stored: q.dtype === 'f16' ? 'f16' : 'f32' };
 }
 
-function constants(size: Extents, lanes: number): Readonly<Record<string, number>> {
+function constants(size: Extents, lanes: number): ShaderConstants {
   return {
     BATCH: size.batch,
     TIME: size.time,
@@ -56,6 +62,8 @@ function constants(size: Extents, lanes: number): Readonly<Record<string, number
     KV_HEADS: size.kvHeads,
     HEAD_SIZE: size.headSize,
     LANES: lanes,
+    STORED: size.stored,
+    HALF: size.stored === 'f16',
   };
 }
 
@@ -63,6 +71,8 @@ interface Kernels {
   readonly forward: string;
   readonly backward: string;
   readonly lanes: number;
+  /** Running sums lie in memory, which must be of their own where tensors are f16. */
+  readonly sumsInMemory: boolean;
   /** The grid for a kernel in which neighbouring positions of each of `heads` heads are owned. */
   grid(size: Extents, heads: number): readonly [number, number, number];
 }
@@ -78,6 +88,7 @@ function kernelsFor(adapter: AdapterProfile): Kernels {
       forward: softwareForwardShader,
       backward: softwareBackwardShader,
       lanes,
+      sumsInMemory: true,
       grid: ({ batch, time }, heads) => workgroupGrid(Math.ceil((batch * heads * Math.ceil(time / 8)) / lanes), adapter),
     };
   }
@@ -86,6 +97,7 @@ function kernelsFor(adapter: AdapterProfile): Kernels {
     forward: forwardShader,
     backward: backwardShader,
     lanes,
+    sumsInMemory: false,
     grid({ batch, time }, heads) {
       const workgroups = [Math.ceil(time / (4 * lanes)), heads, batch] as const;
       invariant(
@@ -96,9 +108,6 @@ function kernelsFor(adapter: AdapterProfile): Kernels {
     },
   };
 }
-
-const input = (index: number): BindingRef => ({ kind: 'input', index });
-const output = (index: number): BindingRef => ({ kind: 'output', index });
 
 /** Calls `visit` with the scaled score of every unmasked pair; query and key are offsets of the heads' first elements. */
 function forEachQuery(
@@ -141,7 +150,7 @@ export const attentionBackwardOp: Op<NoAttrs> = {
   name: 'attentionBackward',
   infer(inputs) {
     extents('attentionBackward', inputs, 6);
-    return inputs.slice(0, 3).map(({ shape }) => ({ shape, dtype: 'f32' }));
+    return inputs.slice(0, 3).map(({ shape, dtype }) => ({ shape, dtype }));
   },
   reference(inputs, _attrs, specs) {
     const size = extents('attentionBackward', specs.inputs, 6);
@@ -167,23 +176,29 @@ export const attentionBackwardOp: Op<NoAttrs> = {
     const kernels = kernelsFor(adapter);
     const { batch, time, heads, kvHeads, headSize } = size;
     const pairs = (batch * heads * time * (time + 1)) / 2;
-    const delta: BindingRef = { kind: 'scratch', index: 0 };
-    const [q, k, v, o, logSumExp, dO] = [0, 1, 2, 3, 4, 5].map(input) as [
-      BindingRef,
-      BindingRef,
-      BindingRef,
-      BindingRef,
-      BindingRef,
-      BindingRef,
-    ];
+    const rows = scratch(0);
+    const hasSums = kernels.sumsInMemory && size.stored === 'f16';
+    const sums = hasSums ? [scratch(1)] : [];
+    const sumElements = batch * time * headSize * Math.max(heads, 2 * kvHeads);
+    const [q, k, v, o, logSumExp, dO] = [input(0), input(1), input(2), input(3), input(4), input(5)];
+    const rowGrid = elementGrid(batch * heads * time, adapter);
     return {
       dispatches: [
+        {
+          label: `attention rows ${batch}×${time}×${heads}×${headSize}`,
+          shader: rowsShader,
+          entryPoint: 'prepare',
+          constants: { ...rowGrid.constants, TIME: time, HEADS: heads, HEAD_SIZE: headSize, STORED: size.stored },
+          bindings: [o, dO, logSumExp, rows],
+          workgroups: rowGrid.workgroups,
+          flops: 2 * batch * heads * time * headSize,
+        },
         {
           label: `attention dQ ${batch}×${time}×${heads}×${headSize}`,
           shader: kernels.backward,
           entryPoint: 'backwardQueries',
           constants: { ...constants(size, kernels.lanes), QUERIES: true },
-          bindings: [q, k, v, dO, logSumExp, o, output(0), delta],
+          bindings: [q, k, v, dO, rows, output(0), ...sums],
           workgroups: kernels.grid(size, heads),
           flops: 6 * pairs * headSize,
         },
@@ -192,12 +207,12 @@ export const attentionBackwardOp: Op<NoAttrs> = {
           shader: kernels.backward,
           entryPoint: 'backwardKeys',
           constants: { ...constants(size, kernels.lanes), QUERIES: false },
-          bindings: [q, k, v, dO, logSumExp, delta, output(1), output(2)],
+          bindings: [q, k, v, dO, rows, output(1), output(2), ...sums],
           workgroups: kernels.grid(size, kvHeads),
           flops: 8 * pairs * headSize,
         },
       ],
-      scratchElements: [batch * heads * time],
+      scratchElements: [2 * batch * heads * time, ...(hasSums ? [sumElements] : [])],
     };
   },
 };
@@ -205,9 +220,9 @@ export const attentionBackwardOp: Op<NoAttrs> = {
 export const attentionOp: Op<NoAttrs> = {
   name: 'attention',
   infer(inputs) {
-    const { batch, time, heads, headSize } = extents('attention', inputs, 3);
+    const { batch, time, heads, headSize, stored } = extents('attention', inputs, 3);
     return [
-      { shape: [batch, time, heads, headSize], dtype: 'f32' },
+      { shape: [batch, time, heads, headSize], dtype: stored },
       { shape: [batch, heads, time], dtype: 'f32' },
     ];
   },
@@ -235,14 +250,16 @@ export const attentionOp: Op<NoAttrs> = {
     const size = extents('attention', inputs, 3);
     const { batch, time, heads, headSize } = size;
     const kernels = kernelsFor(adapter);
+    const hasSums = kernels.sumsInMemory && size.stored === 'f16';
     return {
+      scratchElements: hasSums ? [batch * time * heads * headSize] : [],
       dispatches: [
         {
           label: `attention ${batch}×${time}×${heads}×${headSize}`,
           shader: kernels.forward,
           entryPoint: 'forward',
           constants: constants(size, kernels.lanes),
-          bindings: [input(0), input(1), input(2), output(0), output(1)],
+          bindings: [input(0), input(1), input(2), output(0), output(1), ...(hasSums ? [scratch(0)] : [])],
           workgroups: kernels.grid(size, heads),
           flops: 2 * batch * heads * time * (time + 1) * headSize,
         },
@@ -253,7 +270,8 @@ export const attentionOp: Op<NoAttrs> = {
 
 /**
  * Causal attention: q [B, T, H, hd], k and v [B, T, KV, hd] → [B, T, H, hd], scores scaled by 1/√hd. H is a multiple
- * of KV (query head h reads key head ⌊h·KV/H⌋) and hd a multiple of 4; throws `EngineError` otherwise.
+ * of KV (query head h reads key head ⌊h·KV/H⌋), hd a multiple of 4, and all are f32 or all f16, as the result is then; throws
+ * `EngineError` otherwise.
  */
 export function attention(graph: Graph, q: Tensor, k: Tensor, v: Tensor): Tensor {
   const [o] = graph.apply(attentionOp, [q, k, v], {});

@@ -4,9 +4,9 @@
  */
 import shader from '../../../shaders/rope.wgsl?raw';
 import { invariant } from '../errors.ts';
-import { elementCount } from '../graph.ts';
+import { elementCount, isFloat } from '../graph.ts';
 import type { Graph } from '../graph.ts';
-import type { Op, Tensor } from '../op.ts';
+import type { Op, ShaderConstants, Tensor } from '../op.ts';
 import { input, output } from './bindings.ts';
 import { elementGrid } from './grid.ts';
 
@@ -14,16 +14,16 @@ interface RopeAttrs {
   readonly inverse: boolean;
 }
 
-/** (x [B, T, H, 2·half], angles [T, 2·half]) → x with each pair turned. */
+/** (x [B, T, H, 2·half] f32 or f16, angles [T, 2·half] f32) → x with each pair turned, in x's type. */
 const ropeOp: Op<RopeAttrs> = {
   name: 'rope',
   infer([x, angles]) {
     const [, time, , size = 0] = x?.shape ?? [];
     invariant(
-      x?.shape.length === 4 && size % 2 === 0 && angles?.shape[0] === time && angles?.shape[1] === size,
-      () => `rope: x [${x?.shape.join() ?? ''}], angles [${angles?.shape.join() ?? ''}]`,
+      x?.shape.length === 4 && isFloat(x) && size % 2 === 0 && angles?.shape[0] === time && angles?.shape[1] === size,
+      () => `rope: x ${x?.dtype ?? ''}[${x?.shape.join() ?? ''}], angles [${angles?.shape.join() ?? ''}]`,
     );
-    return [{ shape: x.shape, dtype: 'f32' }];
+    return [{ shape: x.shape, dtype: x.dtype }];
   },
   reference([x = empty, angles = empty], { inverse }, { inputs: [spec] }) {
     const [, time = 1, heads = 1, size = 2] = spec?.shape ?? [];
@@ -49,7 +49,8 @@ const ropeOp: Op<RopeAttrs> = {
   lower({ inputs: [x], attrs, adapter }) {
     const [, time = 1, heads = 1, size = 2] = x?.shape ?? [];
     const grid = elementGrid(elementCount(x?.shape ?? []) / 2, adapter);
-    const constants = { ...grid.constants, TIME: time, HEADS: heads, HALF: size / 2, INVERSE: attrs.inverse };
+    const stored = x?.dtype === 'f16' ? 'f16' : 'f32';
+    const constants: ShaderConstants = { ...grid.constants, TIME: time, HEADS: heads, HALF: size / 2, INVERSE: attrs.inverse, STORED: stored };
     const { workgroups } = grid;
     const bindings = [input(0), input(1), output(0)];
     return { dispatches: [{ label: 'rope', shader, entryPoint: 'rotate', constants, bindings, workgroups }] };
