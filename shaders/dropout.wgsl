@@ -2,12 +2,12 @@
 //
 //   y[i] = x[i] SCALE_F where hash(seed, SITE, i) >= THRESHOLD, else 0
 //
-// x, y: [COUNT]; seed: 4 x u32. A workgroup owns 64 consecutive elements.
+// x, y: [COUNT] of TYPE; seed: 4 x u32. A workgroup owns 64 consecutive elements.
 // The mixing function is the 32-bit integer hash "lowbias32" of Chris Wellons' public-domain hash prospector.
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<TYPE>;
 @group(0) @binding(1) var<storage, read> seed: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<TYPE>;
 
 fn mixed(value: u32) -> u32 {
   var v = value;
@@ -27,5 +27,5 @@ fn dropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     key = mixed(key ^ seed[word]);
   }
   let bits = mixed(mixed(i ^ key) + mixed(key + 0x9e3779b9u));
-  y[i] = select(0.0, x[i] * SCALE_F, bits >= THRESHOLD);
+  y[i] = TYPE(select(0.0, f32(x[i]) * SCALE_F, bits >= THRESHOLD));
 }

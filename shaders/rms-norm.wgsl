@@ -6,19 +6,19 @@
 //   weightGradient:  parts[p,d] = sum over the rows n of part p of dy[n,d] x[n,d] scale[n]
 //   sumParts:        dw[d] = sum_p parts[p,d], in the order of p      (+= with ACCUMULATE)
 //
-// x, y, dy, dx, sum: [ROWS, WIDTH]; w, dw: [WIDTH]; scale: [ROWS]; parts: [PARTS, WIDTH].
+// x, dx, sum: [ROWS, WIDTH] of X_TYPE; y, dy: [ROWS, WIDTH] of Y_TYPE; w, dw: [WIDTH]; scale: [ROWS]; parts: [PARTS, WIDTH].
 // forward and inputGradient: LANES invocations share a row, a workgroup owns 64 / LANES rows.
 // weightGradient: a workgroup owns COLUMNS columns of 64 / COLUMNS parts. sumParts: a workgroup owns 64 columns.
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<X_TYPE>;
 @group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<Y_TYPE>;
 @group(0) @binding(3) var<storage, read_write> newScale: array<f32>;
 @group(0) @binding(2) var<storage, read> scale: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<Y_TYPE>;
+@group(0) @binding(4) var<storage, read_write> dx: array<X_TYPE>;
 #if ADDS_SUM
-@group(0) @binding(5) var<storage, read> sum: array<f32>;
+@group(0) @binding(5) var<storage, read> sum: array<X_TYPE>;
 #endif
 @group(0) @binding(4) var<storage, read_write> newParts: array<f32>;
 @group(0) @binding(0) var<storage, read> parts: array<f32>;
@@ -55,11 +55,12 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   let width = select(0u, WIDTH, row < ROWS);
   var squares = 0.0;
   for (var d = index % LANES; d < width; d += LANES) {
-    squares += x[start + d] * x[start + d];
+    let value = f32(x[start + d]);
+    squares += value * value;
   }
   let factor = inverseSqrt(rowSum(squares, index) / f32(WIDTH) + EPSILON_F);
   for (var d = index % LANES; d < width; d += LANES) {
-    y[start + d] = x[start + d] * factor * w[d];
+    y[start + d] = Y_TYPE(f32(x[start + d]) * factor * w[d]);
   }
   if (index % LANES == 0u && row < ROWS) {
     newScale[row] = factor;
@@ -73,17 +74,17 @@ fn inputGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
   let width = select(0u, WIDTH, row < ROWS);
   var products = 0.0;
   for (var d = index % LANES; d < width; d += LANES) {
-    products += w[d] * x[start + d] * dy[start + d];
+    products += w[d] * f32(x[start + d]) * f32(dy[start + d]);
   }
   let total = rowSum(products, index);
   let factor = scale[min(row, ROWS - 1u)];
   let pull = factor * factor * factor * total / f32(WIDTH);
   for (var d = index % LANES; d < width; d += LANES) {
-    let own = factor * w[d] * dy[start + d] - x[start + d] * pull;
+    let own = factor * w[d] * f32(dy[start + d]) - f32(x[start + d]) * pull;
 #if ADDS_SUM
-    dx[start + d] = sum[start + d] + own;
+    dx[start + d] = X_TYPE(f32(sum[start + d]) + own);
 #else
-    dx[start + d] = own;
+    dx[start + d] = X_TYPE(own);
 #endif
   }
 }
@@ -99,7 +100,7 @@ fn weightGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation
   let end = min(first + ROWS_PER_PART, ROWS);
   var total = 0.0;
   for (var row = first; row < end; row++) {
-    total += dy[row * WIDTH + d] * x[row * WIDTH + d] * scale[row];
+    total += f32(dy[row * WIDTH + d]) * f32(x[row * WIDTH + d]) * scale[row];
   }
   newParts[part * WIDTH + d] = total;
 }

@@ -4,14 +4,14 @@
 //   backward:  dup[i] = dy[i] gate[i] s(gate[i])
 //              dgate[i] = dy[i] up[i] s(gate[i]) (1 + gate[i] (1 - s(gate[i])))
 //
-// All tensors: [COUNT]. A workgroup owns 64 consecutive elements.
+// All tensors: [COUNT] of TYPE. A workgroup owns 64 consecutive elements.
 
-@group(0) @binding(0) var<storage, read> gate: array<f32>;
-@group(0) @binding(1) var<storage, read> up: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dgate: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dup: array<f32>;
+@group(0) @binding(0) var<storage, read> gate: array<TYPE>;
+@group(0) @binding(1) var<storage, read> up: array<TYPE>;
+@group(0) @binding(2) var<storage, read_write> y: array<TYPE>;
+@group(0) @binding(2) var<storage, read> dy: array<TYPE>;
+@group(0) @binding(3) var<storage, read_write> dgate: array<TYPE>;
+@group(0) @binding(4) var<storage, read_write> dup: array<TYPE>;
 
 // exp overflows past 88, where the sigmoid is zero to all digits anyway.
 fn sigmoid(value: f32) -> f32 {
@@ -22,7 +22,8 @@ fn sigmoid(value: f32) -> f32 {
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (group.y * GROUPS_X + group.x) * 64u + lane;
   if (i < COUNT) {
-    y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+    let g = f32(gate[i]);
+    y[i] = TYPE(g * sigmoid(g) * f32(up[i]));
   }
 }
 
@@ -30,11 +31,11 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (group.y * GROUPS_X + group.x) * 64u + lane;
   if (i < COUNT) {
-    let g = gate[i];
-    let u = up[i];
-    let arriving = dy[i];
+    let g = f32(gate[i]);
+    let u = f32(up[i]);
+    let arriving = f32(dy[i]);
     let s = sigmoid(g);
-    dgate[i] = arriving * u * s * (1.0 + g * (1.0 - s));
-    dup[i] = arriving * g * s;
+    dgate[i] = TYPE(arriving * u * s * (1.0 + g * (1.0 - s)));
+    dup[i] = TYPE(arriving * g * s);
   }
 }

@@ -115,6 +115,15 @@ export const settingsFields = [
     read: (s) => s.evalEvery,
   },
   {
+    key: 'precision', group: 'Run', kind: 'choice', label: 'Precision',
+    choices: [
+      { value: 'f32', label: '32-bit' },
+      { value: 'mixed', label: 'Mixed 16 and 32-bit' },
+    ],
+    help: 'Mixed precision moves half the bytes on GPUs that have 16-bit numbers; others compute in 32 bits as before.',
+    read: (s) => s.precision,
+  },
+  {
     key: 'seed', group: 'Run', kind: 'number', label: 'Seed', min: 0, max: 4_294_967_295, step: 1,
     help: 'Starts all chance in the run: the same seed gives the same run.',
     read: (s) => s.seed,
@@ -167,7 +176,7 @@ function modelOf(defaults: RunSettings, edits: Edits): CreateSettings['model'] {
   };
 }
 
-const runKeys = ['contextLength', 'rowsPerStep', 'rowsPerMicrobatch', 'order', 'steps', 'evalEvery', 'seed'] as const;
+const runKeys = ['contextLength', 'rowsPerStep', 'rowsPerMicrobatch', 'order', 'steps', 'evalEvery', 'seed', 'precision'] as const;
 const optimizerKeys = ['learningRate', 'minLearningRate', 'schedule', 'warmupSteps', 'weightDecay', 'gradientClip'] as const;
 
 function pick(edits: Edits, keys: readonly FieldKey[]): Record<string, number | string> {

@@ -33,6 +33,7 @@ const entries = {
   order: v.optional(v.picklist(['shuffled', 'sequential']), 'shuffled'),
   seed: v.optional(v.pipe(count(0), v.maxValue(2 ** 32 - 1)), 1),
   codec: v.optional(v.literal('fp32'), 'fp32'),
+  precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
   evalEvery: v.optional(count(0), 0),
   optimizer: v.optional(v.object(optimizerEntries), {}),
 };

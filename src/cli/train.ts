@@ -67,6 +67,7 @@ export async function train(options: TrainArguments, host: TrainHost): Promise<v
   const trainer = host.openTrainer();
   try {
     const info = await start(trainer, run, config, weights);
+    if (info.precision !== run.precision) host.warn('this GPU has no usable 16-bit numbers: computing in f32');
     host.progress.begin(run.steps, info.parameterCount);
     await runSteps(trainer, prepared, options, host);
     const { weights: trained } = await trainer.masterState();
@@ -122,8 +123,8 @@ async function start(
   model: DecoderConfig,
   weights: Float32Array<ArrayBuffer> | null,
 ): Promise<TrainerInfo> {
-  const { contextLength, rowsPerMicrobatch, optimizer, steps, seed } = run;
-  const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed });
+  const { contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision } = run;
+  const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision });
   if (weights === null) await trainer.initialize();
   else {
     const zeros = () => new ArrayBuffer(weights.byteLength);

@@ -41,6 +41,7 @@ export interface PresetSettings {
   readonly order: 'shuffled' | 'sequential';
   readonly seed: number;
   readonly codec: 'fp32';
+  readonly precision: 'f32';
   readonly evalEvery: number;
   readonly optimizer: PresetOptimizer;
 }
@@ -122,6 +123,7 @@ const memorizingSettings: PresetSettings = {
   order: 'shuffled',
   seed: 1,
   codec: 'fp32',
+  precision: 'f32',
   evalEvery: 0,
   optimizer: {
     learningRate: 3e-3,
@@ -145,6 +147,7 @@ const bookSettings: PresetSettings = {
   order: 'shuffled',
   seed: 1,
   codec: 'fp32',
+  precision: 'f32',
   evalEvery: 100,
   optimizer: { ...memorizingSettings.optimizer, warmupSteps: 50 },
 };

@@ -18,6 +18,8 @@ export interface EngineOptions {
   readonly forceTiles?: AdapterProfile['matmulTiles'];
   /** Stay within WebGPU's default limits even where the adapter offers more. */
   readonly clampToDefaultLimits?: boolean;
+  /** Do without these even where the adapter has them; for tests. */
+  readonly withoutFeatures?: readonly GPUFeatureName[];
   /** Plan as if no binding or buffer could be larger, even where the adapter allows it; for tests. */
   readonly limits?: Partial<Pick<AdapterProfile, 'maxStorageBufferBindingBytes' | 'maxBufferBytes'>>;
   readonly powerPreference?: GPUPowerPreference;
@@ -41,13 +43,13 @@ export async function openEngine(gpu: GPU, options: EngineOptions = {}): Promise
   return new GpuEngine(device, profileOf(adapter, device, options));
 }
 
-async function requestDevice(adapter: GPUAdapter, options: EngineOptions): Promise<GPUDevice> {
+async function requestDevice(adapter: GPUAdapter, { withoutFeatures = [], clampToDefaultLimits = false }: EngineOptions): Promise<GPUDevice> {
   const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
   try {
     return await adapter.requestDevice({
       label: 'cotrain',
-      requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature)),
-      requiredLimits: options.clampToDefaultLimits === true ? {} : { maxBufferSize, maxStorageBufferBindingSize },
+      requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature) && !withoutFeatures.includes(feature)),
+      requiredLimits: clampToDefaultLimits ? {} : { maxBufferSize, maxStorageBufferBindingSize },
     });
   } catch (error) {
     throw new EngineError(`the adapter gives no device: ${messageOf(error)}`, { cause: error });

@@ -3,7 +3,7 @@
  * It is data for the autodiff, the interpreter and the planner, and computes nothing itself.
  */
 import { EngineError, invariant } from './errors.ts';
-import type { DType, GraphNode, Op, Shape, Tensor, TensorSpec, Trace } from './op.ts';
+import type { DType, FloatType, GraphNode, Op, Shape, Tensor, TensorSpec, Trace } from './op.ts';
 
 export type { GraphNode } from './op.ts';
 
@@ -40,6 +40,12 @@ export function wordCount({ shape, dtype }: TensorSpec): number {
 
 export function isFloat({ dtype }: TensorSpec): boolean {
   return dtype !== 'u32';
+}
+
+/** The type that a float tensor's elements are stored as. */
+export function floatType(spec: TensorSpec | undefined): FloatType {
+  invariant(spec !== undefined && spec.dtype !== 'u32', () => `${spec?.dtype ?? 'nothing'} is no float type`);
+  return spec.dtype;
 }
 
 export function sameShape(a: Shape, b: Shape): boolean {

@@ -3,8 +3,9 @@
  * keys in Qwen3), SwiGLU, tied or untied head. Only what is computed: gradients are the engine's, weights come by name.
  */
 import { Graph, valueAndGrad } from '../engine/index.ts';
-import type { Tensor } from '../engine/index.ts';
+import type { FloatType, Tensor } from '../engine/index.ts';
 import { attention } from '../engine/ops/attention.ts';
+import { cast } from '../engine/ops/cast.ts';
 import { dropout } from '../engine/ops/dropout.ts';
 import { embedding } from '../engine/ops/embedding.ts';
 import { linearCrossEntropy } from '../engine/ops/linear-cross-entropy.ts';
@@ -19,7 +20,16 @@ import type { DecoderConfig } from './types.ts';
 export interface TrainingOptions {
   /** Keep only what enters each layer and compute the rest again on the way back: less memory, a forward pass more. */
   readonly recomputesLayers?: boolean;
+  /** Default `f32`. */
+  readonly precision?: Precision;
 }
+
+/**
+ * `mixed`: copies of weights, activations and their gradients are f16; weights, the residual stream, sums, norms, softmax
+ * and loss stay f32 (Micikevicius et al., Mixed Precision Training, 2018). Small gradients vanish in f16, so loss weights
+ * should come scaled up, and the sums be scaled down.
+ */
+export type Precision = 'f32' | 'mixed';
 
 /** Every graph adds its loss here. */
 const lossTotal = 'loss';
@@ -65,11 +75,14 @@ class DecoderTrace {
   readonly #length: number;
   readonly #shapes: ReadonlyMap<string, readonly number[]>;
   readonly #recomputesLayers: boolean;
+  /** What activations and the weights that they meet are stored as. */
+  readonly #stored: FloatType;
   /** Counts the places where dropout is applied, so that no two share a mask. */
   #dropoutSites = 0;
 
-  constructor(graph: Graph, config: DecoderConfig, rows: number, length: number, { recomputesLayers = false }: TrainingOptions = {}) {
+  constructor(graph: Graph, config: DecoderConfig, rows: number, length: number, { recomputesLayers = false, precision = 'f32' }: TrainingOptions = {}) {
     this.#recomputesLayers = recomputesLayers;
+    this.#stored = precision === 'mixed' ? 'f16' : 'f32';
     this.#graph = graph;
     this.#config = config;
     this.#rows = rows;
@@ -102,7 +115,7 @@ class DecoderTrace {
 
   /** [vocabulary, hidden] */
   head(): Tensor {
-    return this.#weight(this.#config.tie_word_embeddings ? embeddingName : headName);
+    return this.#matrix(this.#config.tie_word_embeddings ? embeddingName : headName);
   }
 
   #attend(stream: Tensor, layer: number, seed: Tensor | null): Tensor {
@@ -130,8 +143,8 @@ class DecoderTrace {
 
   /** stream + dropout(x · weightᵀ); in one kernel where nothing is dropped. */
   #addTo(stream: Tensor, x: Tensor, name: string, seed: Tensor | null): Tensor {
-    if (!this.#drops(seed)) return linear(this.#graph, x, this.#weight(name), stream);
-    return add(this.#graph, stream, this.#drop(this.#project(x, name), seed));
+    if (!this.#drops(seed)) return linear(this.#graph, x, this.#matrix(name), stream);
+    return add(this.#graph, stream, this.#drop(linear(this.#graph, x, this.#matrix(name), undefined, 'f32'), seed));
   }
 
   #drops(seed: Tensor | null): seed is Tensor {
@@ -143,16 +156,21 @@ class DecoderTrace {
   }
 
   #project(x: Tensor, name: string): Tensor {
-    return linear(this.#graph, x, this.#weight(name));
+    return linear(this.#graph, x, this.#matrix(name));
   }
 
   #norm(x: Tensor, name: string): Tensor {
-    return rmsNorm(this.#graph, x, this.#weight(name), this.#config.rms_norm_eps);
+    return rmsNorm(this.#graph, x, this.#weight(name), this.#config.rms_norm_eps, this.#stored);
   }
 
   /** [rows · length, heads · head size] seen as [rows, length, heads, head size]. */
   #heads(x: Tensor, heads: number): Tensor {
     return this.#graph.reshape(x, [this.#rows, this.#length, heads, this.#config.head_dim]);
+  }
+
+  /** A weight that a product reads. */
+  #matrix(name: string): Tensor {
+    return cast(this.#graph, this.#weight(name), this.#stored);
   }
 
   #weight(name: string): Tensor {

@@ -40,6 +40,8 @@ const settingsSchema = v.object({
   order: v.picklist(['shuffled', 'sequential']),
   seed: whole(0, 2 ** 32 - 1),
   codec: v.literal('fp32'),
+  // Older pages don't send it.
+  precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
   evalEvery: whole(0, longestRunSteps),
   optimizer: v.object({
     learningRate: between(1e-9, 10),
@@ -162,6 +164,7 @@ export function composeRun(given: CreateSettings, text: string): ComposedRun {
       order: given.order ?? defaults.order,
       seed: given.seed ?? defaults.seed,
       codec: given.codec ?? defaults.codec,
+      precision: given.precision ?? defaults.precision,
       evalEvery: given.evalEvery ?? defaults.evalEvery,
       optimizer: {
         ...optimizer,
@@ -218,6 +221,6 @@ export function batchesOf(description: RunDescription, tokens: Uint32Array): Bat
 }
 
 export function trainerSettings({ settings }: RunDescription): TrainerSettings {
-  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed } = settings;
-  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed };
+  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision } = settings;
+  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision };
 }

@@ -4,6 +4,7 @@
  */
 import type { HistoryPoint, PeerRow } from '../room/messages.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
+import type { Precision } from '../model/decoder.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { OptimizerSettings } from '../optim/types.ts';
 
@@ -19,6 +20,7 @@ export interface RunSettings {
   readonly order: 'shuffled' | 'sequential';
   readonly seed: number;
   readonly codec: 'fp32';
+  readonly precision: Precision;
   readonly evalEvery: number;
   readonly optimizer: OptimizerSettings;
 }
@@ -38,6 +40,7 @@ export interface CreateSettings {
   readonly order?: 'shuffled' | 'sequential';
   readonly seed?: number;
   readonly codec?: 'fp32';
+  readonly precision?: Precision;
   readonly evalEvery?: number;
   readonly optimizer?: Partial<OptimizerSettings>;
 }

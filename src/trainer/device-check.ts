@@ -6,10 +6,11 @@ import { openEngine } from '../engine/index.ts';
 import type { Engine, EngineOptions, Program } from '../engine/index.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
 import { trainingGraph } from '../model/decoder.ts';
+import type { Precision } from '../model/decoder.ts';
 import { asTrainerError, problems } from './errors.ts';
 import { gpuName } from './device-name.ts';
 import type { NamedAdapter } from './device-name.ts';
-import { setRows } from './gradients.ts';
+import { setRows } from './microbatch.ts';
 import storedAnswer from './known-answer.json' with { type: 'json' };
 import {
   condense,
@@ -67,12 +68,26 @@ function noGpu(detail: string): DeviceReport {
 type Examination = Pick<DeviceReport, 'problem' | 'probeTokensPerSecond'>;
 
 async function examine(engine: Engine, expected: KnownAnswer): Promise<Examination> {
+  const { wrong, program } = await computeKnownAnswer(engine, expected, 'f32');
+  if (wrong !== null) return { problem: problems.wrongResults(wrong), probeTokensPerSecond: 0 };
+  return { problem: null, probeTokensPerSecond: await probe(engine, program) };
+}
+
+/**
+ * Computes the known answer twice. `wrong` says in words what is, and is null when nothing is. Its memory is kept until the
+ * engine is destroyed: a few hundred kilobytes.
+ */
+export async function computeKnownAnswer(
+  engine: Engine,
+  expected: KnownAnswer,
+  precision: Precision,
+): Promise<{ readonly wrong: string | null; readonly program: Program }> {
   const layout = parameterLayoutOf(knownModel);
   const weights = engine.allocateFlat('known weights', layout);
   const gradients = engine.allocateFlat('known gradients', layout);
   const lossSum = engine.allocate('known loss', 1);
   engine.write(weights, knownWeights(layout));
-  const program = await engine.compile(trainingGraph(knownModel, knownRowCount, knownContextLength), {
+  const program = await engine.compile(trainingGraph(knownModel, knownRowCount, knownContextLength, { precision }), {
     parameters: weights,
     layout,
     gradients,
@@ -89,13 +104,11 @@ async function examine(engine: Engine, expected: KnownAnswer): Promise<Examinati
     return [values, loss];
   }
   const [first, firstLoss] = await answer();
-  const wrong = firstDifference(expected, condense(layout, firstLoss, first));
-  if (wrong !== null) return { problem: problems.wrongResults(wrong), probeTokensPerSecond: 0 };
+  const difference = firstDifference(expected, condense(layout, firstLoss, first), precision);
+  if (difference !== null) return { wrong: difference, program };
   const [second, secondLoss] = await answer();
-  if (firstLoss !== secondLoss || first.some((value, index) => !Object.is(value, second[index]))) {
-    return { problem: problems.wrongResults('the same step gave two different answers'), probeTokensPerSecond: 0 };
-  }
-  return { problem: null, probeTokensPerSecond: await probe(engine, program) };
+  const isSame = firstLoss === secondLoss && first.every((value, index) => Object.is(value, second[index]));
+  return { wrong: isSame ? null : 'the same step gave two different answers', program };
 }
 
 async function probe(engine: Engine, program: Program): Promise<number> {

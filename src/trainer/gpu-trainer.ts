@@ -94,6 +94,7 @@ class GpuTrainer implements Trainer {
         flatElements: run.layout.totalElements,
         gpuBytes: run.engine.counters.bufferBytes,
         dispatchesPerMicrobatch: run.training.stats.dispatchesPerRun,
+        precision: run.mixed ? 'mixed' : 'f32',
       };
     });
   }
@@ -138,10 +139,10 @@ class GpuTrainer implements Trainer {
     const control = { cancelled: false };
     this.#jobs.set(job.assignment, control);
     const computed = this.#turn(async () => {
-      const { engine, training, gradients, lossSum, settings } = this.#atStep(job.step);
+      const { engine, training, gradients, lossSum, mixed, settings } = this.#atStep(job.step);
       for (const { rows } of job.microbatches) checkShape(rows, settings);
       this.#held = null;
-      const machine = { engine, program: training, gradients, lossSum, seed: settings.seed };
+      const machine = { engine, program: training, gradients, lossSum, mixed, seed: settings.seed };
       const result = await computeGradientJob(machine, job, () => control.cancelled);
       if (!result.cancelled) this.#held = { assignment: job.assignment, step: job.step };
       return result;

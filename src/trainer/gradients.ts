@@ -5,6 +5,9 @@
 import { weightOf } from '../data/batches.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import type { Engine, Memory, Program, Region } from '../engine/index.ts';
+import type { GradientScaler } from '../optim/index.ts';
+import { setMicrobatch, setRows } from './microbatch.ts';
+import type { MixedPrecision } from './mixed-precision.ts';
 import type { Run } from './run.ts';
 import type { GradientJob, GradientResult } from './types.ts';
 
@@ -15,6 +18,8 @@ export interface GradientMachine {
   readonly gradients: Memory;
   readonly lossSum: Region;
   readonly seed: number;
+  /** Where `program` stores activations in f16; null where it does not. */
+  readonly mixed: MixedPrecision | null;
 }
 
 /**
@@ -42,11 +47,6 @@ class Pace {
   }
 }
 
-/** What dropout draws from: the micro-batch alone, so that it does not matter who computes it. */
-function dropoutSeed(seed: number, step: number, index: number): Uint32Array {
-  return Uint32Array.of(seed, step, index, 0);
-}
-
 /** Sum of the weighted losses of some rows, and of their weights; forward only. */
 export async function sumLosses(
   run: Pick<Run, 'engine' | 'evaluation' | 'evaluationLossSum'>,
@@ -68,53 +68,82 @@ export async function sumLosses(
   return { lossSum, weightSum };
 }
 
-/** Writes a micro-batch to a program's inputs. */
-export function setRows(program: Pick<Program, 'setInput'>, rows: MicrobatchRows): void {
-  program.setInput('ids', rows.inputIds);
-  program.setInput('targets', rows.targets);
-  program.setInput('lossWeights', rows.lossWeights);
-}
-
-/** Everything that a micro-batch's forward and backward pass reads. */
-export function setMicrobatch(
-  program: Pick<Program, 'setInput'>,
-  { seed, step, index, rows }: { readonly seed: number; readonly step: number; readonly index: number; readonly rows: MicrobatchRows },
-): void {
-  setRows(program, rows);
-  program.setInput('seed', dropoutSeed(seed, step, index));
-}
-
 /** Overwrites the sums. `isCancelled` is asked before every micro-batch. */
 export async function computeGradientJob(
   machine: GradientMachine,
   job: GradientJob,
   isCancelled: () => boolean,
 ): Promise<GradientResult> {
-  const { engine, program, gradients, lossSum, seed } = machine;
+  const { program, mixed } = machine;
   const startedMs = performance.now();
+  const { lossSum, weightSum, tokens } =
+    (mixed && (await computeMixed(machine, mixed, job, isCancelled))) ??
+    (await computeScaled(machine, mixed ? await mixed.exactProgram() : program, job, 1, isCancelled));
+  return {
+    assignment: job.assignment,
+    step: job.step,
+    lossSum,
+    weightSum,
+    computeMs: performance.now() - startedMs,
+    tokens,
+    cancelled: isCancelled(),
+  };
+}
+
+/** With as large a scale as doesn't overflow; null when f16 can't hold this job at any. */
+async function computeMixed(
+  machine: GradientMachine,
+  { lossScale, scaler }: MixedPrecision,
+  job: GradientJob,
+  isCancelled: () => boolean,
+): Promise<Sums | null> {
+  for (;;) {
+    const scale = lossScale.value;
+    const sums = await computeScaled(machine, machine.program, job, scale, isCancelled, scaler);
+    if (isCancelled()) return sums;
+    if (sums.areFinite) {
+      lossScale.succeeded();
+      return sums;
+    }
+    // A loss that is no number overflowed on the way to it, which a smaller scale can't help.
+    if (!Number.isFinite(sums.lossSum) || !lossScale.shrink()) return null;
+  }
+}
+
+interface Sums {
+  readonly lossSum: number;
+  readonly weightSum: number;
+  readonly tokens: number;
+  /** Of loss and gradients; unknown, and taken for true, without a scaler. */
+  readonly areFinite: boolean;
+}
+
+/** Sums gradients of the losses times `scale`, and scales them down again. */
+async function computeScaled(
+  { engine, gradients, lossSum, seed }: GradientMachine,
+  program: Program,
+  { step, microbatches }: GradientJob,
+  scale: number,
+  isCancelled: () => boolean,
+  scaler?: GradientScaler,
+): Promise<Sums> {
   let weightSum = 0;
   let tokens = 0;
   const pace = new Pace(engine);
   engine.clear(gradients, lossSum);
-  for (const { index, rows } of job.microbatches) {
+  for (const { index, rows } of microbatches) {
     await pace.ready();
     if (isCancelled()) break;
-    setMicrobatch(program, { seed, step: job.step, index, rows });
+    const lossWeights = scale === 1 ? rows.lossWeights : rows.lossWeights.map((weight) => weight * scale);
+    setMicrobatch(program, { seed, step, index, rows: { ...rows, lossWeights } });
     program.run();
     pace.submitted();
     weightSum += weightOf(rows);
     tokens += rows.rows * rows.contextLength;
   }
-  const cancelled = isCancelled();
+  scaler?.multiply(1 / scale);
   // Also when cancelled: it waits until the GPU has done what was submitted.
-  const [loss = Number.NaN] = new Float32Array(await engine.read(lossSum));
-  return {
-    assignment: job.assignment,
-    step: job.step,
-    lossSum: loss,
-    weightSum,
-    computeMs: performance.now() - startedMs,
-    tokens,
-    cancelled,
-  };
+  const [bytes, wereFinite] = await Promise.all([engine.read(lossSum), scaler?.wereFinite() ?? true]);
+  const [loss = Number.NaN] = new Float32Array(bytes);
+  return { lossSum: loss / scale, weightSum, tokens, areFinite: wereFinite && Number.isFinite(loss) };
 }

@@ -4,7 +4,7 @@
  */
 import { compileInspection } from '../engine/index.ts';
 import { trainingGraph } from '../model/decoder.ts';
-import { setMicrobatch } from './gradients.ts';
+import { setMicrobatch } from './microbatch.ts';
 import type { Run } from './run.ts';
 import type { GradientJob } from './types.ts';
 

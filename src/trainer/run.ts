@@ -3,10 +3,14 @@
  * needed. What is done with them, and in which order, is the trainer's affair.
  */
 import { openEngine } from '../engine/index.ts';
-import type { Engine, EngineOptions, Memory, ParameterLayout, Program, Region } from '../engine/index.ts';
+import type { Engine, EngineOptions, Graph, Memory, ParameterLayout, Program, Region } from '../engine/index.ts';
 import { evaluationGraph, logitsGraph, trainingGraph } from '../model/decoder.ts';
+import type { Precision } from '../model/decoder.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
-import { ReplicaHash } from '../optim/index.ts';
+import { GradientScaler, ReplicaHash } from '../optim/index.ts';
+import { LossScale } from './loss-scale.ts';
+import { usablePrecision } from './mixed-precision.ts';
+import type { MixedPrecision } from './mixed-precision.ts';
 import type { TrainerSettings } from './types.ts';
 
 export interface Run {
@@ -19,6 +23,8 @@ export interface Run {
   readonly lossSum: Region;
   readonly evaluationLossSum: Region;
   readonly training: Program;
+  /** With `settings.precision` `mixed`, if the GPU can. */
+  readonly mixed: MixedPrecision | null;
   /** Of the weights as they are when everything queued before is done. */
   hash(): Promise<string>;
   /** Forward only, for micro-batches of this shape. */
@@ -45,16 +51,17 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
   const gradients = engine.allocateFlat('gradients', layout);
   const lossSum = engine.allocate('loss', 1);
   const evaluationLossSum = engine.allocate('evaluation loss', 1);
-  const plain = trainingGraph(model, rowsPerMicrobatch, contextLength);
+  const precision = await usablePrecision(engine, settings);
+  const plain = trainingGraph(model, rowsPerMicrobatch, contextLength, { precision });
   const budget = settings.activationBudgetBytes ?? engine.profile.maxBufferBytes;
   const recomputesLayers = engine.activationBytes(plain) > budget;
-  const graph = recomputesLayers ? trainingGraph(model, rowsPerMicrobatch, contextLength, { recomputesLayers }) : plain;
-  const training = await engine.compile(graph, {
-    parameters: weights,
-    layout,
-    gradients,
-    totals: new Map([['loss', lossSum]]),
-  });
+  const graphOf = (chosen: Precision): Graph => trainingGraph(model, rowsPerMicrobatch, contextLength, { recomputesLayers, precision: chosen });
+  const totals = new Map([['loss', lossSum]]);
+  const compileTraining = (graph: Graph): Promise<Program> => engine.compile(graph, { parameters: weights, layout, gradients, totals });
+  const training = await compileTraining(recomputesLayers ? graphOf(precision) : plain);
+  const exactProgram = remembered(() => compileTraining(graphOf('f32')));
+  const mixed =
+    precision === 'mixed' ? { lossScale: new LossScale(), scaler: await GradientScaler.create(engine, gradients), exactProgram } : null;
   const replicaHash = await ReplicaHash.create(engine, weights);
   // A read waits for the allocations above and throws when one of them found no memory.
   await engine.read(lossSum);
@@ -67,6 +74,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
     lossSum,
     evaluationLossSum,
     training,
+    mixed,
     hash: () => replicaHash.compute(),
     evaluation: remembered((rows, length) =>
       engine.compile(evaluationGraph(model, rows, length), {

@@ -4,6 +4,7 @@
  */
 import type { MasterState } from '../checkpoint/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
+import type { Precision } from '../model/decoder.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { OptimizerSettings } from '../optim/types.ts';
 
@@ -32,6 +33,8 @@ export interface TrainerSettings {
   readonly steps: number;
   /** Seeds the initial weights and dropout. */
   readonly seed: number;
+  /** Default `f32`; `mixed` is used where the GPU has f16 and gets a known answer right with it. */
+  readonly precision?: Precision;
   /** Layers are computed again on the way back when activations would take more; default: what one buffer may hold. */
   readonly activationBudgetBytes?: number;
 }
@@ -79,6 +82,8 @@ export interface TrainerInfo {
   readonly flatElements: number;
   readonly gpuBytes: number;
   readonly dispatchesPerMicrobatch: number;
+  /** What this device computes with, which may be `f32` where `mixed` was asked for. */
+  readonly precision: Precision;
 }
 
 export interface Trainer {

@@ -27,9 +27,12 @@ export function sharedEngine(): Promise<Engine> {
   return shared;
 }
 
+/** Features that every engine of the tests does without: `COTRAIN_TEST_WITHOUT=subgroups,shader-f16 npx vitest …`. */
+const withoutFeatures = (process.env['COTRAIN_TEST_WITHOUT'] ?? '').split(',').filter(Boolean) as GPUFeatureName[];
+
 export async function freshEngine(options: EngineOptions = {}): Promise<Engine> {
   try {
-    return await openEngine(nodeGpu(), options);
+    return await openEngine(nodeGpu(), { withoutFeatures, ...options });
   } catch (error) {
     throw new Error(
       'No WebGPU adapter: install a Chromium (npx playwright install chromium) or Mesa 25, or name a Vulkan driver manifest in VK_ICD_FILENAMES.',

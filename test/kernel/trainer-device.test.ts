@@ -30,7 +30,7 @@ describe('the device check', () => {
     const gpu = watchedGpu((device) => {
       const create = device.createShaderModule.bind(device);
       device.createShaderModule = (descriptor) => {
-        const code = descriptor.code.replaceAll('+ b[i]', '+ 1.01 * b[i]');
+        const code = descriptor.code.replaceAll('+ f32(b[i])', '+ 1.01 * f32(b[i])');
         if (code !== descriptor.code) broken++;
         return create({ ...descriptor, code });
       };

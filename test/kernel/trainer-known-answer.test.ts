@@ -76,8 +76,8 @@ test('one element in a thousand misplaced is noticed', () => {
       projections: tensor.projections.map((value) => change(value, tensor.norm)),
     })),
   });
-  expect(firstDifference(answer, changed((value) => value * (1 + 1e-6)))).toBeNull();
+  expect(firstDifference(answer, changed((value) => value * (1 + 1e-6)), 'f32')).toBeNull();
   // A typical element is norm / √count; two in the wrong place move a projection by about √2 of that.
-  expect(firstDifference(answer, changed((value, norm) => value + (norm * Math.SQRT2) / Math.sqrt(4000)))).not.toBeNull();
-  expect(firstDifference(answer, changed(() => Number.NaN))).not.toBeNull();
+  expect(firstDifference(answer, changed((value, norm) => value + (norm * Math.SQRT2) / Math.sqrt(4000)), 'f32')).not.toBeNull();
+  expect(firstDifference(answer, changed(() => Number.NaN), 'f32')).not.toBeNull();
 });

@@ -46,6 +46,7 @@ describe('the run file', () => {
       order: 'shuffled',
       seed: 1,
       codec: 'fp32',
+      precision: 'f32',
       evalEvery: 0,
       optimizer: {
         learningRate: 0.01,

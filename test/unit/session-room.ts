@@ -46,7 +46,7 @@ function cpuTrainer(memo: GradientMemo): Trainer {
     check: notHere,
     async prepare(settings: TrainerSettings) {
       planned = new CpuTrainer(settings, memo);
-      return { parameterCount: 0, flatElements: 0, gpuBytes: 0, dispatchesPerMicrobatch: 0 };
+      return { parameterCount: 0, flatElements: 0, gpuBytes: 0, dispatchesPerMicrobatch: 0, precision: 'f32' };
     },
     initialize: () => trainer().initialize(),
     restore: (state) => trainer().restore(state),

@@ -4,9 +4,9 @@
  */
 import shader from '../../../shaders/cast.wgsl?raw';
 import { invariant } from '../errors.ts';
-import { elementCount, isFloat, wordsFor } from '../graph.ts';
+import { elementCount, floatType, isFloat, wordsFor } from '../graph.ts';
 import { alignmentElements } from '../layout.ts';
-import type { AdapterProfile, BindingRef, DType, Op, Tensor, Trace } from '../op.ts';
+import type { AdapterProfile, BindingRef, DType, FloatType, Op, Tensor, Trace } from '../op.ts';
 import { elementGrid } from './grid.ts';
 
 interface CastAttrs {
@@ -24,11 +24,11 @@ const castOp: Op<CastAttrs> = {
     return [x && cotangent ? cast(graph, cotangent, x.dtype) : null];
   },
   lower({ inputs: [x], outputs: [y], adapter }) {
-    const types = { FROM: typeOf(x?.dtype), TO: typeOf(y?.dtype) };
+    const types = { FROM: floatType(x), TO: floatType(y) };
     return {
       dispatches: bindableRanges(elementCount(x?.shape ?? []), adapter).map(({ start, count }) => {
         const { workgroups, constants } = elementGrid(count, adapter);
-        const part = (kind: BindingRef['kind'], type: 'f32' | 'f16'): BindingRef => ({
+        const part = (kind: BindingRef['kind'], type: FloatType): BindingRef => ({
           kind,
           index: 0,
           offsetElements: wordsFor(start, type),
@@ -46,10 +46,6 @@ const castOp: Op<CastAttrs> = {
     };
   },
 };
-
-function typeOf(dtype: DType | undefined): 'f32' | 'f16' {
-  return dtype === 'f16' ? 'f16' : 'f32';
-}
 
 /** Ranges that fit one binding as f32 and start where a binding may, as f16 too. */
 function bindableRanges(elements: number, adapter: AdapterProfile): { readonly start: number; readonly count: number }[] {

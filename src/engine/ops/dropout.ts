@@ -4,7 +4,7 @@
  */
 import shader from '../../../shaders/dropout.wgsl?raw';
 import { invariant } from '../errors.ts';
-import { elementCount } from '../graph.ts';
+import { elementCount, floatType, isFloat } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import { mixed } from '../mix.ts';
 import type { Op, Tensor } from '../op.ts';
@@ -23,10 +23,10 @@ const dropoutOp: Op<DropoutAttrs> = {
   name: 'dropout',
   infer([x, seed], { probability }) {
     invariant(
-      x?.dtype === 'f32' && seed?.dtype === 'u32' && elementCount(seed.shape) === 4 && probability >= 0 && probability < 1,
+      x !== undefined && isFloat(x) && seed?.dtype === 'u32' && elementCount(seed.shape) === 4 && probability >= 0 && probability < 1,
       () => `dropout: x [${x?.shape.join() ?? ''}], seed [${seed?.shape.join() ?? ''}], probability ${probability}`,
     );
-    return [{ shape: x.shape, dtype: 'f32' }];
+    return [{ shape: x.shape, dtype: x.dtype }];
   },
   reference([x = empty, seed = empty], { probability, site }) {
     let key = mixed(site + goldenRatio);
@@ -43,7 +43,13 @@ const dropoutOp: Op<DropoutAttrs> = {
   lower({ inputs: [x], attrs: { probability, site }, adapter }) {
     const grid = elementGrid(elementCount(x?.shape ?? []), adapter);
     const { workgroups } = grid;
-    const constants = { ...grid.constants, SITE: site, THRESHOLD: thresholdOf(probability), SCALE_F: 1 / (1 - probability) };
+    const constants = {
+      ...grid.constants,
+      SITE: site,
+      THRESHOLD: thresholdOf(probability),
+      SCALE_F: 1 / (1 - probability),
+      TYPE: floatType(x),
+    };
     const bindings = [input(0), input(1), output(0)];
     return { dispatches: [{ label: 'dropout', shader, entryPoint: 'dropout', constants, bindings, workgroups }] };
   },

@@ -6,7 +6,7 @@ import addShader from '../../../shaders/add.wgsl?raw';
 import copyShader from '../../../shaders/copy.wgsl?raw';
 import fillShader from '../../../shaders/fill.wgsl?raw';
 import { invariant } from '../errors.ts';
-import { elementCount, sameShape } from '../graph.ts';
+import { elementCount, floatType, isFloat, sameShape } from '../graph.ts';
 import type { Op, Shape, Tensor, Trace } from '../op.ts';
 import { input, output } from './bindings.ts';
 import { elementGrid } from './grid.ts';
@@ -15,10 +15,10 @@ const addOp: Op<null> = {
   name: 'add',
   infer([a, b]) {
     invariant(
-      a?.dtype === 'f32' && b?.dtype === 'f32' && sameShape(a.shape, b.shape),
-      () => `add: [${a?.shape.join() ?? ''}] and [${b?.shape.join() ?? ''}]`,
+      a !== undefined && isFloat(a) && b?.dtype === a.dtype && sameShape(a.shape, b.shape),
+      () => `add: ${a?.dtype ?? ''}[${a?.shape.join() ?? ''}] and ${b?.dtype ?? ''}[${b?.shape.join() ?? ''}]`,
     );
-    return [{ shape: a.shape, dtype: 'f32' }];
+    return [{ shape: a.shape, dtype: a.dtype }];
   },
   reference([a = empty, b = empty]) {
     return [a.map((value, i) => value + (b[i] ?? 0))];
@@ -27,7 +27,9 @@ const addOp: Op<null> = {
     return needs.map((isNeeded) => (isNeeded ? cotangent : null));
   },
   lower({ outputs: [sum], adapter }) {
-    const { workgroups, constants } = elementGrid(elementCount(sum?.shape ?? []), adapter);
+    const grid = elementGrid(elementCount(sum?.shape ?? []), adapter);
+    const { workgroups } = grid;
+    const constants = { ...grid.constants, TYPE: floatType(sum) };
     const bindings = [input(0), input(1), output(0)];
     return { dispatches: [{ label: 'add', shader: addShader, entryPoint: 'add', constants, bindings, workgroups }] };
   },

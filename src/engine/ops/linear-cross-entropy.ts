@@ -6,7 +6,7 @@
  */
 import crossEntropyShader from '../../../shaders/cross-entropy.wgsl?raw';
 import { EngineError, invariant } from '../errors.ts';
-import { isFloat, sameShape } from '../graph.ts';
+import { floatType, isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import type { AdapterProfile, Dispatch, FloatType, Lowering, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
 import { rowsOf, rowStep } from '../ranges.ts';
@@ -15,7 +15,6 @@ import { isUnitSeed } from './elementwise.ts';
 import { workgroupGrid } from './matmul-lowering.ts';
 import type { MatmulForm, MatrixRef } from './matmul-lowering.ts';
 import { lowerWeightMatmul } from './matmul-ranges.ts';
-import { floatType } from './matmul.ts';
 
 interface LinearCrossEntropyAttrs {
   /** Whether the gradients are outputs too. */

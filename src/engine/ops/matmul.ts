@@ -7,7 +7,7 @@
  * becomes dispatches is in `matmul-lowering.ts`.
  */
 import { EngineError, invariant } from '../errors.ts';
-import { elementCount, isFloat, sameShape } from '../graph.ts';
+import { elementCount, floatType, isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import type { FloatType, Op, ReferenceArray, Tensor, TensorSpec } from '../op.ts';
 import type { MatmulForm } from './matmul-lowering.ts';
@@ -56,12 +56,6 @@ function extents(form: MatmulForm, inputs: readonly TensorSpec[]): Extents {
   const shape = [...a.shape.slice(0, -1), n];
   invariant(!residual || sameShape(residual.shape, shape), describe);
   return { m: rowsA, n, k: columnsA, shape };
-}
-
-/** The type that a float tensor's elements are stored as. */
-export function floatType({ dtype }: TensorSpec): FloatType {
-  invariant(dtype !== 'u32', () => 'u32 is no float type');
-  return dtype;
 }
 
 function resultType(form: MatmulForm, inputs: readonly TensorSpec[], { dtype }: MatmulAttrs): FloatType {

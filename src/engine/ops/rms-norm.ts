@@ -4,14 +4,16 @@
  */
 import shader from '../../../shaders/rms-norm.wgsl?raw';
 import { invariant } from '../errors.ts';
-import { elementCount, sameShape } from '../graph.ts';
+import { elementCount, floatType, isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
-import type { AdapterProfile, Op, Tensor, TensorSpec } from '../op.ts';
+import type { AdapterProfile, FloatType, Op, Tensor, TensorSpec } from '../op.ts';
 import { input, output, scratch } from './bindings.ts';
 import { foldedGrid } from './grid.ts';
 
 interface NormAttrs {
   readonly epsilon: number;
+  /** Of the result. */
+  readonly dtype: FloatType;
 }
 
 const invocations = 64;
@@ -19,13 +21,13 @@ const invocations = 64;
 /** (x [.., D], w [D]) → y [.., D] and 1/rms of each row, which the backward pass reads. */
 const normOp: Op<NormAttrs> = {
   name: 'rmsNorm',
-  infer([x, w]) {
+  infer([x, w], { dtype }) {
     invariant(
-      x?.dtype === 'f32' && w?.dtype === 'f32' && w.shape.length === 1 && x.shape.at(-1) === w.shape[0],
+      x !== undefined && isFloat(x) && w?.dtype === 'f32' && w.shape.length === 1 && x.shape.at(-1) === w.shape[0],
       () => `rmsNorm: x [${x?.shape.join() ?? ''}], weight [${w?.shape.join() ?? ''}]`,
     );
     return [
-      { shape: x.shape, dtype: 'f32' },
+      { shape: x.shape, dtype },
       { shape: [rowsOf(x)], dtype: 'f32' },
     ];
   },
@@ -50,9 +52,9 @@ const normOp: Op<NormAttrs> = {
     const dx = needsX === true ? graph.apply1(inputGradientOp, sum ? [x, w, scale, dy, sum] : [x, w, scale, dy], null) : null;
     return [dx, dw];
   },
-  lower({ inputs: [x], attrs, adapter }) {
+  lower({ inputs: [x], attrs: { epsilon, dtype }, adapter }) {
     const grid = rowGrid(x, adapter);
-    const constants = { ...unusedConstants, ...grid.constants, EPSILON_F: attrs.epsilon };
+    const constants = { ...unusedConstants, ...grid.constants, EPSILON_F: epsilon, X_TYPE: floatType(x), Y_TYPE: dtype };
     const { workgroups } = grid;
     const bindings = [input(0), input(1), output(0), output(1)];
     return { dispatches: [{ label: 'rmsNorm', shader, entryPoint: 'forward', constants, bindings, workgroups }] };
@@ -64,10 +66,10 @@ const inputGradientOp: Op<null> = {
   name: 'rmsNormInputGradient',
   infer([x, , , dy, sum = dy]) {
     invariant(
-      x !== undefined && dy !== undefined && sum !== undefined && sameShape(x.shape, dy.shape) && sameShape(x.shape, sum.shape),
+      x !== undefined && dy !== undefined && sum !== undefined && sameShape(x.shape, dy.shape) && sameShape(x.shape, sum.shape) && (sum === dy || sum.dtype === x.dtype),
       () => 'rmsNormInputGradient: x, dy and what is added differ',
     );
-    return [{ shape: x.shape, dtype: 'f32' }];
+    return [{ shape: x.shape, dtype: x.dtype }];
   },
   reference([x = empty, w = empty, scale = empty, dy = empty, sum]) {
     const width = w.length;
@@ -84,9 +86,10 @@ const inputGradientOp: Op<null> = {
     }
     return [dx];
   },
-  lower({ inputs: [x, , , , sum], adapter }) {
+  lower({ inputs: [x, , , dy, sum], adapter }) {
     const grid = rowGrid(x, adapter);
-    const constants = { ...unusedConstants, ...grid.constants, ADDS_SUM: sum !== undefined };
+    const types = { X_TYPE: floatType(x), Y_TYPE: floatType(dy) };
+    const constants = { ...unusedConstants, ...grid.constants, ...types, ADDS_SUM: sum !== undefined };
     const { workgroups } = grid;
     const bindings = [input(0), input(1), input(2), input(3), output(0), ...(sum ? [input(4)] : [])];
     return { dispatches: [{ label: 'rmsNorm dx', shader, entryPoint: 'inputGradient', constants, bindings, workgroups }] };
@@ -108,7 +111,7 @@ const weightGradientOp: Op<null> = {
     }
     return [dw];
   },
-  lower({ inputs: [x], accumulate }) {
+  lower({ inputs: [x, , dy], accumulate }) {
     const width = x?.shape.at(-1) ?? 0;
     const rows = rowsOf(x);
     const columns = Math.min(invocations, nextPowerOfTwo(width));
@@ -117,6 +120,8 @@ const weightGradientOp: Op<null> = {
     const parts = groups * partsPerGroup;
     const constants = {
       ...unusedConstants,
+      X_TYPE: floatType(x),
+      Y_TYPE: floatType(dy),
       ROWS: rows,
       WIDTH: width,
       COLUMNS: columns,
@@ -168,6 +173,8 @@ const unusedConstants = {
   COOPERATIVE: false,
   ACCUMULATE: false,
   ADDS_SUM: false,
+  X_TYPE: 'f32',
+  Y_TYPE: 'f32',
 } as const;
 
 /** Software adapters pay for barriers, so there one invocation takes a row; GPUs want neighbours on neighbouring columns. */
@@ -193,9 +200,9 @@ function at(values: Float64Array, index: number): number {
   return values[index] ?? 0;
 }
 
-/** y[.., d] = x[.., d] / sqrt(mean over the last dimension of x² + epsilon) · w[d]. */
-export function rmsNorm(graph: Graph, x: Tensor, w: Tensor, epsilon: number): Tensor {
-  const [y] = graph.apply(normOp, [x, w], { epsilon });
+/** y[.., d] = x[.., d] / sqrt(mean over the last dimension of x² + epsilon) · w[d], of x's type unless another is asked for. */
+export function rmsNorm(graph: Graph, x: Tensor, w: Tensor, epsilon: number, dtype: FloatType = floatType(x)): Tensor {
+  const [y] = graph.apply(normOp, [x, w], { epsilon, dtype });
   invariant(y !== undefined, () => 'rmsNorm has an output');
   return y;
 }

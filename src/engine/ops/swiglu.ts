@@ -1,7 +1,7 @@
 /** SwiGLU (Shazeer, 2020): the sigmoid-weighted gate times the up projection, and both gradients in one pass. */
 import shader from '../../../shaders/swiglu.wgsl?raw';
 import { invariant } from '../errors.ts';
-import { elementCount, sameShape } from '../graph.ts';
+import { elementCount, floatType, isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import type { Op, Tensor } from '../op.ts';
 import { input, output } from './bindings.ts';
@@ -11,10 +11,10 @@ const swigluOp: Op<null> = {
   name: 'swiglu',
   infer([gate, up]) {
     invariant(
-      gate?.dtype === 'f32' && up?.dtype === 'f32' && sameShape(gate.shape, up.shape),
+      gate !== undefined && isFloat(gate) && up?.dtype === gate.dtype && sameShape(gate.shape, up.shape),
       () => `swiglu: gate [${gate?.shape.join() ?? ''}], up [${up?.shape.join() ?? ''}]`,
     );
-    return [{ shape: gate.shape, dtype: 'f32' }];
+    return [{ shape: gate.shape, dtype: gate.dtype }];
   },
   reference([gate = empty, up = empty]) {
     return [gate.map((g, i) => g * sigmoid(g) * (up[i] ?? 0))];
@@ -25,7 +25,9 @@ const swigluOp: Op<null> = {
     return [needsGate === true ? dgate : null, needsUp === true ? dup : null];
   },
   lower({ inputs: [gate], adapter }) {
-    const { workgroups, constants } = elementGrid(elementCount(gate?.shape ?? []), adapter);
+    const grid = elementGrid(elementCount(gate?.shape ?? []), adapter);
+    const { workgroups } = grid;
+    const constants = { ...grid.constants, TYPE: floatType(gate) };
     const bindings = [input(0), input(1), output(0)];
     return { dispatches: [{ label: 'swiglu', shader, entryPoint: 'forward', constants, bindings, workgroups }] };
   },
@@ -37,12 +39,12 @@ const swigluGradientOp: Op<null> = {
   name: 'swigluGradient',
   infer([gate, up, dy]) {
     invariant(
-      gate !== undefined && up !== undefined && dy !== undefined && sameShape(gate.shape, dy.shape),
+      gate !== undefined && up !== undefined && dy?.dtype === gate.dtype && sameShape(gate.shape, dy.shape),
       () => `swigluGradient: gate [${gate?.shape.join() ?? ''}], dy [${dy?.shape.join() ?? ''}]`,
     );
     return [
-      { shape: gate.shape, dtype: 'f32' },
-      { shape: up.shape, dtype: 'f32' },
+      { shape: gate.shape, dtype: gate.dtype },
+      { shape: up.shape, dtype: up.dtype },
     ];
   },
   reference([gate = empty, up = empty, dy = empty]) {
@@ -53,7 +55,9 @@ const swigluGradientOp: Op<null> = {
     return [dgate, gate.map((g, i) => (dy[i] ?? 0) * g * sigmoid(g))];
   },
   lower({ inputs: [gate], adapter }) {
-    const { workgroups, constants } = elementGrid(elementCount(gate?.shape ?? []), adapter);
+    const grid = elementGrid(elementCount(gate?.shape ?? []), adapter);
+    const { workgroups } = grid;
+    const constants = { ...grid.constants, TYPE: floatType(gate) };
     const bindings = [input(0), input(1), input(2), output(0), output(1)];
     return { dispatches: [{ label: 'swiglu gradient', shader, entryPoint: 'backward', constants, bindings, workgroups }] };
   },

@@ -1,0 +1,24 @@
+/** A micro-batch as a program's inputs. Which micro-batches there are is decided elsewhere. */
+import type { MicrobatchRows } from '../data/types.ts';
+import type { Program } from '../engine/index.ts';
+
+/** What dropout draws from: the micro-batch alone, so that it does not matter who computes it. */
+function dropoutSeed(seed: number, step: number, index: number): Uint32Array {
+  return Uint32Array.of(seed, step, index, 0);
+}
+
+/** Writes a micro-batch to a program's inputs. */
+export function setRows(program: Pick<Program, 'setInput'>, rows: MicrobatchRows): void {
+  program.setInput('ids', rows.inputIds);
+  program.setInput('targets', rows.targets);
+  program.setInput('lossWeights', rows.lossWeights);
+}
+
+/** Everything that a micro-batch's forward and backward pass reads. */
+export function setMicrobatch(
+  program: Pick<Program, 'setInput'>,
+  { seed, step, index, rows }: { readonly seed: number; readonly step: number; readonly index: number; readonly rows: MicrobatchRows },
+): void {
+  setRows(program, rows);
+  program.setInput('seed', dropoutSeed(seed, step, index));
+}
