@@ -6,13 +6,17 @@ import type { CompileOptions, DirectDispatch, Engine, EngineCounters, Program, R
 import { EngineError, invariant } from './errors.ts';
 import type { Graph } from './graph.ts';
 import { KernelCache, submitDispatches } from './kernels.ts';
+import { defaultChoice, sameForAll } from './matmul-variants.ts';
+import type { MatmulVariant } from './matmul-variants.ts';
 import type { AdapterProfile } from './op.ts';
 import { activationBytes, compileProgram } from './program.ts';
 import { StagingRing } from './staging.ts';
 
 export interface EngineOptions {
-  /** Overrides the choice by adapter; for tests and measurements. */
-  readonly forceTiles?: AdapterProfile['matmulTiles'];
+  /** Kernels for software adapters or for GPUs, whatever the adapter is; for tests. */
+  readonly forceKernels?: 'software' | 'gpu';
+  /** One variant for all matrix products; for tests and measurements. */
+  readonly forceMatmul?: MatmulVariant;
   /** Stay within WebGPU's default limits even where the adapter offers more. */
   readonly clampToDefaultLimits?: boolean;
   readonly powerPreference?: GPUPowerPreference;
@@ -55,21 +59,18 @@ function profileOf(adapter: GPUAdapter, device: GPUDevice, options: EngineOption
   const { subgroupMinSize, subgroupMaxSize } = adapter.info;
   const isUniform = device.features.has('subgroups') && subgroupMinSize === subgroupMaxSize;
   const subgroupSize = isUniform ? subgroupMinSize : 0;
-  const isSoftware = isFallback || softwareNames.test([vendor, architecture, product, description].join(' '));
+  const isSoftwareAdapter = isFallback || softwareNames.test([vendor, architecture, product, description].join(' '));
+  const isSoftware = options.forceKernels === undefined ? isSoftwareAdapter : options.forceKernels === 'software';
   return {
     name: description || product || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter',
     isSoftware,
-    matmulTiles: options.forceTiles ?? (isSoftware ? softwareTiles(subgroupSize) : 'workgroup'),
+    matmul: options.forceMatmul ? sameForAll(options.forceMatmul) : defaultChoice({ isSoftware, subgroupSize }),
     hasF16: device.features.has('shader-f16'),
     subgroupSize,
     maxStorageBufferBindingBytes: device.limits.maxStorageBufferBindingSize,
     maxBufferBytes: device.limits.maxBufferSize,
     maxWorkgroupsPerDimension: device.limits.maxComputeWorkgroupsPerDimension,
   };
-}
-
-function softwareTiles(subgroupSize: number): AdapterProfile['matmulTiles'] {
-  return subgroupSize === 4 || subgroupSize === 8 ? 'subgroup' : 'register';
 }
 
 class GpuEngine implements Engine {

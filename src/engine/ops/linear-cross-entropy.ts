@@ -87,7 +87,7 @@ function lower(size: Extents, accumulate: readonly boolean[], differentiates: bo
     });
     const hidden: MatrixRef = { ref: part('input', 0, width), dtype: 'f32', rowElements: width };
     product('NT', [count, vocabulary, width], [hidden, weight, logits], false);
-    const byInvocation = adapter.matmulTiles !== 'workgroup';
+    const byInvocation = adapter.isSoftware;
     const lanes = byInvocation ? 16 : vocabulary > 1024 ? 256 : 64;
     dispatches.push({
       label: `cross-entropy ${count}×${vocabulary}`,
