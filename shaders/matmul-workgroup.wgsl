@@ -1,8 +1,15 @@
 // C[m,n] (+)= Σ_k A(m,k)·B(k,n) (+ R[m,n]): the same product, operands and flags as matmul-register.wgsl, for GPUs.
-// One workgroup of 16×16 invocations owns a 64×64 tile of C. It walks K in steps of 16: all invocations copy the
-// 64×16 tile of A and the 16×64 tile of B, each with coalesced reads, into 8 KiB of workgroup memory (k-major,
-// so that the inner loop reads neighbours), then each multiplies its own 4×4 elements. Elements past an edge
-// are read as zero and not stored.
+// VECTOR_A, VECTOR_B, VECTOR_C: rows of that operand are whole quads (c and r: also N is a multiple of four).
+//
+// One workgroup owns TILE_M×TILE_N elements of C and walks K in steps of TILE_K: its invocations copy that part of A and B
+// into workgroup memory, then each multiplies out the THREAD_M×THREAD_N elements that it owns, as one to four blocks of
+// 4×4 (TWO_BLOCKS_M, TWO_BLOCKS_N: of 8 along that side). Elements past an edge are zero and are not stored.
+//
+// In workgroup memory a tile is made of 4×4 blocks, each of four quads as they lie in the buffer: along k, or along m or n.
+// So copying is one vec4 store for one vec4 load in every form, and what lies along k is turned in registers, which costs
+// nothing. Quads are grouped by their number in the block, then k, then the block along the side; with one block of padding
+// for each k, eight neighbouring lanes touch eight different bank quads (32 banks of four bytes) when they read, and when they
+// write, in either direction.
 
 struct Size {
   m: u32, n: u32, k: u32,
@@ -21,125 +28,213 @@ struct Size {
 #else
 @group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
 #endif
+#if VECTOR_C
+@group(0) @binding(2) var<storage, read_write> c: array<vec4<C_TYPE>>;
+#if RESIDUAL
+@group(0) @binding(3) var<storage, read> r: array<vec4<C_TYPE>>;
+#endif
+#else
 @group(0) @binding(2) var<storage, read_write> c: array<C_TYPE>;
 #if RESIDUAL
 @group(0) @binding(3) var<storage, read> r: array<C_TYPE>;
+#endif
+#endif
+#if RESIDUAL
 @group(0) @binding(4) var<uniform> size: Size;
 #else
 @group(0) @binding(3) var<uniform> size: Size;
 #endif
 
-const tileExtent = 64u;
-const tileDepth = 16u;
+const ramp = vec4<u32>(0u, 1u, 2u, 3u);
+const blocksM = TILE_M / 4u;
+const blocksN = TILE_N / 4u;
+const blocksK = TILE_K / 4u;
+const pitchA = blocksM + 1u;
+const pitchB = blocksN + 1u;
+const threadsN = TILE_N / THREAD_N;
+const invocations = TILE_M / THREAD_M * threadsN;
 
-// [k][m] and [k][n].
-var<workgroup> tileA: array<f32, 1024>;
-var<workgroup> tileB: array<f32, 1024>;
+// [quad of the block][block along k × pitch + block along the side].
+var<workgroup> tileA: array<array<vec4<f32>, blocksK * pitchA>, 4>;
+var<workgroup> tileB: array<array<vec4<f32>, blocksK * pitchB>, 4>;
 
-// Four consecutive elements of a row, zero where row or column is past its end.
-fn loadA(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
+// Four neighbours in a row of A or B as it is stored, zero past the end of rows and columns.
+fn quadOfA(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
   if (row >= rows || column >= columns) { return vec4<f32>(); }
-  let start = row * size.rowA + column;
+  let at = row * size.rowA + column;
+  let last = columns - 1u - column;
 #if VECTOR_A
-  let value = vec4<f32>(a[start / 4u]);
+  let quad = vec4<f32>(a[at / 4u]);
 #else
-  let value = vec4<f32>(vec4<A_TYPE>(a[start], a[start + min(1u, columns - 1u - column)],
-                                     a[start + min(2u, columns - 1u - column)], a[start + min(3u, columns - 1u - column)]));
+  let quad = vec4<f32>(vec4<A_TYPE>(a[at], a[at + min(1u, last)], a[at + min(2u, last)], a[at + min(3u, last)]));
 #endif
-  return select(vec4<f32>(), value, vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(columns));
+  return select(vec4<f32>(), quad, ramp <= vec4<u32>(last));
 }
 
-fn loadB(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
+fn quadOfB(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
   if (row >= rows || column >= columns) { return vec4<f32>(); }
-  let start = row * size.rowB + column;
+  let at = row * size.rowB + column;
+  let last = columns - 1u - column;
 #if VECTOR_B
-  let value = vec4<f32>(b[start / 4u]);
+  let quad = vec4<f32>(b[at / 4u]);
 #else
-  let value = vec4<f32>(vec4<B_TYPE>(b[start], b[start + min(1u, columns - 1u - column)],
-                                     b[start + min(2u, columns - 1u - column)], b[start + min(3u, columns - 1u - column)]));
+  let quad = vec4<f32>(vec4<B_TYPE>(b[at], b[at + min(1u, last)], b[at + min(2u, last)], b[at + min(3u, last)]));
 #endif
-  return select(vec4<f32>(), value, vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(columns));
+  return select(vec4<f32>(), quad, ramp <= vec4<u32>(last));
 }
 
-fn store(row: u32, column: u32, split: u32, value: vec4<f32>) {
-  if (row >= size.m || column >= size.n) { return; }
-  let index = (split * size.m + row) * size.rowC + column;
-  for (var i = 0u; i < min(4u, size.n - column); i++) {
-    var sum = value[i];
+// A block of A, a column for each m; a block of B, a column for each k.
+fn blockOfA(at: u32) -> mat4x4<f32> {
+  let quads = mat4x4<f32>(tileA[0][at], tileA[1][at], tileA[2][at], tileA[3][at]);
+#if A_BY_COLUMN
+  return transpose(quads);
+#else
+  return quads;
+#endif
+}
+
+fn blockOfB(at: u32) -> mat4x4<f32> {
+  let quads = mat4x4<f32>(tileB[0][at], tileB[1][at], tileB[2][at], tileB[3][at]);
+#if B_BY_COLUMN
+  return transpose(quads);
+#else
+  return quads;
+#endif
+}
+
+fn rowProduct(sum: vec4<f32>, x: vec4<f32>, y: mat4x4<f32>) -> vec4<f32> {
+  return fma(vec4<f32>(x.w), y[3], fma(vec4<f32>(x.z), y[2], fma(vec4<f32>(x.y), y[1], fma(vec4<f32>(x.x), y[0], sum))));
+}
+
+// Blocks of C have a column for each m. Not the product of matrices, which adds to the sum only after adding for itself.
+fn plusProduct(sum: mat4x4<f32>, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    rowProduct(sum[0], x[0], y), rowProduct(sum[1], x[1], y), rowProduct(sum[2], x[2], y), rowProduct(sum[3], x[3], y));
+}
+
+fn storeQuad(row: u32, column: u32, split: u32, value: vec4<f32>) {
+  let at = (split * size.m + row) * size.rowC + column;
+#if VECTOR_C
+  var sum = value;
 #if RESIDUAL
-    sum += f32(r[index + i]);
+  sum += vec4<f32>(r[at / 4u]);
 #endif
 #if ACCUMULATE
-    sum += f32(c[index + i]);
+  sum += vec4<f32>(c[at / 4u]);
 #endif
-    c[index + i] = C_TYPE(sum);
+  c[at / 4u] = vec4<C_TYPE>(sum);
+#else
+  var rest = value;
+  for (var i = at; i < at + min(4u, size.n - column); i++) {
+    var sum = rest.x;
+#if RESIDUAL
+    sum += f32(r[i]);
+#endif
+#if ACCUMULATE
+    sum += f32(c[i]);
+#endif
+    c[i] = C_TYPE(sum);
+    rest = vec4<f32>(rest.yzw, 0.0);
+  }
+#endif
+}
+
+fn storeBlock(row: u32, column: u32, split: u32, block: mat4x4<f32>) {
+  if (column >= size.n) { return; }
+  var rest = block;
+  for (var i = row; i < min(row + 4u, size.m); i++) {
+    storeQuad(i, column, split, rest[0]);
+    rest = mat4x4<f32>(rest[1], rest[2], rest[3], vec4<f32>());
   }
 }
 
-@compute @workgroup_size(16, 16)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(local_invocation_id) local: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let m = group.y * tileExtent;
-  let n = group.x * tileExtent;
+@compute @workgroup_size(invocations)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let m = group.y * TILE_M;
+  let n = group.x * TILE_N;
   let start = group.z * size.depthPerSplit;
   let end = min(start + size.depthPerSplit, size.k);
 
-  var row0 = vec4<f32>();
-  var row1 = vec4<f32>();
-  var row2 = vec4<f32>();
-  var row3 = vec4<f32>();
-  for (var k = start; k < end; k += tileDepth) {
+  // Thirty-two neighbouring lanes own a part of the tile that is eight invocations wide and four high: so they read few
+  // different quads, and store whole rows of 128 bytes. An invocation's second block lies eight (or four) blocks on.
+  let patch32 = lane / 32u;
+  let blockN = patch32 % (threadsN / 8u) * (2u * THREAD_N) + lane % 8u;
+  let blockM = patch32 / (threadsN / 8u) * THREAD_M + lane / 8u % 4u;
+  let row = m + blockM * 4u;
+  let column = n + blockN * 4u;
+  let isInside = row < size.m && column < size.n;
+
+  var upperLeft = mat4x4<f32>();
+#if TWO_BLOCKS_N
+  var upperRight = mat4x4<f32>();
+#endif
+#if TWO_BLOCKS_M
+  var lowerLeft = mat4x4<f32>();
+#if TWO_BLOCKS_N
+  var lowerRight = mat4x4<f32>();
+#endif
+#endif
+  for (var k = start; k < end; k += TILE_K) {
 #if A_BY_COLUMN
-    // Sixteen rows of sixteen quads along m.
-    let quadA = loadA(k + lane / 16u, m + lane % 16u * 4u, end, size.m);
-    let atA = lane / 16u * tileExtent + lane % 16u * 4u;
-    tileA[atA] = quadA.x;
-    tileA[atA + 1u] = quadA.y;
-    tileA[atA + 2u] = quadA.z;
-    tileA[atA + 3u] = quadA.w;
+    for (var i = lane; i < TILE_K * blocksM; i += invocations) {
+      let depth = i / blocksM;
+      let block = i % blocksM;
+      tileA[depth % 4u][depth / 4u * pitchA + block] = quadOfA(k + depth, m + block * 4u, end, size.m);
+    }
 #else
-    // Sixty-four rows of four quads along k.
-    let quadA = loadA(m + lane / 4u, k + lane % 4u * 4u, size.m, end);
-    let atA = lane % 4u * 4u * tileExtent + lane / 4u;
-    tileA[atA] = quadA.x;
-    tileA[atA + tileExtent] = quadA.y;
-    tileA[atA + 2u * tileExtent] = quadA.z;
-    tileA[atA + 3u * tileExtent] = quadA.w;
+    for (var i = lane; i < TILE_M * blocksK; i += invocations) {
+      let side = i / blocksK;
+      let block = i % blocksK;
+      tileA[side % 4u][block * pitchA + side / 4u] = quadOfA(m + side, k + block * 4u, size.m, end);
+    }
 #endif
 #if B_BY_COLUMN
-    let quadB = loadB(n + lane / 4u, k + lane % 4u * 4u, size.n, end);
-    let atB = lane % 4u * 4u * tileExtent + lane / 4u;
-    tileB[atB] = quadB.x;
-    tileB[atB + tileExtent] = quadB.y;
-    tileB[atB + 2u * tileExtent] = quadB.z;
-    tileB[atB + 3u * tileExtent] = quadB.w;
+    for (var i = lane; i < TILE_N * blocksK; i += invocations) {
+      let side = i / blocksK;
+      let block = i % blocksK;
+      tileB[side % 4u][block * pitchB + side / 4u] = quadOfB(n + side, k + block * 4u, size.n, end);
+    }
 #else
-    let quadB = loadB(k + lane / 16u, n + lane % 16u * 4u, end, size.n);
-    let atB = lane / 16u * tileExtent + lane % 16u * 4u;
-    tileB[atB] = quadB.x;
-    tileB[atB + 1u] = quadB.y;
-    tileB[atB + 2u] = quadB.z;
-    tileB[atB + 3u] = quadB.w;
+    for (var i = lane; i < TILE_K * blocksN; i += invocations) {
+      let depth = i / blocksN;
+      let block = i % blocksN;
+      tileB[depth % 4u][depth / 4u * pitchB + block] = quadOfB(k + depth, n + block * 4u, end, size.n);
+    }
 #endif
     workgroupBarrier();
-    for (var depth = 0u; depth < tileDepth; depth++) {
-      let atM = depth * tileExtent + local.y * 4u;
-      let atN = depth * tileExtent + local.x * 4u;
-      let right = vec4<f32>(tileB[atN], tileB[atN + 1u], tileB[atN + 2u], tileB[atN + 3u]);
-      row0 = fma(vec4<f32>(tileA[atM]), right, row0);
-      row1 = fma(vec4<f32>(tileA[atM + 1u]), right, row1);
-      row2 = fma(vec4<f32>(tileA[atM + 2u]), right, row2);
-      row3 = fma(vec4<f32>(tileA[atM + 3u]), right, row3);
+    // Lanes past an edge only help to copy: where that is all of a subgroup, the edge costs it nothing.
+    let steps = select(0u, (min(TILE_K, end - k) + 3u) / 4u, isInside);
+    for (var step = 0u; step < steps; step++) {
+      let atA = step * pitchA + blockM;
+      let atB = step * pitchB + blockN;
+      let left = blockOfB(atB);
+#if TWO_BLOCKS_N
+      let right = blockOfB(atB + 8u);
+#endif
+      let upper = blockOfA(atA);
+      upperLeft = plusProduct(upperLeft, upper, left);
+#if TWO_BLOCKS_N
+      upperRight = plusProduct(upperRight, upper, right);
+#endif
+#if TWO_BLOCKS_M
+      let lower = blockOfA(atA + 4u);
+      lowerLeft = plusProduct(lowerLeft, lower, left);
+#if TWO_BLOCKS_N
+      lowerRight = plusProduct(lowerRight, lower, right);
+#endif
+#endif
     }
     workgroupBarrier();
   }
-  let row = m + local.y * 4u;
-  let column = n + local.x * 4u;
-  store(row, column, group.z, row0);
-  store(row + 1u, column, group.z, row1);
-  store(row + 2u, column, group.z, row2);
-  store(row + 3u, column, group.z, row3);
+
+  storeBlock(row, column, group.z, upperLeft);
+#if TWO_BLOCKS_N
+  storeBlock(row, column + 32u, group.z, upperRight);
+#endif
+#if TWO_BLOCKS_M
+  storeBlock(row + 16u, column, group.z, lowerLeft);
+#if TWO_BLOCKS_N
+  storeBlock(row + 16u, column + 32u, group.z, lowerRight);
+#endif
+#endif
 }

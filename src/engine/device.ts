@@ -7,6 +7,8 @@ import { EngineError, invariant } from './errors.ts';
 import type { Graph } from './graph.ts';
 import { KernelCache, submitDispatches } from './kernels.ts';
 import type { ParameterLayout } from './layout.ts';
+import { defaultChoice, sameForAll } from './matmul-variants.ts';
+import type { MatmulVariant } from './matmul-variants.ts';
 import type { AdapterProfile } from './op.ts';
 import { partsOf, sliceOf } from './memory.ts';
 import { activationBytes, compileProgram } from './program.ts';
@@ -14,8 +16,10 @@ import { partLengths } from './ranges.ts';
 import { StagingRing } from './staging.ts';
 
 export interface EngineOptions {
-  /** Overrides the choice by adapter; for tests and measurements. */
-  readonly forceTiles?: AdapterProfile['matmulTiles'];
+  /** Kernels for software adapters or for GPUs, whatever the adapter is; for tests. */
+  readonly forceKernels?: 'software' | 'gpu';
+  /** One variant for all matrix products; for tests and measurements. */
+  readonly forceMatmul?: MatmulVariant;
   /** Stay within WebGPU's default limits even where the adapter offers more. */
   readonly clampToDefaultLimits?: boolean;
   /** Do without these even where the adapter has them; for tests. */
@@ -62,11 +66,12 @@ function profileOf(adapter: GPUAdapter, device: GPUDevice, options: EngineOption
   const { subgroupMinSize, subgroupMaxSize } = adapter.info;
   const isUniform = device.features.has('subgroups') && subgroupMinSize === subgroupMaxSize;
   const subgroupSize = isUniform ? subgroupMinSize : 0;
-  const isSoftware = isFallback || softwareNames.test([vendor, architecture, product, description].join(' '));
+  const isSoftwareAdapter = isFallback || softwareNames.test([vendor, architecture, product, description].join(' '));
+  const isSoftware = options.forceKernels === undefined ? isSoftwareAdapter : options.forceKernels === 'software';
   return {
     name: description || product || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter',
     isSoftware,
-    matmulTiles: options.forceTiles ?? (isSoftware ? softwareTiles(subgroupSize) : 'workgroup'),
+    matmul: options.forceMatmul ? sameForAll(options.forceMatmul) : defaultChoice({ isSoftware, subgroupSize }),
     hasF16: device.features.has('shader-f16'),
     subgroupSize,
     maxStorageBufferBindingBytes: device.limits.maxStorageBufferBindingSize,
@@ -74,10 +79,6 @@ function profileOf(adapter: GPUAdapter, device: GPUDevice, options: EngineOption
     maxWorkgroupsPerDimension: device.limits.maxComputeWorkgroupsPerDimension,
     ...options.limits,
   };
-}
-
-function softwareTiles(subgroupSize: number): AdapterProfile['matmulTiles'] {
-  return subgroupSize === 4 || subgroupSize === 8 ? 'subgroup' : 'register';
 }
 
 class GpuEngine implements Engine {

@@ -4,6 +4,8 @@
  * compute it. It does not know which buffers it runs on, nor what model it is part of.
  */
 
+import type { MatmulChoice } from './matmul-variants.ts';
+
 /** f16 tensors hold values in half the bytes; kernels compute and add in f32 all the same. */
 export type DType = 'f32' | 'f16' | 'u32';
 export type FloatType = Exclude<DType, 'u32'>;
@@ -29,16 +31,13 @@ export interface Tensor extends TensorSpec {
 /** Host values of one tensor, as the f64 reference interpreter sees them (u32 tensors hold exact integers). */
 export type ReferenceArray = Float64Array;
 
-/** What of the adapter the kernels may use, and which tiles suit it. Read once when the device is opened. */
+/** What of the adapter the kernels may use, and which of them suit it. Read once when the device is opened. */
 export interface AdapterProfile {
   readonly name: string;
-  /** SwiftShader, llvmpipe and the like. */
+  /** SwiftShader, llvmpipe and the like: lanes of a CPU, which want other kernels than a GPU. */
   readonly isSoftware: boolean;
-  /**
-   * Where a product keeps what it reads more than once: in workgroup memory on GPUs; on software adapters in registers,
-   * with what lanes of a subgroup hand each other where subgroups have four or eight.
-   */
-  readonly matmulTiles: 'register' | 'subgroup' | 'workgroup';
+  /** The kernels of matrix products. */
+  readonly matmul: MatmulChoice;
   readonly hasF16: boolean;
   /** Lanes of every subgroup; 0 where there are no subgroups, or not all of one size. */
   readonly subgroupSize: number;

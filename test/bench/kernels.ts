@@ -122,8 +122,8 @@ export async function run(): Promise<readonly Table[]> {
     const ms = await measureMs(engine, kernel);
     rows.push([kernel.name, ms.toFixed(2), (kernel.flops / ms / 1e6).toFixed(2)]);
   }
-  const { name, matmulTiles } = engine.profile;
+  const { name } = engine.profile;
   engine.destroy();
-  const notes = [`${name}, ${matmulTiles} tiles; medians of ${samples} samples, submits included`];
+  const notes = [`${name}; medians of ${samples} samples, submits included`];
   return [{ title: 'Kernels', columns: ['kernel', 'ms', 'GFLOP/s'], rows, notes }];
 }

@@ -1,15 +1,17 @@
 /** Causal attention with grouped queries, on both sets of kernels, against f64 and finite differences. */
 import { expect, test } from 'vitest';
 import { Graph, interpret, parameterLayout } from '../../src/engine/index.ts';
-import type { AdapterProfile, Engine } from '../../src/engine/index.ts';
+import type { Engine, EngineOptions } from '../../src/engine/index.ts';
 import { attention, attentionBackwardOp, attentionOp } from '../../src/engine/ops/attention.ts';
 import { cast } from '../../src/engine/ops/cast.ts';
 import { rope } from '../../src/engine/ops/rope.ts';
 import { checkOp, randomValues, relativeError } from './check-op.ts';
 import { freshEngine } from './harness.ts';
 
+type Kernels = NonNullable<EngineOptions['forceKernels']>;
+
 interface Case {
-  readonly tiles: AdapterProfile['matmulTiles'];
+  readonly kernels: Kernels;
   readonly batch: number;
   readonly time: number;
   readonly heads: number;
@@ -19,21 +21,21 @@ interface Case {
 
 const engines = new Map<string, Promise<Engine>>();
 
-function engineWith(tiles: AdapterProfile['matmulTiles']): Promise<Engine> {
-  const engine = engines.get(tiles) ?? freshEngine({ forceTiles: tiles });
-  engines.set(tiles, engine);
+function engineWith(kernels: Kernels): Promise<Engine> {
+  const engine = engines.get(kernels) ?? freshEngine({ forceKernels: kernels });
+  engines.set(kernels, engine);
   return engine;
 }
 
 test.each<Case>([
-  { tiles: 'register', batch: 1, time: 1, heads: 1, kvHeads: 1, size: 8 },
-  { tiles: 'register', batch: 2, time: 13, heads: 6, kvHeads: 2, size: 8 },
-  { tiles: 'register', batch: 3, time: 21, heads: 3, kvHeads: 3, size: 20 },
-  { tiles: 'workgroup', batch: 2, time: 13, heads: 6, kvHeads: 2, size: 8 },
+  { kernels: 'software', batch: 1, time: 1, heads: 1, kvHeads: 1, size: 8 },
+  { kernels: 'software', batch: 2, time: 13, heads: 6, kvHeads: 2, size: 8 },
+  { kernels: 'software', batch: 3, time: 21, heads: 3, kvHeads: 3, size: 20 },
+  { kernels: 'gpu', batch: 2, time: 13, heads: 6, kvHeads: 2, size: 8 },
 ])(
-  'values and gradients agree with f64: batch $batch, $time positions, $heads heads on $kvHeads of $size ($tiles)',
-  async ({ tiles, batch, time, heads, kvHeads, size }) => {
-    await checkOp(await engineWith(tiles), {
+  'values and gradients agree with f64: batch $batch, $time positions, $heads heads on $kvHeads of $size (kernels for $kernels)',
+  async ({ kernels, batch, time, heads, kvHeads, size }) => {
+    await checkOp(await engineWith(kernels), {
       parameters: { q: [batch, time, heads, size], k: [batch, time, kvHeads, size], v: [batch, time, kvHeads, size] },
       build: (graph, tensor) => attention(graph, tensor('q'), tensor('k'), tensor('v')),
       seed: time + heads,
@@ -41,14 +43,14 @@ test.each<Case>([
   },
 );
 
-const { hasF16 } = (await engineWith('register')).profile;
+const { hasF16 } = (await engineWith('software')).profile;
 
 test.skipIf(!hasF16).each<Case>([
-  { tiles: 'register', batch: 2, time: 21, heads: 6, kvHeads: 2, size: 8 },
-  { tiles: 'workgroup', batch: 2, time: 21, heads: 6, kvHeads: 2, size: 8 },
-])('values and gradients stored in f16 lose no more than its rounding ($tiles)', async ({ tiles, batch, time, heads, kvHeads, size }) => {
+  { kernels: 'software', batch: 2, time: 21, heads: 6, kvHeads: 2, size: 8 },
+  { kernels: 'gpu', batch: 2, time: 21, heads: 6, kvHeads: 2, size: 8 },
+])('values and gradients stored in f16 lose no more than its rounding ($kernels)', async ({ kernels, batch, time, heads, kvHeads, size }) => {
   const parameters = { q: [batch, time, heads, size], k: [batch, time, kvHeads, size], v: [batch, time, kvHeads, size] };
-  await checkOp(await engineWith(tiles), {
+  await checkOp(await engineWith(kernels), {
     parameters,
     // Multiples of 2^-10 up to one: f16 holds them exactly.
     values: Object.fromEntries(
@@ -69,11 +71,11 @@ test.skipIf(!hasF16).each<Case>([
 });
 
 test.each([
-  { tiles: 'register', time: 256, size: 64 },
-  { tiles: 'register', time: 17, size: 256 },
-  { tiles: 'workgroup', time: 260, size: 8 },
-] as const)('$time positions of head size $size, large scores included ($tiles)', async ({ tiles, time, size }) => {
-  const engine = await engineWith(tiles);
+  { kernels: 'software', time: 256, size: 64 },
+  { kernels: 'software', time: 17, size: 256 },
+  { kernels: 'gpu', time: 260, size: 8 },
+] as const)('$time positions of head size $size, large scores included (kernels for $kernels)', async ({ kernels, time, size }) => {
+  const engine = await engineWith(kernels);
   const graph = new Graph({ differentiates: true });
   const [q, k, v, dO] = ['q', 'k', 'v', 'dO'].map((name) =>
     graph.input(name, [1, time, name === 'q' || name === 'dO' ? 4 : 2, size], 'f32'),

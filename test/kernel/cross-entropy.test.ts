@@ -1,11 +1,13 @@
 /** The head with its loss: values, fused gradients, chunks, and rows that must count for nothing. */
 import { expect, test } from 'vitest';
 import { Graph, interpret, parameterLayout, valueAndGrad } from '../../src/engine/index.ts';
-import type { AdapterProfile } from '../../src/engine/index.ts';
+import type { EngineOptions } from '../../src/engine/index.ts';
 import { linearCrossEntropy, linearCrossEntropyOp } from '../../src/engine/ops/linear-cross-entropy.ts';
 import { checkOp, randomIntegers, randomValues, relativeError } from './check-op.ts';
 import type { GivenInput } from './check-op.ts';
 import { freshEngine } from './harness.ts';
+
+type Kernels = NonNullable<EngineOptions['forceKernels']>;
 
 function rowInputs(rows: number, vocabulary: number, seed: number): Readonly<Record<'targets' | 'weights', GivenInput>> {
   const targets = randomIntegers(rows, vocabulary, seed);
@@ -20,13 +22,13 @@ function rowInputs(rows: number, vocabulary: number, seed: number): Readonly<Rec
   };
 }
 
-test.each<{ tiles: AdapterProfile['matmulTiles']; rows: number; width: number; vocabulary: number }>([
-  { tiles: 'register', rows: 1, width: 4, vocabulary: 3 },
-  { tiles: 'register', rows: 37, width: 21, vocabulary: 101 },
-  { tiles: 'register', rows: 70, width: 6, vocabulary: 515 },
-  { tiles: 'workgroup', rows: 37, width: 21, vocabulary: 101 },
-])('$rows rows of width $width over a vocabulary of $vocabulary ($tiles tiles)', async ({ tiles, rows, width, vocabulary }) => {
-  const engine = await freshEngine({ forceTiles: tiles });
+test.each<{ kernels: Kernels; rows: number; width: number; vocabulary: number }>([
+  { kernels: 'software', rows: 1, width: 4, vocabulary: 3 },
+  { kernels: 'software', rows: 37, width: 21, vocabulary: 101 },
+  { kernels: 'software', rows: 70, width: 6, vocabulary: 515 },
+  { kernels: 'gpu', rows: 37, width: 21, vocabulary: 101 },
+])('$rows rows of width $width over a vocabulary of $vocabulary (kernels for $kernels)', async ({ kernels, rows, width, vocabulary }) => {
+  const engine = await freshEngine({ forceKernels: kernels });
   await checkOp(engine, {
     parameters: { hidden: [rows, width], head: [vocabulary, width] },
     inputs: rowInputs(rows, vocabulary, rows),
@@ -68,8 +70,8 @@ test.each([3, 96, 1000])('equal logits cost ln V per unit of weight, V = %d', as
   engine.destroy();
 });
 
-test.each(['register', 'workgroup'] as const)('logits far beyond what exp can hold give a finite loss and gradient (%s tiles)', async (tiles) => {
-  const engine = await freshEngine({ forceTiles: tiles });
+test.each(['software', 'gpu'] as const)('logits far beyond what exp can hold give a finite loss and gradient (kernels for %s)', async (kernels) => {
+  const engine = await freshEngine({ forceKernels: kernels });
   const { graph, loss } = head(5, 4, 9, true);
   valueAndGrad(graph, loss, 'loss');
   const layout = parameterLayout([...graph.parameters].map(([name, { shape }]) => [name, shape]));

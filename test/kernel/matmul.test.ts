@@ -1,108 +1,93 @@
-/** Matrix products: every form, on both kinds of tile, against the f64 reference and finite differences. */
-import { expect, test } from 'vitest';
+/** Matrix products: every form, on every variant in turn, against the f64 reference and finite differences. */
+import { describe, expect, test } from 'vitest';
 import { Graph, interpret, parameterLayout } from '../../src/engine/index.ts';
-import type { AdapterProfile, Engine } from '../../src/engine/index.ts';
-import { cast } from '../../src/engine/ops/cast.ts';
-import { linear, matmulTN } from '../../src/engine/ops/matmul.ts';
+import type { Engine } from '../../src/engine/index.ts';
+import { runnableVariants, variantName } from '../../src/engine/matmul-variants.ts';
+import type { MatmulVariant } from '../../src/engine/matmul-variants.ts';
 import type { FloatType } from '../../src/engine/op.ts';
+import { cast } from '../../src/engine/ops/cast.ts';
+import { linear, matmulNN, matmulTN } from '../../src/engine/ops/matmul.ts';
 import { checkOp, randomValues, relativeError } from './check-op.ts';
-import { freshEngine } from './harness.ts';
+import { freshEngine, sharedEngine } from './harness.ts';
 
-type Tiles = AdapterProfile['matmulTiles'];
+const { hasF16, subgroupSize } = (await sharedEngine()).profile;
+const variants = runnableVariants(subgroupSize);
+const engines = new Map<string, Promise<Engine>>();
 
-const allTiles: readonly Tiles[] = ['register', 'subgroup', 'workgroup'];
-const engines = new Map<Tiles, Promise<Engine>>();
-
-function engineWith(tiles: Tiles): Promise<Engine> {
-  const engine = engines.get(tiles) ?? freshEngine({ forceTiles: tiles });
-  engines.set(tiles, engine);
+function engineWith(variant: MatmulVariant): Promise<Engine> {
+  const name = variantName(variant);
+  const engine = engines.get(name) ?? freshEngine({ forceMatmul: variant });
+  engines.set(name, engine);
   return engine;
 }
 
-interface Case {
-  readonly tiles: Tiles;
+interface Size {
+  readonly rows: number;
+  readonly out: number;
+  readonly depth: number;
+  /** What the variant must cope with. */
+  readonly why: string;
+}
+
+const sizes: readonly Size[] = [
+  { rows: 1, out: 3, depth: 7, why: 'less than a tile' },
+  { rows: 129, out: 131, depth: 33, why: 'past tiles, in no whole quads' },
+  { rows: 9, out: 12, depth: 1200, why: 'whole quads, and a depth that is split' },
+  { rows: 1031, out: 13, depth: 21, why: 'a depth that is split for the weights' },
+];
+
+describe.each(variants.map((variant) => ({ variant, name: variantName(variant) })))('$name', ({ variant }) => {
+  test.each(sizes)('a layer with residual and its gradients agree with f64: $rows rows from $depth to $out ($why)', async ({ rows, out, depth }) => {
+    await checkOp(await engineWith(variant), {
+      parameters: { x: [1, rows, depth], w: [out, depth], residual: [1, rows, out] },
+      build: (graph, tensor) => linear(graph, tensor('x'), tensor('w'), tensor('residual')),
+      seed: rows + depth,
+    });
+  });
+
+  test('1024 rows from 128 to 384 agree with f64 in all three forms', async () => {
+    const graph = new Graph({ differentiates: false });
+    const x = graph.input('x', [8, 128, 128], 'f32');
+    const w = graph.input('w', [384, 128], 'f32');
+    const y = linear(graph, x, w);
+    const dx = graph.apply1(matmulNN, [y, w], {});
+    const dw = graph.apply1(matmulTN, [y, x], {});
+    const inputs = new Map(
+      [x, w].map(({ name, shape }, seed) => [name, randomValues(shape.reduce((a, b) => a * b), seed).map(Math.fround)]),
+    );
+    const outputs = new Map(Object.entries({ y, dx, dw }));
+    const gpu = await engineWith(variant);
+    const program = await gpu.compile(graph, { parameters: gpu.allocate('none', 64), layout: parameterLayout([]), outputs });
+    for (const [name, values] of inputs) program.setInput(name, Float32Array.from(values));
+    program.run();
+    const expected = interpret(graph, { parameters: new Map(), inputs });
+    for (const [name, tensor] of outputs) {
+      expect(relativeError(await program.readOutput(name), expected.values(tensor)), name).toBeLessThan(2e-6);
+    }
+  });
+});
+
+interface StoredCase {
+  readonly x: FloatType;
+  readonly w: FloatType;
+  readonly residual?: FloatType;
+  readonly result: FloatType;
   readonly rows: number;
   readonly out: number;
   readonly depth: number;
 }
 
-test.each<Case>([
-  // Nothing divides anything; one past the tiles; depths that are split, forward and backward.
-  { tiles: 'register', rows: 1, out: 3, depth: 7 },
-  { tiles: 'register', rows: 65, out: 68, depth: 17 },
-  { tiles: 'register', rows: 9, out: 515, depth: 514 },
-  { tiles: 'register', rows: 1031, out: 12, depth: 20 },
-  { tiles: 'subgroup', rows: 1, out: 3, depth: 7 },
-  { tiles: 'subgroup', rows: 65, out: 68, depth: 17 },
-  { tiles: 'subgroup', rows: 9, out: 515, depth: 514 },
-  { tiles: 'subgroup', rows: 1031, out: 12, depth: 20 },
-])('a linear layer of $rows rows from $depth to $out agrees with f64, and so do its gradients ($tiles tiles)', async (size) => {
-  const { tiles, rows, out, depth } = size;
-  await checkOp(await engineWith(tiles), {
-    parameters: { x: [rows, depth], w: [out, depth] },
-    build: (graph, tensor) => linear(graph, tensor('x'), tensor('w')),
-    seed: rows + out + depth,
-  });
-});
+/** One of each kind: what is loaded and stored is the same text in all of a kind. */
+const kinds = [...new Map(variants.map((variant) => [variant.kind, variant])).values()];
 
-test.each<Case>([
-  { tiles: 'register', rows: 13, out: 21, depth: 35 },
-  { tiles: 'register', rows: 9, out: 10, depth: 1200 },
-  { tiles: 'subgroup', rows: 13, out: 21, depth: 35 },
-  { tiles: 'subgroup', rows: 9, out: 12, depth: 1200 },
-  { tiles: 'workgroup', rows: 65, out: 68, depth: 17 },
-])('it adds its residual, $rows rows from $depth to $out ($tiles tiles)', async ({ tiles, rows, out, depth }) => {
-  await checkOp(await engineWith(tiles), {
-    parameters: { x: [1, rows, depth], w: [out, depth], residual: [1, rows, out] },
-    build: (graph, tensor) => linear(graph, tensor('x'), tensor('w'), tensor('residual')),
-    seed: rows + depth,
-  });
-});
-
-test.each(allTiles)('1024 rows from 128 to 384: forward, and the weight gradient over all rows (%s tiles)', async (tiles) => {
-  const graph = new Graph({ differentiates: false });
-  const x = graph.input('x', [8, 128, 128], 'f32');
-  const w = graph.input('w', [384, 128], 'f32');
-  const y = linear(graph, x, w);
-  const dw = graph.apply1(matmulTN, [y, x], {});
-  const inputs = new Map(
-    [x, w].map(({ name, shape }, seed) => [name, randomValues(shape.reduce((a, b) => a * b), seed).map(Math.fround)]),
-  );
-  const outputs = new Map([
-    ['y', y],
-    ['dw', dw],
-  ]);
-  const gpu = await engineWith(tiles);
-  const program = await gpu.compile(graph, { parameters: gpu.allocate('none', 64), layout: parameterLayout([]), outputs });
-  for (const [name, values] of inputs) program.setInput(name, Float32Array.from(values));
-  program.run();
-  const expected = interpret(graph, { parameters: new Map(), inputs });
-  for (const [name, tensor] of outputs) {
-    expect(relativeError(await program.readOutput(name), expected.values(tensor)), name).toBeLessThan(2e-6);
-  }
-});
-
-interface StoredCase extends Case {
-  readonly x: FloatType;
-  readonly w: FloatType;
-  readonly residual?: FloatType;
-  readonly result: FloatType;
-}
-
-const hasF16 = (await engineWith('register')).profile.hasF16;
-
-test.skipIf(!hasF16).each<StoredCase>([
-  { tiles: 'register', rows: 13, out: 22, depth: 600, x: 'f16', w: 'f16', result: 'f16' },
-  { tiles: 'register', rows: 9, out: 12, depth: 20, x: 'f32', w: 'f16', residual: 'f16', result: 'f16' },
-  { tiles: 'subgroup', rows: 13, out: 24, depth: 600, x: 'f16', w: 'f16', result: 'f16' },
-  { tiles: 'subgroup', rows: 9, out: 21, depth: 19, x: 'f16', w: 'f32', residual: 'f32', result: 'f32' },
-  { tiles: 'workgroup', rows: 65, out: 68, depth: 300, x: 'f16', w: 'f16', residual: 'f16', result: 'f16' },
-  { tiles: 'workgroup', rows: 9, out: 21, depth: 19, x: 'f32', w: 'f16', result: 'f32' },
-])(
-  'rows of $x by weights of $w give rows of $result, as exact as that is: $rows from $depth to $out ($tiles tiles)',
-  async ({ tiles, rows, out, depth, x, w, residual, result }) => {
+describe.skipIf(!hasF16).each(kinds.map((variant) => ({ variant, name: variantName(variant) })))('$name', ({ variant }) => {
+  test.each<StoredCase>([
+    { x: 'f16', w: 'f16', result: 'f16', rows: 13, out: 24, depth: 600 },
+    { x: 'f32', w: 'f16', residual: 'f16', result: 'f16', rows: 9, out: 21, depth: 19 },
+  ])('rows of $x by weights of $w give rows of $result, as exact as that is: $rows from $depth to $out', async (stored) => {
+    const { rows, out, depth, x, w, residual, result } = stored;
     const shapes = { x: [rows, depth], w: [out, depth], ...(residual && { residual: [rows, out] }) };
-    await checkOp(await engineWith(tiles), {
+    await checkOp(await engineWith(variant), {
       parameters: shapes,
       // Multiples of 2⁻⁸ up to one, which f16 holds exactly: only what the products give is rounded.
       values: Object.fromEntries(
@@ -117,8 +102,8 @@ test.skipIf(!hasF16).each<StoredCase>([
       tolerance: 1e-3,
       seed: rows + depth,
     });
-  },
-);
+  });
+});
 
 test('a result is stored as asked, and a residual must be stored the same way', () => {
   const graph = new Graph({ differentiates: false });

@@ -24,9 +24,7 @@ const engineOf = (adapter: string): Engine => {
 
 beforeAll(async () => {
   engines.set('as it is', await freshEngine());
-  const asGpu = await freshEngine();
-  Object.assign(asGpu.profile, { isSoftware: false, matmulTiles: 'workgroup' });
-  engines.set('as a GPU', asGpu);
+  engines.set('as a GPU', await freshEngine({ forceKernels: 'gpu' }));
 });
 afterAll(() => {
   for (const engine of engines.values()) engine.destroy();

@@ -82,7 +82,7 @@ interface Kernels {
  * vector and two of SwiftShader's. GPUs want registers and coinciding reads.
  */
 function kernelsFor(adapter: AdapterProfile): Kernels {
-  if (adapter.matmulTiles !== 'workgroup') {
+  if (adapter.isSoftware) {
     const lanes = 8;
     return {
       forward: softwareForwardShader,

@@ -97,7 +97,7 @@ function lower({ size, dtypes, accumulate, differentiates, adapter }: LowerReque
     const count = chunk.endRow - start;
     const hidden: MatrixRef = { ref: rowsOf(input(0), chunk, width, dtypes.hidden), rowElements: width, dtype: dtypes.hidden };
     product('NT', [count, vocabulary, width], [hidden, weight, logits], false);
-    const byInvocation = adapter.matmulTiles !== 'workgroup';
+    const byInvocation = adapter.isSoftware;
     const lanes = byInvocation ? 16 : vocabulary > 1024 ? 256 : 64;
     dispatches.push({
       label: `cross-entropy ${count}×${vocabulary}`,

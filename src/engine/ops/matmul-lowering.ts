@@ -1,11 +1,13 @@
 /**
- * Turns one matrix product into dispatches: picks the kernel that suits the adapter, and whether the depth is split. Knows bindings and strides, not ops; `linear-cross-entropy.ts` uses it for its chunks.
+ * Turns one matrix product into dispatches: asks the adapter's profile for the kernel, and whether the depth is split. Knows bindings and strides, not ops; `linear-cross-entropy.ts` uses it for its chunks.
  */
 import registerShader from '../../../shaders/matmul-register.wgsl?raw';
 import subgroupShader from '../../../shaders/matmul-subgroup.wgsl?raw';
 import splitSumShader from '../../../shaders/matmul-split-sum.wgsl?raw';
 import workgroupShader from '../../../shaders/matmul-workgroup.wgsl?raw';
 import { invariant } from '../errors.ts';
+import { shapeClassOf } from '../matmul-variants.ts';
+import type { MatmulVariant } from '../matmul-variants.ts';
 import type { AdapterProfile, BindingRef, Dispatch, FloatType, Lowering } from '../op.ts';
 
 /** C[m,n] = Σ_k A·B with A [m,k] or (TN) [k,m], and B [k,n] or (NT) [n,k]. */
@@ -36,44 +38,74 @@ export interface MatmulPlan {
 interface Tiling {
   readonly shader: string;
   readonly constants: Readonly<Record<string, number | boolean>>;
+  /** Operands that it reads and writes by quads where their rows allow it; asking for more would only make more pipelines. */
+  readonly vectors: 'ABC' | 'B' | '';
   /** Elements of C that one workgroup owns. */
   readonly rows: number;
   readonly columns: number;
+  /** Values of k that it takes at a time: a split starts at a multiple. */
+  readonly depth: number;
   /** Splitting the depth starts below this many workgroups: about what keeps the adapter busy. */
   readonly wantedWorkgroups: number;
   /** A split shorter than this costs more in partial sums than it gains. */
   readonly minSplitDepth: number;
 }
 
-const registerLanes = { LANES_M: 4, LANES_N: 4 };
+/** About what a GPU holds at a time that has a hundred cores or so; smaller ones lose little by it. */
+const wantedInvocations = 32_768;
 
-function tilingFor({ matmulTiles, subgroupSize }: AdapterProfile): Tiling {
-  switch (matmulTiles) {
-    case 'register':
+function tilingFor(variant: MatmulVariant): Tiling {
+  switch (variant.kind) {
+    case 'register': {
+      const { lanesM, lanesN } = variant;
       return {
         shader: registerShader,
-        constants: registerLanes,
-        rows: 8 * registerLanes.LANES_M,
-        columns: 8 * registerLanes.LANES_N,
+        constants: { LANES_M: lanesM, LANES_N: lanesN },
+        vectors: '',
+        rows: 8 * lanesM,
+        columns: 8 * lanesN,
+        depth: 16,
         wantedWorkgroups: 8,
         minSplitDepth: 256,
       };
+    }
     case 'subgroup':
       return {
         shader: subgroupShader,
-        constants: { LANES_8: subgroupSize === 8 },
+        constants: { LANES_8: variant.lanes === 8 },
+        vectors: 'B',
         rows: 16,
         columns: 32,
+        depth: 16,
         wantedWorkgroups: 8,
         minSplitDepth: 256,
       };
-    case 'workgroup':
-      return { shader: workgroupShader, constants: {}, rows: 64, columns: 64, wantedWorkgroups: 128, minSplitDepth: 128 };
+    case 'workgroup': {
+      const { tileM, tileN, tileK, threadM, threadN } = variant;
+      const invocations = (tileM / threadM) * (tileN / threadN);
+      return {
+        shader: workgroupShader,
+        constants: {
+          TILE_M: tileM,
+          TILE_N: tileN,
+          TILE_K: tileK,
+          THREAD_M: threadM,
+          THREAD_N: threadN,
+          TWO_BLOCKS_M: threadM === 8,
+          TWO_BLOCKS_N: threadN === 8,
+        },
+        vectors: 'ABC',
+        rows: tileM,
+        columns: tileN,
+        depth: tileK,
+        wantedWorkgroups: wantedInvocations / invocations,
+        // Few rows have few partial sums.
+        minSplitDepth: tileM > 16 ? 128 : 64,
+      };
+    }
   }
 }
 
-/** All kernels walk the depth in steps that divide this, so only the last split has a ragged end. */
-const depthStep = 16;
 const maxPartialBytes = 64 * 2 ** 20;
 const splitSumInvocations = 64;
 
@@ -89,7 +121,7 @@ export function workgroupGrid(count: number, adapter: AdapterProfile): readonly 
  */
 export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIndex = 0): Lowering {
   const { form, m, n, k, a, b, c, residual, accumulate } = plan;
-  const tiling = tilingFor(adapter);
+  const tiling = tilingFor(adapter.matmul[shapeClassOf(m, n)]);
   const [gridX, gridY] = [Math.ceil(n / tiling.columns), Math.ceil(m / tiling.rows)];
   invariant(
     Math.max(gridX, gridY) <= adapter.maxWorkgroupsPerDimension,
@@ -101,7 +133,7 @@ export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIn
     Math.floor(k / tiling.minSplitDepth),
     Math.floor(maxPartialElements / (m * n)),
   );
-  const depthPerSplit = Math.ceil(k / Math.max(wanted, 1) / depthStep) * depthStep;
+  const depthPerSplit = Math.ceil(k / Math.max(wanted, 1) / tiling.depth) * tiling.depth;
   const splits = Math.ceil(k / depthPerSplit);
 
   const partials: MatrixRef = { ref: { kind: 'scratch', index: scratchIndex }, dtype: 'f32', rowElements: n };
@@ -119,9 +151,10 @@ export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIn
       ...types,
       A_BY_COLUMN: form === 'TN',
       B_BY_COLUMN: form === 'NT',
-      VECTOR_A: a.rowElements % 4 === 0,
+      ...(tiling.vectors.includes('A') && { VECTOR_A: a.rowElements % 4 === 0 }),
       // What pads rows may be NaN, and past the depth it would be multiplied, if only by zero.
-      VECTOR_B: b.rowElements % 4 === 0 && (form !== 'NT' || k % 4 === 0),
+      ...(tiling.vectors.includes('B') && { VECTOR_B: b.rowElements % 4 === 0 && (form !== 'NT' || k % 4 === 0) }),
+      ...(tiling.vectors.includes('C') && { VECTOR_C: target.rowElements % 4 === 0 && n % 4 === 0 }),
       ...(splits > 1 ? { ACCUMULATE: false, RESIDUAL: false } : epilogue),
     },
     bindings: [a.ref, b.ref, target.ref, ...(splits > 1 ? [] : residualBinding)],
@@ -134,8 +167,9 @@ export function lowerMatmul(plan: MatmulPlan, adapter: AdapterProfile, scratchIn
     label: `matmul sum ${size}`,
     shader: splitSumShader,
     entryPoint: 'main',
-    constants: { M: m, N: n, ROW_C: c.rowElements, SPLITS: splits, C_TYPE: c.dtype, ...epilogue },
+    constants: { C_TYPE: c.dtype, ...epilogue },
     bindings: [partials.ref, c.ref, ...residualBinding],
+    uniform: [m, n, c.rowElements, splits],
     workgroups: workgroupGrid(Math.ceil((m * n) / splitSumInvocations), adapter),
   };
   return { dispatches: [product, sum], scratchElements: [splits * m * n] };
