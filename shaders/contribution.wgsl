@@ -2,7 +2,7 @@
 //
 //   inspect:  flags[p] = 1 where one of the 4096 elements of group p is not finite, else 0
 //   judge:    verdict = 1 where all flags are 0, else 0
-//   add:      sum[i] += contribution[i] where verdict is 1
+//   add:      sum[i] += contribution[i] where verdict is 1; with CHECKED unset, whatever it is
 //
 // contribution, sum: [COUNT], a range of the flat buffers; flags: [PARTS], of which the range owns those from FIRST_PART
 // on; verdict: [1]. inspect and add: a workgroup owns 4096 consecutive elements. judge: one workgroup.
@@ -59,9 +59,11 @@ fn judge(@builtin(local_invocation_index) lane: u32) {
 
 @compute @workgroup_size(64)
 fn add(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+#if CHECKED
   if (verdict[0] == 0u) {
     return;
   }
+#endif
   let start = (group.y * GROUPS_X + group.x) * elementsPerGroup;
   let end = min(start + elementsPerGroup, COUNT);
   for (var i = start + lane; i < end; i += 64u) {

@@ -1,4 +1,7 @@
-/** Adds contributions to a sum of gradients on the GPU, refusing as a whole those that are not finite. */
+/**
+ * Adds gradients to a sum on the GPU: other peers' contributions, refusing as a whole those that are not finite, and this
+ * peer's own as they are.
+ */
 import shader from '../../shaders/contribution.wgsl?raw';
 import type { DirectDispatch, Engine, Memory, Region, Sequence } from '../engine/index.ts';
 import { flatRanges, partOf } from './ranges.ts';
@@ -24,7 +27,7 @@ export class ContributionAdder {
       label: `contribution ${entryPoint}`,
       shader,
       entryPoint,
-      constants: { COUNT: range.count, FIRST_PART: range.firstGroup, GROUPS_X: range.groupsX, PARTS: parts },
+      constants: { COUNT: range.count, FIRST_PART: range.firstGroup, GROUPS_X: range.groupsX, PARTS: parts, CHECKED: true },
       bindings: [partOf(contribution, range), flags, verdict, partOf(sum, range)],
       workgroups: entryPoint === 'judge' ? [1, 1, 1] : range.workgroups,
     });
@@ -46,4 +49,21 @@ export class ContributionAdder {
     const [verdict] = new Uint32Array(await this.#engine.read(this.#verdict));
     return verdict === 1;
   }
+}
+
+/** Each run adds the gradients to the sum. What is not finite makes the sum so, and AdamW then refuses the step. */
+export function ownAdder(engine: Engine, sum: Memory, gradients: Memory): Promise<Sequence> {
+  const dispatches = flatRanges(sum, engine.profile).map((range): DirectDispatch => {
+    const [addend, total] = [partOf(gradients, range), partOf(sum, range)];
+    return {
+      label: 'own gradients',
+      shader,
+      entryPoint: 'add',
+      constants: { COUNT: range.count, FIRST_PART: 0, GROUPS_X: range.groupsX, PARTS: 1, CHECKED: false },
+      // Flags and verdict are not touched by this entry point.
+      bindings: [addend, addend, addend, total],
+      workgroups: range.workgroups,
+    };
+  });
+  return engine.sequence('own gradients', dispatches);
 }

@@ -35,7 +35,7 @@ export class GradientScaler {
       label: 'gradient verdict',
       shader: judgeShader,
       entryPoint: 'judge',
-      constants: { COUNT: 1, FIRST_PART: 0, GROUPS_X: 1, PARTS: parts },
+      constants: { COUNT: 1, FIRST_PART: 0, GROUPS_X: 1, PARTS: parts, CHECKED: true },
       // Binding 0 is a contribution's values, which this entry point does not touch.
       bindings: [flags, flags, verdict],
       workgroups: [1, 1, 1],

@@ -2,8 +2,8 @@
  * A coordinator's half of a step: the sum of everybody's gradients, and the update that AdamW makes of it. Members never
  * open one, so they need no memory for it. Who contributes what, and when a step is complete, is the room's decision.
  */
-import type { Memory } from '../engine/index.ts';
-import { AdamW, ContributionAdder, learningRateAt } from '../optim/index.ts';
+import type { Memory, Sequence } from '../engine/index.ts';
+import { AdamW, ContributionAdder, learningRateAt, ownAdder } from '../optim/index.ts';
 import type { Run } from './run.ts';
 import type { CommitResult } from './types.ts';
 
@@ -17,19 +17,17 @@ export class StepUpdate {
   readonly #run: Run;
   readonly #sum: Memory;
   readonly #optimizer: AdamW;
-  readonly #ownAdder: ContributionAdder;
+  readonly #ownAddition: Sequence;
   /** From the first contribution of another peer on. */
   #arrivals: Arrivals | null = null;
   /** The step whose sum this is; null before the first. */
   #step: number | null = null;
-  /** Whether this peer's own gradients were finite: the adder leaves out what is not. */
-  #ownWasAdded: Promise<boolean> = Promise.resolve(true);
 
-  private constructor(run: Run, sum: Memory, optimizer: AdamW, ownAdder: ContributionAdder) {
+  private constructor(run: Run, sum: Memory, optimizer: AdamW, ownAddition: Sequence) {
     this.#run = run;
     this.#sum = sum;
     this.#optimizer = optimizer;
-    this.#ownAdder = ownAdder;
+    this.#ownAddition = ownAddition;
   }
 
   /** Moments start at zero. */
@@ -38,23 +36,18 @@ export class StepUpdate {
     const sum = engine.allocateFlat('gradient sum', layout);
     const regions = { weights, gradientSum: sum };
     const optimizer = await AdamW.create(engine, layout, regions, settings.optimizer);
-    return new StepUpdate(run, sum, optimizer, await ContributionAdder.create(engine, sum, gradients));
+    return new StepUpdate(run, sum, optimizer, await ownAdder(engine, sum, gradients));
   }
 
   begin(step: number): void {
     this.#run.engine.clear(this.#sum);
     this.#step = step;
-    this.#ownWasAdded = Promise.resolve(true);
   }
 
   /** Adds what the gradient region holds. */
   addOwn(step: number): void {
     this.#checkStep(step);
-    this.#ownAdder.add();
-    const before = this.#ownWasAdded;
-    const added = this.#ownAdder.wasAdded();
-    this.#ownWasAdded = Promise.all([before, added]).then(([a, b]) => a && b);
-    this.#ownWasAdded.catch(() => undefined); // `commit` reports it.
+    this.#ownAddition.run();
   }
 
   /** Adds another peer's gradients, which its codec has found finite. */
@@ -77,9 +70,6 @@ export class StepUpdate {
     }
     const { settings } = this.#run;
     const learningRate = learningRateAt(settings.optimizer, step, settings.steps);
-    if (!(await this.#ownWasAdded)) {
-      return { gradNorm: Number.NaN, learningRate, applied: false, replicaHash: await this.#run.hash() };
-    }
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
     const [{ gradNorm, applied }, replicaHash] = await Promise.all([this.#optimizer.result(), this.#run.hash()]);
     return { gradNorm, learningRate, applied, replicaHash };
