@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- step|kernels|transport|peers|all`: prints the figures that the README and DECISIONS quote. Finds the
+ * `npm run bench -- step|queue|recompute|kernels|transport|peers|gpu|all`: prints the figures that the README and DECISIONS quote. Finds the
  * benchmarks by their files; measures nothing itself.
  */
 import { availableParallelism, cpus } from 'node:os';
@@ -9,8 +9,8 @@ import type { Benchmark } from './benchmark.ts';
 const files = import.meta.glob<Benchmark>(['./*.ts', '!./main.ts', '!./benchmark.ts']);
 const benchmarks = new Map(Object.entries(files).map(([path, load]) => [path.slice('./'.length, -'.ts'.length), load]));
 
-/** Not part of `all`: it installs other people's packages and takes minutes. */
-const onlyByName = new Set(['peers']);
+/** Not part of `all`: they need other people's packages and take minutes. */
+const onlyByName = new Set(['peers', 'gpu']);
 
 async function main(asked: readonly string[]): Promise<number> {
   const names = asked.length === 0 || asked.includes('all') ? [...benchmarks.keys()].filter((name) => !onlyByName.has(name)) : asked;
