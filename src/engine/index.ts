@@ -12,6 +12,7 @@ export type {
 } from './engine.ts';
 export type { EngineOptions } from './device.ts';
 export type { LayoutEntry, ParameterLayout } from './layout.ts';
+export type { TuningOptions, TuningStore } from './tuning.ts';
 export type { AdapterProfile, DType, Shape, Tensor } from './op.ts';
 export { openEngine } from './device.ts';
 export { EngineError, type EngineErrorCode } from './errors.ts';
