@@ -1,10 +1,12 @@
 /** Entry of the command line (started by launch.mjs): words in, an exit code out, one line on stderr for what is wrong. */
 import { createGpuTrainer } from '../trainer/gpu-trainer.ts';
 import { carriedProblem } from '../trainer/errors.ts';
+import type { TuningOptions } from '../engine/index.ts';
 import { parseCommand } from './arguments.ts';
 import { nodeGpu } from './node-gpu.ts';
 import { progressOn } from './progress.ts';
 import { train } from './train.ts';
+import { cacheFolder, fileTuningStore } from './tuning-file.ts';
 
 async function main(words: readonly string[]): Promise<number> {
   try {
@@ -18,7 +20,7 @@ async function main(words: readonly string[]): Promise<number> {
       interrupted = true;
     });
     await train(command.options, {
-      openTrainer: () => createGpuTrainer({ gpu: nodeGpu() }),
+      openTrainer: () => createGpuTrainer({ gpu: nodeGpu(), engineOptions: { tuning: rememberedTuning() } }),
       progress: progressOn(process.stderr),
       warn: (line) => process.stderr.write(`cotrain: ${line}\n`),
       isInterrupted: () => interrupted,
@@ -28,6 +30,15 @@ async function main(words: readonly string[]): Promise<number> {
     process.stderr.write(`cotrain: ${lineOf(error)}\n`);
     return 1;
   }
+}
+
+function rememberedTuning(): TuningOptions {
+  return {
+    store: fileTuningStore(cacheFolder(process.env)),
+    onProgress(done) {
+      if (done === 0 && process.stderr.isTTY) process.stderr.write('measuring which kernels are fastest on this GPU (once, two seconds)\n');
+    },
+  };
 }
 
 /** One line, with what to do where the error knows. */

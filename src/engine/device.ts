@@ -14,23 +14,35 @@ import { partsOf, sliceOf } from './memory.ts';
 import { activationBytes, compileProgram } from './program.ts';
 import { partLengths } from './ranges.ts';
 import { StagingRing } from './staging.ts';
+import { probeOf } from './tuning-probe.ts';
+import { tunedChoice, tuningKey } from './tuning.ts';
+import type { MeasureVariant, TuningOptions } from './tuning.ts';
 
 export interface EngineOptions {
   /** Kernels for software adapters or for GPUs, whatever the adapter is; for tests. */
   readonly forceKernels?: 'software' | 'gpu';
   /** One variant for all matrix products; for tests and measurements. */
   readonly forceMatmul?: MatmulVariant;
+  /** Chooses the variants of matrix products by a measurement, remembered where a store is given; default: the built-in choice. */
+  readonly tuning?: TuningOptions;
   /** Stay within WebGPU's default limits even where the adapter offers more. */
   readonly clampToDefaultLimits?: boolean;
   /** Do without these even where the adapter has them; for tests. */
   readonly withoutFeatures?: readonly GPUFeatureName[];
-  /** Plan as if no binding or buffer could be larger, even where the adapter allows it; for tests. */
-  readonly limits?: Partial<Pick<AdapterProfile, 'maxStorageBufferBindingBytes' | 'maxBufferBytes'>>;
+  /** Plan as if no binding, buffer or dispatch could be larger, even where the adapter allows it; for tests. */
+  readonly limits?: Partial<Pick<AdapterProfile, 'maxStorageBufferBindingBytes' | 'maxBufferBytes' | 'maxDispatchFlops'>>;
   readonly powerPreference?: GPUPowerPreference;
 }
 
 const wantedFeatures: readonly GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
 const softwareNames = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|\bwarp\b|\bcpu\b/i;
+
+/**
+ * What takes about 100 ms at the slowest: SwiftShader on two cores has 3 to 4 GFLOP/s, and integrated GPUs of ten years ago
+ * about 100 of their 400. On anything faster such a dispatch is still long enough to hide what another one costs.
+ */
+const softwareDispatchFlops = 4e8;
+const gpuDispatchFlops = 1e10;
 
 // GPUBufferUsage is no global in every Node host.
 const usageCopySrc = 0x0004;
@@ -40,11 +52,50 @@ const usageStorage = 0x0080;
 
 /** Throws `EngineError` when there is no adapter or it gives no device. */
 export async function openEngine(gpu: GPU, options: EngineOptions = {}): Promise<Engine> {
+  const { tuning } = options;
+  const opened = await openUntuned(gpu, options);
+  const { profile, device } = opened;
+  if (!tuning || options.forceMatmul || (profile.isSoftware && tuning.includesSoftware !== true)) {
+    return new GpuEngine(device, profile);
+  }
+  const probing = lazyProbe(async () => {
+    const { device: ownDevice, profile: ownProfile } = await openUntuned(gpu, options);
+    return new GpuEngine(ownDevice, ownProfile);
+  });
+  try {
+    const matmul = await tunedChoice(tuningKey(device.adapterInfo, device.features), profile, tuning, probing.measure);
+    return new GpuEngine(device, { ...profile, matmul });
+  } finally {
+    probing.close();
+  }
+}
+
+async function openUntuned(gpu: GPU, options: EngineOptions): Promise<{ readonly device: GPUDevice; readonly profile: AdapterProfile }> {
   const powerPreference = options.powerPreference ?? 'high-performance';
   const adapter = await gpu.requestAdapter({ powerPreference });
   if (!adapter) throw new EngineError('the browser offers no WebGPU adapter', { code: 'no-adapter' });
   const device = await requestDevice(adapter, options);
-  return new GpuEngine(device, profileOf(adapter, device, options));
+  return { device, profile: profileOf(adapter, device, options) };
+}
+
+/** A probe on a device of its own: what a variant breaks on it is broken for nobody else. Opened by the first measurement. */
+function lazyProbe(open: () => Promise<Engine>): { readonly measure: MeasureVariant; close(): void } {
+  let engine: Engine | null = null;
+  let probe: MeasureVariant | null = null;
+  return {
+    async measure(variant, shapeClass) {
+      try {
+        engine ??= await open();
+        probe ??= probeOf(engine);
+        return await probe(variant, shapeClass);
+      } catch (error) {
+        // Doesn't compile here, or took the device with it: no variant for this adapter.
+        if (error instanceof EngineError) return null;
+        throw error;
+      }
+    },
+    close: () => engine?.destroy(),
+  };
 }
 
 async function requestDevice(adapter: GPUAdapter, { withoutFeatures = [], clampToDefaultLimits = false }: EngineOptions): Promise<GPUDevice> {
@@ -77,6 +128,7 @@ function profileOf(adapter: GPUAdapter, device: GPUDevice, options: EngineOption
     maxStorageBufferBindingBytes: device.limits.maxStorageBufferBindingSize,
     maxBufferBytes: device.limits.maxBufferSize,
     maxWorkgroupsPerDimension: device.limits.maxComputeWorkgroupsPerDimension,
+    maxDispatchFlops: isSoftware ? softwareDispatchFlops : gpuDispatchFlops,
     ...options.limits,
   };
 }

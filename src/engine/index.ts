@@ -15,6 +15,7 @@ export type {
 export type { EngineOptions } from './device.ts';
 export type { LayoutEntry, ParameterLayout } from './layout.ts';
 export type { AdapterProfile, DType, FloatType, Shape, Tensor } from './op.ts';
+export type { TuningOptions, TuningStore } from './tuning.ts';
 export { openEngine } from './device.ts';
 export { EngineError, type EngineErrorCode } from './errors.ts';
 export { elementCount, Graph } from './graph.ts';

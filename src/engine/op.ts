@@ -44,6 +44,8 @@ export interface AdapterProfile {
   readonly maxStorageBufferBindingBytes: number;
   readonly maxBufferBytes: number;
   readonly maxWorkgroupsPerDimension: number;
+  /** A dispatch that needs more multiplications and additions is cut: drivers kill what runs for seconds. */
+  readonly maxDispatchFlops: number;
 }
 
 /** A binding of a dispatch: an input, an output or a scratch buffer of the node, whole or in part. */

@@ -226,7 +226,7 @@ function regionNamed(regions: ReadonlyMap<string, Region>, name: string): Region
 }
 
 /** Every uniform that the dispatches want, in one buffer, by its contents: equal ones are shared. */
-function uniformRegions(host: ProgramHost, dispatches: readonly Dispatch[]): ReadonlyMap<string, Region> {
+export function uniformRegions(host: Pick<Engine, 'allocate' | 'write'>, dispatches: readonly Dispatch[]): ReadonlyMap<string, Region> {
   const distinct = new Map(dispatches.flatMap(({ uniform }) => (uniform ? [[uniform.join(), uniform] as const] : [])));
   if (distinct.size === 0) return new Map();
   const memory = host.allocate('uniforms', distinct.size * alignmentElements);
@@ -240,7 +240,8 @@ function uniformRegions(host: ProgramHost, dispatches: readonly Dispatch[]): Rea
   );
 }
 
-function directDispatch(
+/** A dispatch whose bindings have found their regions; its uniform comes from `uniformRegions`. */
+export function directDispatch(
   dispatch: Dispatch,
   locate: (ref: BindingRef) => Region,
   uniforms: ReadonlyMap<string, Region>,

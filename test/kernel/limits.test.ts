@@ -2,13 +2,34 @@
 import { expect, test } from 'vitest';
 import { corpusBatches } from '../../src/data/batches.ts';
 import { partLengths } from '../../src/engine/ranges.ts';
+import { linear, matmulNT } from '../../src/engine/ops/matmul.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
 import type { EngineOptions } from '../../src/engine/index.ts';
-import { nodeGpu } from './harness.ts';
+import { checkOp } from './check-op.ts';
+import { freshEngine, nodeGpu } from './harness.ts';
 import { allIndices, jobOf, settings as smallSettings, soloStep } from './trainer-fixtures.ts';
 
-const limits = { maxStorageBufferBindingBytes: 160 * 1024, maxBufferBytes: 192 * 1024 };
+const limits = { maxStorageBufferBindingBytes: 160 * 1024, maxBufferBytes: 192 * 1024, maxDispatchFlops: 1e6 };
+
+test.each([
+  // Rows of whole quads and not; more than the least piece of 128 rows in each direction; a depth that is split.
+  { rows: 300, out: 260, depth: 24 },
+  { rows: 150, out: 131, depth: 37 },
+  { rows: 8, out: 520, depth: 1030 },
+])('a product of $rows rows from $depth to $out that would run too long is cut, and agrees with f64', async ({ rows, out, depth }) => {
+  const engine = await freshEngine({ limits: { maxDispatchFlops: 1e4 } });
+  const x = { shape: [rows, depth], dtype: 'f32' } as const;
+  const w = { shape: [out, depth], dtype: 'f32' } as const;
+  const lowering = matmulNT.lower({ inputs: [x, w], outputs: [{ shape: [rows, out], dtype: 'f32' }], accumulate: [false], attrs: {}, adapter: engine.profile });
+  expect(lowering.dispatches.filter(({ label }) => label.startsWith('matmul NT'))).toHaveLength(Math.ceil(rows / 128));
+  await checkOp(engine, {
+    parameters: { x: [rows, depth], w: [out, depth], residual: [rows, out] },
+    build: (graph, tensor) => linear(graph, tensor('x'), tensor('w'), tensor('residual')),
+    seed: rows + out + depth,
+  });
+  engine.destroy();
+});
 
 test.each([true, false])('small limits change no loss beyond rounding (tied head: %s)', async (tied) => {
   // The embedding alone is 170 KiB: two ranges of rows, in two buffers.

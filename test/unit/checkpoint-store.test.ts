@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { requestResult } from '../../src/checkpoint/database.ts';
 import { StorageError, asStorageError } from '../../src/checkpoint/errors.ts';
 import { openSettings } from '../../src/checkpoint/settings.ts';
+import { settingsTuningStore } from '../../src/trainer/tuning-store.ts';
 import { openCheckpointStore } from '../../src/checkpoint/store.ts';
 import type { CheckpointStore } from '../../src/checkpoint/store.ts';
 import type { Checkpoint, RunRecord } from '../../src/checkpoint/types.ts';
@@ -244,5 +245,12 @@ describe('settings', () => {
     expect(await settings.read('name', text)).toBeNull();
     await settings.remove('name');
     expect(await settings.read('name', (value) => value)).toBeNull();
+  });
+
+  test('remember which kernels are fastest', async () => {
+    const store = settingsTuningStore(openSettings('settings-test'));
+    expect(await store.load('matmul | gpu')).toBeNull();
+    await store.save('matmul | gpu', { version: 3 });
+    expect(await store.load('matmul | gpu')).toEqual({ version: 3 });
   });
 });

@@ -1,10 +1,11 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseCommand } from '../../src/cli/arguments.ts';
 import { parseRunFile } from '../../src/cli/run-file.ts';
 import { train } from '../../src/cli/train.ts';
+import { cacheFolder, fileTuningStore } from '../../src/cli/tuning-file.ts';
 
 describe('the command line', () => {
   it('explains itself and its command', () => {
@@ -121,5 +122,27 @@ describe('train, before it opens a GPU', () => {
       isInterrupted: () => false,
     };
     await expect(train(options, host)).rejects.toThrow(message);
+  });
+});
+
+describe('the file of fastest kernels', () => {
+  it('lies in the cache folder that the environment names, if it is absolute', () => {
+    expect(cacheFolder({ XDG_CACHE_HOME: '/caches' })).toBe('/caches/cotrain');
+    for (const environment of [{}, { XDG_CACHE_HOME: '' }, { XDG_CACHE_HOME: 'here' }]) {
+      expect(cacheFolder(environment)).toBe(join(homedir(), '.cache', 'cotrain'));
+    }
+  });
+
+  it('remembers several adapters, and holds nothing while it is missing or damaged', async () => {
+    const parent = await mkdtemp(join(tmpdir(), 'cotrain-tuning-'));
+    const folder = join(parent, 'cotrain');
+    const store = fileTuningStore(folder);
+    expect(await store.load('one')).toBeUndefined();
+    await store.save('one', { version: 1 });
+    await store.save('two', { version: 2 });
+    expect([await store.load('one'), await fileTuningStore(folder).load('two')]).toEqual([{ version: 1 }, { version: 2 }]);
+    await writeFile(join(folder, 'tuning.json'), '{"one":');
+    expect(await store.load('one')).toBeUndefined();
+    await rm(parent, { recursive: true });
   });
 });
