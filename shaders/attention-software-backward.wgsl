@@ -2,7 +2,8 @@
 //   p[i,j] = exp(s[i,j] − lse[i]);  ds[i,j] = p[i,j]·(dO[i]·v[j] − delta[i]) / √HEAD_SIZE
 //   dQ[i] = Σ_{j ≤ i} ds[i,j]·k[j];  dK[j] = Σ_{i ≥ j} ds[i,j]·q[i];  dV[j] = Σ_{i ≥ j} p[i,j]·dO[i]
 //   q, dO, dQ: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v, dK, dV: [BATCH,TIME,KV_HEADS,HEAD_SIZE], all STORED: f32 or f16;
-//   rows: lse and delta, [2,BATCH,HEADS,TIME]; with HALF, sums is memory for the running dQ, or dK and dV, in f32.
+//   rows: lse, delta and, with DOCUMENTS, where the document of i starts, before which no j lies: [2 or 3,BATCH,HEADS,TIME];
+//   with HALF, sums is memory for the running dQ, or dK and dV, in f32.
 //   dK and dV sum over the query heads of the group, in their order.
 // backwardQueries: one invocation owns eight neighbouring queries of a head.
 // backwardKeys: one invocation owns eight neighbouring keys and walks the queries of each head of its group.
@@ -43,6 +44,13 @@ fn loadV(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(v[at.x], v[
 fn loadSlope(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(dO[at.x], dO[at.y], dO[at.z], dO[at.w])); }
 fn loadNorm(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(rows[at.x], rows[at.y], rows[at.z], rows[at.w]); }
 fn loadDelta(at: vec4<u32>) -> vec4<f32> { return loadNorm(BATCH * HEADS * TIME + at); }
+fn loadStart(at: vec4<u32>) -> vec4<u32> {
+#if DOCUMENTS
+  return vec4<u32>(loadNorm(2u * BATCH * HEADS * TIME + at));
+#else
+  return vec4<u32>();
+#endif
+}
 
 // Running gradients lie where they end, or in sums, where f16 would round them at every addition.
 #if HALF
@@ -67,14 +75,23 @@ fn times(a: mat4x4<f32>, b: mat4x4<f32>) -> mat4x4<f32> {
 #if QUERIES
 
 // Matrices have a column for each query and a row for each key.
-fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, key: u32, queries: vec4<u32>) -> mat4x4<f32> {
+fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, key: u32, queries: vec4<u32>, starts: vec4<u32>) -> mat4x4<f32> {
   let scores = products * inverseSqrt(f32(HEAD_SIZE));
   let keys = key + ramp;
   let none = vec4<f32>();
-  return mat4x4<f32>(select(none, exp(scores[0] - norm.x), keys <= vec4<u32>(queries.x)),
-                     select(none, exp(scores[1] - norm.y), keys <= vec4<u32>(queries.y)),
-                     select(none, exp(scores[2] - norm.z), keys <= vec4<u32>(queries.z)),
-                     select(none, exp(scores[3] - norm.w), keys <= vec4<u32>(queries.w)));
+  return mat4x4<f32>(select(none, exp(scores[0] - norm.x), visible(keys, queries.x, starts.x)),
+                     select(none, exp(scores[1] - norm.y), visible(keys, queries.y, starts.y)),
+                     select(none, exp(scores[2] - norm.z), visible(keys, queries.z, starts.z)),
+                     select(none, exp(scores[3] - norm.w), visible(keys, queries.w, starts.w)));
+}
+
+// Whether a query attends to keys: not to later ones, nor to those before its document.
+fn visible(keys: vec4<u32>, query: u32, start: u32) -> vec4<bool> {
+#if DOCUMENTS
+  return (keys <= vec4<u32>(query)) & (keys >= vec4<u32>(start));
+#else
+  return keys <= vec4<u32>(query);
+#endif
 }
 
 #if HALF
@@ -109,11 +126,14 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
   let scalars = (batch * HEADS + head) * TIME;
   let normTop = loadNorm(scalars + top);
   let normBottom = loadNorm(scalars + bottom);
+  let startsTop = loadStart(scalars + top);
+  let startsBottom = loadStart(scalars + bottom);
+  let keyStart = startsTop.x / 8u * 8u;
   let shiftTop = loadDelta(scalars + top);
   let shiftBottom = loadDelta(scalars + bottom);
   let scale = inverseSqrt(f32(HEAD_SIZE));
 
-  for (var key = 0u; key < min(query + 8u, TIME); key += 8u) {
+  for (var key = keyStart; key < min(query + 8u, TIME); key += 8u) {
     let atLeft = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS) - base;
     let atRight = headStarts(batch, positions(key + 4u), head / (HEADS / KV_HEADS), KV_HEADS) - base;
     var topLeft = mat4x4<f32>();
@@ -146,16 +166,16 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
       slopeBottomLeft += outer(valuesLeft, slopesBottom);
       slopeBottomRight += outer(valuesRight, slopesBottom);
     }
-    topLeft = times(sharesOf(topLeft, normTop, key, top), slopeTopLeft) * scale;
-    topRight = times(sharesOf(topRight, normTop, key + 4u, top), slopeTopRight) * scale;
-    bottomLeft = times(sharesOf(bottomLeft, normBottom, key, bottom), slopeBottomLeft) * scale;
-    bottomRight = times(sharesOf(bottomRight, normBottom, key + 4u, bottom), slopeBottomRight) * scale;
+    topLeft = times(sharesOf(topLeft, normTop, key, top, startsTop), slopeTopLeft) * scale;
+    topRight = times(sharesOf(topRight, normTop, key + 4u, top, startsTop), slopeTopRight) * scale;
+    bottomLeft = times(sharesOf(bottomLeft, normBottom, key, bottom, startsBottom), slopeBottomLeft) * scale;
+    bottomRight = times(sharesOf(bottomRight, normBottom, key + 4u, bottom, startsBottom), slopeBottomRight) * scale;
     for (var d = base; d < base + HEAD_SIZE; d++) {
       let keysLeft = loadK(atLeft + d);
       let keysRight = loadK(atRight + d);
       // What dQ holds before the first block is anything, NaN included.
-      let oldTop = select(loadGradient(atTop + d), vec4<f32>(), key == 0u);
-      let oldBottom = select(loadGradient(atBottom + d), vec4<f32>(), key == 0u);
+      let oldTop = select(loadGradient(atTop + d), vec4<f32>(), key == keyStart);
+      let oldBottom = select(loadGradient(atBottom + d), vec4<f32>(), key == keyStart);
       storeGradient(atTop + d, oldTop + keysLeft * topLeft + keysRight * topRight);
       storeGradient(atBottom + d, oldBottom + keysLeft * bottomLeft + keysRight * bottomRight);
     }
@@ -173,15 +193,33 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
 #else
 
 // Matrices have a column for each key and a row for each query.
-fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, query: u32, keys: vec4<u32>) -> mat4x4<f32> {
+fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, query: u32, keys: vec4<u32>, starts: vec4<u32>) -> mat4x4<f32> {
   let scores = products * inverseSqrt(f32(HEAD_SIZE));
   let queries = query + ramp;
-  let isQuery = queries < vec4<u32>(TIME);
   let none = vec4<f32>();
-  return mat4x4<f32>(select(none, exp(scores[0] - norm), isQuery & (queries >= vec4<u32>(keys.x))),
-                     select(none, exp(scores[1] - norm), isQuery & (queries >= vec4<u32>(keys.y))),
-                     select(none, exp(scores[2] - norm), isQuery & (queries >= vec4<u32>(keys.z))),
-                     select(none, exp(scores[3] - norm), isQuery & (queries >= vec4<u32>(keys.w))));
+  return mat4x4<f32>(select(none, exp(scores[0] - norm), visible(keys.x, queries, starts)),
+                     select(none, exp(scores[1] - norm), visible(keys.y, queries, starts)),
+                     select(none, exp(scores[2] - norm), visible(keys.z, queries, starts)),
+                     select(none, exp(scores[3] - norm), visible(keys.w, queries, starts)));
+}
+
+// Whether queries attend to a key: not to a later one, nor to one before their document. Queries past the end don't count.
+fn visible(key: u32, queries: vec4<u32>, starts: vec4<u32>) -> vec4<bool> {
+  let isLater = (queries < vec4<u32>(TIME)) & (queries >= vec4<u32>(key));
+#if DOCUMENTS
+  return isLater & (starts <= vec4<u32>(key));
+#else
+  return isLater;
+#endif
+}
+
+// Whether the query and those after it belong to documents that start after the last of eight keys.
+fn isPast(at: u32, key: u32) -> bool {
+#if DOCUMENTS
+  return u32(rows[2u * BATCH * HEADS * TIME + at]) > key + 7u;
+#else
+  return false;
+#endif
 }
 
 #if HALF
@@ -230,7 +268,7 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
   for (var member = 0u; member < HEADS / KV_HEADS; member++) {
     let head = keyHead * (HEADS / KV_HEADS) + member;
     let scalars = (batch * HEADS + head) * TIME;
-    for (var query = key; query < TIME; query += 8u) {
+    for (var query = key; query < TIME && !isPast(scalars + query, key); query += 8u) {
       let atTop = headStarts(batch, positions(query), head, HEADS) - base;
       let atBottom = headStarts(batch, positions(query + 4u), head, HEADS) - base;
       let scalarsTop = scalars + positions(query);
@@ -251,10 +289,12 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
       }
       let normTop = loadNorm(scalarsTop);
       let normBottom = loadNorm(scalarsBottom);
-      topLeft = sharesOf(topLeft, normTop, query, left);
-      topRight = sharesOf(topRight, normTop, query, right);
-      bottomLeft = sharesOf(bottomLeft, normBottom, query + 4u, left);
-      bottomRight = sharesOf(bottomRight, normBottom, query + 4u, right);
+      let startsTop = loadStart(scalarsTop);
+      let startsBottom = loadStart(scalarsBottom);
+      topLeft = sharesOf(topLeft, normTop, query, left, startsTop);
+      topRight = sharesOf(topRight, normTop, query, right, startsTop);
+      bottomLeft = sharesOf(bottomLeft, normBottom, query + 4u, left, startsBottom);
+      bottomRight = sharesOf(bottomRight, normBottom, query + 4u, right, startsBottom);
 
       // Starting from −delta, the products of dO and v end as the slopes of the shares less delta.
       let ones = vec4<f32>(1.0);

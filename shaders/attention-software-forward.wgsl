@@ -1,6 +1,7 @@
 // The same attention as attention-forward.wgsl, same bindings, for adapters that run invocations in the lanes of a CPU.
 //   s[i,j] = q[i]·k[j] / √HEAD_SIZE for j ≤ i;  lse[i] = log Σ_j exp(s[i,j]);  o[i] = Σ_j exp(s[i,j] − lse[i])·v[j]
 //   q, o: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v: [BATCH,TIME,KV_HEADS,HEAD_SIZE]; logSumExp: [BATCH,HEADS,TIME].
+//   With DOCUMENTS j is at least documentStarts[i], of [BATCH,TIME]: where the document of i starts, which never decreases.
 //   q, k, v and o are stored as STORED, f32 or f16; with HALF, sums is memory of o's size for the running output.
 // One invocation owns eight neighbouring queries of a head and takes keys eight at a time: an 8×8 tile of scores in four
 // 4×4 matrices, one outer product for each element of the head. The running output lives in o (in sums, where f16 would round
@@ -14,9 +15,16 @@
 @group(0) @binding(1) var<storage, read> k: array<STORED>;
 @group(0) @binding(2) var<storage, read> v: array<STORED>;
 @group(0) @binding(4) var<storage, read_write> logSumExp: array<f32>;
+#if DOCUMENTS
+@group(0) @binding(5) var<storage, read> documentStarts: array<u32>;
+#endif
 #if HALF
 @group(0) @binding(3) var<storage, read_write> o: array<STORED>;
+#if DOCUMENTS
+@group(0) @binding(6) var<storage, read_write> sums: array<f32>;
+#else
 @group(0) @binding(5) var<storage, read_write> sums: array<f32>;
+#endif
 #else
 @group(0) @binding(3) var<storage, read_write> sums: array<f32>;
 #endif
@@ -48,11 +56,31 @@ fn outer(keys: vec4<f32>, queries: vec4<f32>) -> mat4x4<f32> {
   return mat4x4<f32>(keys * queries.x, keys * queries.y, keys * queries.z, keys * queries.w);
 }
 
-fn causal(tile: mat4x4<f32>, key: u32, queries: vec4<u32>) -> mat4x4<f32> {
+// Whether a query attends to keys: not to later ones, nor to those before its document.
+fn visible(keys: vec4<u32>, query: u32, start: u32) -> vec4<bool> {
+#if DOCUMENTS
+  return (keys <= vec4<u32>(query)) & (keys >= vec4<u32>(start));
+#else
+  return keys <= vec4<u32>(query);
+#endif
+}
+
+fn causal(tile: mat4x4<f32>, key: u32, queries: vec4<u32>, starts: vec4<u32>) -> mat4x4<f32> {
   let keys = key + ramp;
   let masked = vec4<f32>(lowest);
-  return mat4x4<f32>(select(masked, tile[0], keys <= vec4<u32>(queries.x)), select(masked, tile[1], keys <= vec4<u32>(queries.y)),
-                     select(masked, tile[2], keys <= vec4<u32>(queries.z)), select(masked, tile[3], keys <= vec4<u32>(queries.w)));
+  return mat4x4<f32>(
+    select(masked, tile[0], visible(keys, queries.x, starts.x)), select(masked, tile[1], visible(keys, queries.y, starts.y)),
+    select(masked, tile[2], visible(keys, queries.z, starts.z)), select(masked, tile[3], visible(keys, queries.w, starts.w)));
+}
+
+// Where the documents of queries start; whatever the host wrote, no later than the query itself.
+fn startsOf(batch: u32, queries: vec4<u32>) -> vec4<u32> {
+#if DOCUMENTS
+  let at = batch * TIME + queries;
+  return min(queries, vec4<u32>(documentStarts[at.x], documentStarts[at.y], documentStarts[at.z], documentStarts[at.w]));
+#else
+  return vec4<u32>();
+#endif
 }
 
 fn largestByQuery(tile: mat4x4<f32>) -> vec4<f32> {
@@ -80,6 +108,9 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
   let base = headStarts(batch, top, head, HEADS).x;
   let atTop = headStarts(batch, top, head, HEADS) - base;
   let atBottom = headStarts(batch, bottom, head, HEADS) - base;
+  let startsTop = startsOf(batch, top);
+  let startsBottom = startsOf(batch, bottom);
+  let keyStart = startsTop.x / 8u * 8u;
   let keyEnd = min(query + 8u, TIME);
 
   let scale = inverseSqrt(f32(HEAD_SIZE));
@@ -87,7 +118,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
   var largestBottom = vec4<f32>(lowest);
   var sumTop = vec4<f32>();
   var sumBottom = vec4<f32>();
-  for (var key = 0u; key < keyEnd; key += 8u) {
+  for (var key = keyStart; key < keyEnd; key += 8u) {
     let atLeft = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS) - base;
     let atRight = headStarts(batch, positions(key + 4u), head / (HEADS / KV_HEADS), KV_HEADS) - base;
     var topLeft = mat4x4<f32>();
@@ -104,10 +135,10 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
       bottomLeft += outer(keysLeft, queriesBottom);
       bottomRight += outer(keysRight, queriesBottom);
     }
-    topLeft = causal(topLeft * scale, key, top);
-    topRight = causal(topRight * scale, key + 4u, top);
-    bottomLeft = causal(bottomLeft * scale, key, bottom);
-    bottomRight = causal(bottomRight * scale, key + 4u, bottom);
+    topLeft = causal(topLeft * scale, key, top, startsTop);
+    topRight = causal(topRight * scale, key + 4u, top, startsTop);
+    bottomLeft = causal(bottomLeft * scale, key, bottom, startsBottom);
+    bottomRight = causal(bottomRight * scale, key + 4u, bottom, startsBottom);
 
     let beforeTop = largestTop;
     let beforeBottom = largestBottom;
@@ -123,7 +154,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     sumTop = sumTop * keepTop + ones * topLeft + ones * topRight;
     sumBottom = sumBottom * keepBottom + ones * bottomLeft + ones * bottomRight;
 
-    let isFirst = key == 0u;
+    let isFirst = key == keyStart;
     let isLast = key + 8u >= keyEnd;
     let finishTop = select(ones, ones / sumTop, isLast);
     let finishBottom = select(ones, ones / sumBottom, isLast);
