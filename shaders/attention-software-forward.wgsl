@@ -7,9 +7,18 @@
 // 4×4 matrices, one outer product for each element of the head. The running output lives in o (in sums, where f16 would round
 // it at every key), not in a private array, which those adapters would unroll into thousands of accesses or index lane by lane. Neighbouring invocations own
 // the same queries of other heads and rows, so that the lanes of a vector visit equally many keys.
-// Loops over a head run from `base`, where the invocation's first head starts, and places are kept relative to it: with
-// constant bounds lavapipe unrolls them and compiles up to four times as long.
+// BATCH, TIME, HEADS, KV_HEADS and HEAD_SIZE are fields of the uniform: one pipeline serves all sizes, and no adapter unrolls a
+// loop over a head, which lavapipe would compile up to four times as long. Such loops run from `base`, where the invocation's
+// first head starts, and places are kept relative to it.
 // Positions past the end repeat the last one throughout, so what they write is what it writes.
+
+struct Size {
+  batch: u32,
+  time: u32,
+  heads: u32,
+  keyHeads: u32,
+  headSize: u32,
+}
 
 @group(0) @binding(0) var<storage, read> q: array<STORED>;
 @group(0) @binding(1) var<storage, read> k: array<STORED>;
@@ -22,22 +31,29 @@
 @group(0) @binding(3) var<storage, read_write> o: array<STORED>;
 #if DOCUMENTS
 @group(0) @binding(6) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(7) var<uniform> size: Size;
 #else
 @group(0) @binding(5) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(6) var<uniform> size: Size;
 #endif
 #else
 @group(0) @binding(3) var<storage, read_write> sums: array<f32>;
+#if DOCUMENTS
+@group(0) @binding(6) var<uniform> size: Size;
+#else
+@group(0) @binding(5) var<uniform> size: Size;
+#endif
 #endif
 
 const ramp = vec4<u32>(0u, 1u, 2u, 3u);
 const lowest = -3.4028234e38;
 
 fn positions(first: u32) -> vec4<u32> {
-  return min(first + ramp, vec4<u32>(TIME - 1u));
+  return min(first + ramp, vec4<u32>(size.time - 1u));
 }
 
 fn headStarts(batch: u32, at: vec4<u32>, head: u32, heads: u32) -> vec4<u32> {
-  return ((batch * TIME + at) * heads + head) * HEAD_SIZE;
+  return ((batch * size.time + at) * heads + head) * size.headSize;
 }
 
 fn loadQ(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(q[at.x], q[at.y], q[at.z], q[at.w])); }
@@ -76,7 +92,7 @@ fn causal(tile: mat4x4<f32>, key: u32, queries: vec4<u32>, starts: vec4<u32>) ->
 // Where the documents of queries start; whatever the host wrote, no later than the query itself.
 fn startsOf(batch: u32, queries: vec4<u32>) -> vec4<u32> {
 #if DOCUMENTS
-  let at = batch * TIME + queries;
+  let at = batch * size.time + queries;
   return min(queries, vec4<u32>(documentStarts[at.x], documentStarts[at.y], documentStarts[at.z], documentStarts[at.w]));
 #else
   return vec4<u32>();
@@ -95,37 +111,37 @@ fn shares(scores: mat4x4<f32>, shift: vec4<f32>) -> mat4x4<f32> {
 @compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) lane: u32) {
-  let series = BATCH * HEADS;
-  let blocks = (TIME + 7u) / 8u;
+  let series = size.batch * size.heads;
+  let blocks = (size.time + 7u) / 8u;
   let invocation = (group.y * groups.x + group.x) * LANES + lane;
   if (invocation >= series * blocks) { return; }
-  let batch = invocation % series / HEADS;
-  let head = invocation % HEADS;
+  let batch = invocation % series / size.heads;
+  let head = invocation % size.heads;
   // The longest walks start first.
   let query = (blocks - 1u - invocation / series) * 8u;
   let top = positions(query);
   let bottom = positions(query + 4u);
-  let base = headStarts(batch, top, head, HEADS).x;
-  let atTop = headStarts(batch, top, head, HEADS) - base;
-  let atBottom = headStarts(batch, bottom, head, HEADS) - base;
+  let base = headStarts(batch, top, head, size.heads).x;
+  let atTop = headStarts(batch, top, head, size.heads) - base;
+  let atBottom = headStarts(batch, bottom, head, size.heads) - base;
   let startsTop = startsOf(batch, top);
   let startsBottom = startsOf(batch, bottom);
   let keyStart = startsTop.x / 8u * 8u;
-  let keyEnd = min(query + 8u, TIME);
+  let keyEnd = min(query + 8u, size.time);
 
-  let scale = inverseSqrt(f32(HEAD_SIZE));
+  let scale = inverseSqrt(f32(size.headSize));
   var largestTop = vec4<f32>(lowest);
   var largestBottom = vec4<f32>(lowest);
   var sumTop = vec4<f32>();
   var sumBottom = vec4<f32>();
   for (var key = keyStart; key < keyEnd; key += 8u) {
-    let atLeft = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS) - base;
-    let atRight = headStarts(batch, positions(key + 4u), head / (HEADS / KV_HEADS), KV_HEADS) - base;
+    let atLeft = headStarts(batch, positions(key), head / (size.heads / size.keyHeads), size.keyHeads) - base;
+    let atRight = headStarts(batch, positions(key + 4u), head / (size.heads / size.keyHeads), size.keyHeads) - base;
     var topLeft = mat4x4<f32>();
     var topRight = mat4x4<f32>();
     var bottomLeft = mat4x4<f32>();
     var bottomRight = mat4x4<f32>();
-    for (var d = base; d < base + HEAD_SIZE; d++) {
+    for (var d = base; d < base + size.headSize; d++) {
       let queriesTop = loadQ(atTop + d);
       let queriesBottom = loadQ(atBottom + d);
       let keysLeft = loadK(atLeft + d);
@@ -158,7 +174,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let isLast = key + 8u >= keyEnd;
     let finishTop = select(ones, ones / sumTop, isLast);
     let finishBottom = select(ones, ones / sumBottom, isLast);
-    for (var d = base; d < base + HEAD_SIZE; d++) {
+    for (var d = base; d < base + size.headSize; d++) {
       let valuesLeft = loadV(atLeft + d);
       let valuesRight = loadV(atRight + d);
       // What sums holds before the first block is anything, NaN included.
@@ -169,7 +185,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     }
   }
 #if HALF
-  for (var d = base; d < base + HEAD_SIZE; d++) {
+  for (var d = base; d < base + size.headSize; d++) {
     for (var i = 0u; i < 4u; i++) {
       o[atTop[i] + d] = STORED(sums[atTop[i] + d]);
       o[atBottom[i] + d] = STORED(sums[atBottom[i] + d]);
@@ -177,7 +193,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
   }
 #endif
 
-  let at = (batch * HEADS + head) * TIME;
+  let at = (batch * size.heads + head) * size.time;
   let normTop = largestTop + log(sumTop);
   let normBottom = largestBottom + log(sumBottom);
   logSumExp[at + top.x] = normTop.x;

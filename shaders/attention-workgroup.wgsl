@@ -10,8 +10,19 @@
 // A team of TEAM invocations owns four neighbouring queries (backwardKeys: keys) of a head and takes keys (queries) four at a
 // time, so that every product is one of 4×4 matrices. Each holds SLICE quads of every vector that the team owns, neighbours
 // neighbouring quads, so registers don't grow with heads; what they find of a dot product is added up in workgroup memory.
-// A workgroup owns 4·TEAMS positions of one head; its teams walk the same keys (queries), so that their reads coincide.
-// Whoever owns a row writes it, in a fixed order of additions: no atomics.
+// A workgroup of LANES owns 4·TEAMS positions of one head; its teams walk the same keys (queries), so that their reads coincide.
+// Whoever owns a row writes it, in a fixed order of additions: no atomics. All these sizes but SLICE and LANES are fields of
+// the uniform, so that one pipeline serves all heads of more than 16 elements (backward: of more than 8).
+
+struct Size {
+  batch: u32,
+  time: u32,
+  heads: u32,
+  keyHeads: u32,
+  headSize: u32,
+  team: u32,
+  teams: u32,
+}
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<STORED>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<STORED>>;
@@ -21,44 +32,48 @@
 @group(0) @binding(4) var<storage, read_write> logSumExp: array<f32>;
 #if DOCUMENTS
 @group(0) @binding(5) var<storage, read> documentStarts: array<u32>;
+@group(0) @binding(6) var<uniform> size: Size;
+#else
+@group(0) @binding(5) var<uniform> size: Size;
 #endif
 #else
 @group(0) @binding(3) var<storage, read> dO: array<vec4<STORED>>;
 @group(0) @binding(4) var<storage, read> rows: array<f32>;
 #if QUERIES
 @group(0) @binding(5) var<storage, read_write> dQ: array<vec4<STORED>>;
+@group(0) @binding(6) var<uniform> size: Size;
 #else
 @group(0) @binding(5) var<storage, read_write> dK: array<vec4<STORED>>;
 @group(0) @binding(6) var<storage, read_write> dV: array<vec4<STORED>>;
+@group(0) @binding(7) var<uniform> size: Size;
 #endif
 #endif
 
-const quads = HEAD_SIZE / 4u;
-const owned = 4u * TEAMS;
 const ramp = vec4<u32>(0u, 1u, 2u, 3u);
 const lowest = -3.4028234e38;
 
 fn positions(first: u32) -> vec4<u32> {
-  return min(first + ramp, vec4<u32>(TIME - 1u));
+  return min(first + ramp, vec4<u32>(size.time - 1u));
 }
 
 // Where the heads of four positions start, in quads.
 fn headStarts(batch: u32, at: vec4<u32>, head: u32, heads: u32) -> vec4<u32> {
-  return ((batch * TIME + at) * heads + head) * quads;
+  return ((batch * size.time + at) * heads + head) * (size.headSize / 4u);
 }
 
 // The quads of a head that one of a team holds. Where they don't come out even, somebody has the last one as well as its owner...
 fn quadOf(member: u32, c: u32) -> u32 {
-#if RAGGED
-  return min(member + c * TEAM, quads - 1u);
-#else
-  return member + c * TEAM;
-#endif
+  return min(member + c * size.team, size.headSize / 4u - 1u);
 }
 
 // ...but multiplies with nothing and writes nothing.
 fn isOwn(member: u32, c: u32) -> bool {
-  return member + c * TEAM < quads;
+  return (member + c * size.team) * 4u < size.headSize;
+}
+
+// Invocations too few for one team more take part in barriers alone.
+fn isAtWork(lane: u32) -> bool {
+  return lane < size.team * size.teams;
 }
 
 // A quad of four heads, a column each.
@@ -86,31 +101,34 @@ fn visible(keys: vec4<u32>, query: u32, start: u32) -> vec4<bool> {
 // what the members of a team read at the same time into the same banks.
 const stride = LANES + 1u;
 var<workgroup> parts: array<vec4<f32>, 4u * MATRICES * stride>;
-var<workgroup> sums: array<vec4<f32>, 4u * MATRICES * TEAMS>;
+const mostTeams = LANES / 2u;
+var<workgroup> sums: array<vec4<f32>, 4u * MATRICES * mostTeams>;
 
 fn putParts(matrix: u32, lane: u32, part: mat4x4<f32>) {
-  for (var i = 0u; i < 4u; i++) {
-    parts[(4u * matrix + i) * stride + lane] = part[i];
-  }
+  let at = 4u * matrix * stride + lane;
+  parts[at] = part[0];
+  parts[at + stride] = part[1];
+  parts[at + 2u * stride] = part[2];
+  parts[at + 3u * stride] = part[3];
 }
 
 // Parts are read before the second barrier and sums before the next first one, so the next parts and sums may overwrite them.
 fn addParts(lane: u32) {
   workgroupBarrier();
-  let first = lane - lane % TEAM;
-  for (var column = lane % TEAM; column < 4u * MATRICES; column += TEAM) {
+  let first = lane - lane % size.team;
+  for (var column = lane % size.team; column < 4u * MATRICES; column += size.team) {
     var sum = vec4<f32>();
-    for (var member = 0u; member < TEAM; member++) {
+    for (var member = 0u; member < size.team; member++) {
       sum += parts[column * stride + first + member];
     }
-    sums[column * TEAMS + lane / TEAM] = sum;
+    sums[column * mostTeams + lane / size.team] = sum;
   }
   workgroupBarrier();
 }
 
 fn sumOf(matrix: u32, lane: u32) -> mat4x4<f32> {
-  let at = 4u * matrix * TEAMS + lane / TEAM;
-  return mat4x4<f32>(sums[at], sums[at + TEAMS], sums[at + 2u * TEAMS], sums[at + 3u * TEAMS]);
+  let at = 4u * matrix * mostTeams + lane / size.team;
+  return mat4x4<f32>(sums[at], sums[at + mostTeams], sums[at + 2u * mostTeams], sums[at + 3u * mostTeams]);
 }
 #endif
 
@@ -124,7 +142,7 @@ var<workgroup> sharedBound: u32;
 // Where the documents of queries start; whatever the host wrote, no later than the query itself.
 fn startsOf(batch: u32, queries: vec4<u32>) -> vec4<u32> {
 #if DOCUMENTS
-  let at = batch * TIME + queries;
+  let at = batch * size.time + queries;
   return min(queries, vec4<u32>(documentStarts[at.x], documentStarts[at.y], documentStarts[at.z], documentStarts[at.w]));
 #else
   return vec4<u32>();
@@ -134,15 +152,16 @@ fn startsOf(batch: u32, queries: vec4<u32>) -> vec4<u32> {
 @compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) lane: u32) {
-  let member = lane % TEAM;
+  let owned = 4u * size.teams;
+  let member = lane % size.team;
   let head = group.y;
   let batch = group.z;
   // The longest walks start first.
   let ownedFrom = (groups.x - 1u - group.x) * owned;
-  let query = ownedFrom + lane / TEAM * 4u;
+  let query = ownedFrom + lane / size.team * 4u;
   let queryAt = positions(query);
   let starts = startsOf(batch, queryAt);
-  let atQ = headStarts(batch, queryAt, head, HEADS);
+  let atQ = headStarts(batch, queryAt, head, size.heads);
 #if DOCUMENTS
   if (lane == 0u) { sharedBound = starts.x / 4u * 4u; }
   let keyStart = workgroupUniformLoad(&sharedBound);
@@ -153,15 +172,15 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
   // Matrices have a column for each query.
   var queries: array<mat4x4<f32>, SLICE>;
   var mixed: array<mat4x4<f32>, SLICE>;
-  let scale = inverseSqrt(f32(HEAD_SIZE));
+  let scale = inverseSqrt(f32(size.headSize));
   for (var c = 0u; c < SLICE; c++) {
     queries[c] = loadQ(atQ, quadOf(member, c)) * select(0.0, scale, isOwn(member, c));
     mixed[c] = mat4x4<f32>();
   }
   var largest = vec4<f32>(lowest);
   var sum = vec4<f32>();
-  for (var key = keyStart; key < min(ownedFrom + owned, TIME); key += 4u) {
-    let atK = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS);
+  for (var key = keyStart; key < min(ownedFrom + owned, size.time); key += 4u) {
+    let atK = headStarts(batch, positions(key), head / (size.heads / size.keyHeads), size.keyHeads);
     var scores = mat4x4<f32>();
     for (var c = 0u; c < SLICE; c++) {
       scores += transpose(loadK(atK, quadOf(member, c))) * queries[c];
@@ -199,12 +218,12 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
   for (var c = 0u; c < SLICE; c++) {
     let quad = quadOf(member, c);
     for (var i = 0u; i < 4u; i++) {
-      if (query + i < TIME && isOwn(member, c)) { o[atQ[i] + quad] = vec4<STORED>(mixed[c][i] / sum[i]); }
+      if (query + i < size.time && isOwn(member, c) && isAtWork(lane)) { o[atQ[i] + quad] = vec4<STORED>(mixed[c][i] / sum[i]); }
     }
   }
   for (var i = 0u; i < 4u; i++) {
-    if (query + i < TIME && member == 0u) {
-      logSumExp[(batch * HEADS + head) * TIME + query + i] = largest[i] + log(sum[i]);
+    if (query + i < size.time && member == 0u && isAtWork(lane)) {
+      logSumExp[(batch * size.heads + head) * size.time + query + i] = largest[i] + log(sum[i]);
     }
   }
 }
@@ -217,10 +236,10 @@ fn loadSlope(at: vec4<u32>, quad: u32) -> mat4x4<f32> {
 
 // What rows hold of four queries.
 fn loadNorm(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(rows[at.x], rows[at.y], rows[at.z], rows[at.w]); }
-fn loadDelta(at: vec4<u32>) -> vec4<f32> { return loadNorm(BATCH * HEADS * TIME + at); }
+fn loadDelta(at: vec4<u32>) -> vec4<f32> { return loadNorm(size.batch * size.heads * size.time + at); }
 fn loadStart(at: vec4<u32>) -> vec4<u32> {
 #if DOCUMENTS
-  return vec4<u32>(loadNorm(2u * BATCH * HEADS * TIME + at));
+  return vec4<u32>(loadNorm(2u * size.batch * size.heads * size.time + at));
 #else
   return vec4<u32>();
 #endif
@@ -231,14 +250,15 @@ fn loadStart(at: vec4<u32>) -> vec4<u32> {
 @compute @workgroup_size(LANES)
 fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                    @builtin(local_invocation_index) lane: u32) {
-  let member = lane % TEAM;
+  let owned = 4u * size.teams;
+  let member = lane % size.team;
   let head = group.y;
   let batch = group.z;
   let ownedFrom = (groups.x - 1u - group.x) * owned;
-  let query = ownedFrom + lane / TEAM * 4u;
+  let query = ownedFrom + lane / size.team * 4u;
   let queryAt = positions(query);
-  let atQ = headStarts(batch, queryAt, head, HEADS);
-  let scalars = (batch * HEADS + head) * TIME + queryAt;
+  let atQ = headStarts(batch, queryAt, head, size.heads);
+  let scalars = (batch * size.heads + head) * size.time + queryAt;
   let norm = loadNorm(scalars);
   let delta = loadDelta(scalars);
   let starts = loadStart(scalars);
@@ -253,14 +273,14 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
   var queries: array<mat4x4<f32>, SLICE>;
   var slopes: array<mat4x4<f32>, SLICE>;
   var gradient: array<mat4x4<f32>, SLICE>;
-  let scale = inverseSqrt(f32(HEAD_SIZE));
+  let scale = inverseSqrt(f32(size.headSize));
   for (var c = 0u; c < SLICE; c++) {
     queries[c] = loadQ(atQ, quadOf(member, c)) * select(0.0, scale, isOwn(member, c));
     slopes[c] = loadSlope(atQ, quadOf(member, c)) * select(0.0, 1.0, isOwn(member, c));
     gradient[c] = mat4x4<f32>();
   }
-  for (var key = keyStart; key < min(ownedFrom + owned, TIME); key += 4u) {
-    let atK = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS);
+  for (var key = keyStart; key < min(ownedFrom + owned, size.time); key += 4u) {
+    let atK = headStarts(batch, positions(key), head / (size.heads / size.keyHeads), size.keyHeads);
     var scores = mat4x4<f32>();
     var shareSlopes = mat4x4<f32>();
     for (var c = 0u; c < SLICE; c++) {
@@ -289,7 +309,7 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
   for (var c = 0u; c < SLICE; c++) {
     let quad = quadOf(member, c);
     for (var i = 0u; i < 4u; i++) {
-      if (query + i < TIME && isOwn(member, c)) { dQ[atQ[i] + quad] = vec4<STORED>(gradient[c][i]); }
+      if (query + i < size.time && isOwn(member, c) && isAtWork(lane)) { dQ[atQ[i] + quad] = vec4<STORED>(gradient[c][i]); }
     }
   }
 }
@@ -299,9 +319,9 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
 #if DOCUMENTS
 // The first position from `first` on whose document starts after a key; starts never decrease.
 fn firstPast(batch: u32, first: u32, key: u32) -> u32 {
-  let starts = (2u * BATCH + batch) * HEADS * TIME;
+  let starts = (2u * size.batch + batch) * size.heads * size.time;
   var low = first;
-  var high = TIME;
+  var high = size.time;
   while (low < high) {
     let middle = (low + high) / 2u;
     if (u32(rows[starts + middle]) > key) {
@@ -316,18 +336,19 @@ fn firstPast(batch: u32, first: u32, key: u32) -> u32 {
 
 @compute @workgroup_size(LANES)
 fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let member = lane % TEAM;
+  let owned = 4u * size.teams;
+  let member = lane % size.team;
   let keyHead = group.y;
   let batch = group.z;
   // The first keys have the longest walks.
   let ownedFrom = group.x * owned;
-  let key = ownedFrom + lane / TEAM * 4u;
-  let atK = headStarts(batch, positions(key), keyHead, KV_HEADS);
+  let key = ownedFrom + lane / size.team * 4u;
+  let atK = headStarts(batch, positions(key), keyHead, size.keyHeads);
 #if DOCUMENTS
   if (lane == 0u) { sharedBound = firstPast(batch, ownedFrom, ownedFrom + owned - 1u); }
   let queryEnd = workgroupUniformLoad(&sharedBound);
 #else
-  let queryEnd = TIME;
+  let queryEnd = size.time;
 #endif
 
   // Matrices have a column for each key.
@@ -335,18 +356,18 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   var values: array<mat4x4<f32>, SLICE>;
   var keyGradient: array<mat4x4<f32>, SLICE>;
   var valueGradient: array<mat4x4<f32>, SLICE>;
-  let scale = inverseSqrt(f32(HEAD_SIZE));
+  let scale = inverseSqrt(f32(size.headSize));
   for (var c = 0u; c < SLICE; c++) {
     keys[c] = loadK(atK, quadOf(member, c)) * select(0.0, scale, isOwn(member, c));
     values[c] = loadV(atK, quadOf(member, c)) * select(0.0, 1.0, isOwn(member, c));
     keyGradient[c] = mat4x4<f32>();
     valueGradient[c] = mat4x4<f32>();
   }
-  for (var nth = 0u; nth < HEADS / KV_HEADS; nth++) {
-    let head = keyHead * (HEADS / KV_HEADS) + nth;
+  for (var nth = 0u; nth < size.heads / size.keyHeads; nth++) {
+    let head = keyHead * (size.heads / size.keyHeads) + nth;
     for (var query = ownedFrom; query < queryEnd; query += 4u) {
       let queryAt = positions(query);
-      let atQ = headStarts(batch, queryAt, head, HEADS);
+      let atQ = headStarts(batch, queryAt, head, size.heads);
       var scores = mat4x4<f32>();
       var shareSlopes = mat4x4<f32>();
       for (var c = 0u; c < SLICE; c++) {
@@ -360,7 +381,7 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
       scores = sumOf(0u, lane);
       shareSlopes = sumOf(1u, lane);
 #endif
-      let scalars = (batch * HEADS + head) * TIME + queryAt;
+      let scalars = (batch * size.heads + head) * size.time + queryAt;
       let norm = loadNorm(scalars);
       let delta = loadDelta(scalars);
       let starts = loadStart(scalars);
@@ -383,7 +404,7 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   for (var c = 0u; c < SLICE; c++) {
     let quad = quadOf(member, c);
     for (var i = 0u; i < 4u; i++) {
-      if (key + i < TIME && isOwn(member, c)) {
+      if (key + i < size.time && isOwn(member, c) && isAtWork(lane)) {
         dK[atK[i] + quad] = vec4<STORED>(keyGradient[c][i]);
         dV[atK[i] + quad] = vec4<STORED>(valueGradient[c][i]);
       }
@@ -394,7 +415,7 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
 // Which of four queries attend to a key. Those past the end only repeat the last one and don't count.
 fn attending(first: u32, starts: vec4<u32>, key: u32) -> vec4<bool> {
   let queries = first + ramp;
-  let isLater = (queries < vec4<u32>(TIME)) & (queries >= vec4<u32>(key));
+  let isLater = (queries < vec4<u32>(size.time)) & (queries >= vec4<u32>(key));
 #if DOCUMENTS
   return isLater & (starts <= vec4<u32>(key));
 #else

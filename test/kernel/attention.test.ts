@@ -25,11 +25,18 @@ function engineWith(tiles: AdapterProfile['matmulTiles']): Promise<Engine> {
   return engine;
 }
 
+// Both families compile for every adapter; sizes share pipelines, but for what one invocation holds of a head on GPUs.
 test.each<Case>([
   { tiles: 'register', batch: 1, time: 1, heads: 1, kvHeads: 1, size: 8 },
   { tiles: 'register', batch: 2, time: 13, heads: 6, kvHeads: 2, size: 8 },
   { tiles: 'register', batch: 3, time: 21, heads: 3, kvHeads: 3, size: 20 },
+  { tiles: 'register', batch: 1, time: 19, heads: 2, kvHeads: 1, size: 96 },
   { tiles: 'workgroup', batch: 2, time: 13, heads: 6, kvHeads: 2, size: 8 },
+  { tiles: 'workgroup', batch: 2, time: 13, heads: 4, kvHeads: 2, size: 12 },
+  { tiles: 'workgroup', batch: 1, time: 71, heads: 4, kvHeads: 2, size: 64 },
+  { tiles: 'workgroup', batch: 1, time: 45, heads: 2, kvHeads: 1, size: 96 },
+  { tiles: 'workgroup', batch: 1, time: 37, heads: 2, kvHeads: 1, size: 128 },
+  { tiles: 'workgroup', batch: 1, time: 21, heads: 2, kvHeads: 1, size: 256 },
 ])(
   'values and gradients agree with f64: batch $batch, $time positions, $heads heads on $kvHeads of $size ($tiles)',
   async ({ tiles, batch, time, heads, kvHeads, size }) => {
@@ -43,11 +50,8 @@ test.each<Case>([
 
 const { hasF16 } = (await engineWith('register')).profile;
 
-test.skipIf(!hasF16).each<Case>([
-  { tiles: 'register', batch: 2, time: 21, heads: 6, kvHeads: 2, size: 8 },
-  { tiles: 'workgroup', batch: 2, time: 21, heads: 6, kvHeads: 2, size: 8 },
-])('values and gradients stored in f16 lose no more than its rounding ($tiles)', async ({ tiles, batch, time, heads, kvHeads, size }) => {
-  const parameters = { q: [batch, time, heads, size], k: [batch, time, kvHeads, size], v: [batch, time, kvHeads, size] };
+test.skipIf(!hasF16).each(['register', 'workgroup'] as const)('values and gradients in f16 lose no more than its rounding, rotated ones too (%s)', async (tiles) => {
+  const parameters = { q: [2, 21, 6, 8], k: [2, 21, 2, 8], v: [2, 21, 2, 8] };
   await checkOp(await engineWith(tiles), {
     parameters,
     // Multiples of 2^-10 up to one: f16 holds them exactly.
@@ -58,11 +62,10 @@ test.skipIf(!hasF16).each<Case>([
       ]),
     ),
     build(graph, tensor) {
-      const [q, k, v] = ['q', 'k', 'v'].map((name) => cast(graph, tensor(name), 'f16'));
-      if (!q || !k || !v) throw new Error('there are three');
+      const [q, k, v] = [cast(graph, tensor('q'), 'f16'), cast(graph, tensor('k'), 'f16'), cast(graph, tensor('v'), 'f16')];
       return cast(graph, attention(graph, rope(graph, q, 10_000), rope(graph, k, 10_000), v), 'f32');
     },
-    seed: time,
+    seed: 21,
     // Half a unit in the last of 11 bits, for each of the four roundings between a value and its gradient.
     tolerance: 4 * 2 ** -11,
   });
@@ -81,45 +84,41 @@ function documentStarts(rows: readonly (readonly number[])[]): number[] {
 
 test.each([
   { tiles: 'register', size: 12, rows: [[9, 1, 14, 13], [37]] },
-  { tiles: 'workgroup', size: 12, rows: [[9, 1, 14, 13], [37]] },
   { tiles: 'workgroup', size: 96, rows: [[9, 1, 14, 13, 30], [3, 40, 24]] },
 ] as const)('documents of $rows positions don’t see each other, heads of $size ($tiles)', async ({ tiles, size, rows }) => {
   const starts = documentStarts(rows);
-  const [batch, time] = [rows.length, starts.length / rows.length];
+  const [batch, time] = [rows.length + 1, starts.length / rows.length];
+  // A row more, of starts that lie past it: each of its positions is a document of its own.
+  const values = Float64Array.from([...starts, ...new Array<number>(time).fill(0xffffffff)]);
   await checkOp(await engineWith(tiles), {
     parameters: { q: [batch, time, 4, size], k: [batch, time, 2, size], v: [batch, time, 2, size] },
-    inputs: { starts: { shape: [batch, time], dtype: 'u32', values: Float64Array.from(starts) } },
+    inputs: { starts: { shape: [batch, time], dtype: 'u32', values } },
     build: (graph, tensor) => attention(graph, tensor('q'), tensor('k'), tensor('v'), tensor('starts')),
     seed: size,
   });
 });
 
-test.each(['register', 'workgroup'] as const)('starts that make no sense stay inside the row, and none in it is after its position (%s)', async (tiles) => {
-  const engine = await engineWith(tiles);
+test('starts in disorder harm nobody but their own row', async () => {
+  const engine = await engineWith('register');
   const graph = new Graph({ differentiates: false });
-  const [q, k, v] = ['q', 'k', 'v'].map((name) => graph.input(name, [1, 37, 2, 12], 'f32'));
+  const [q, k, v] = ['q', 'k', 'v'].map((name) => graph.input(name, [2, 37, 2, 12], 'f32'));
   if (!q || !k || !v) throw new Error('three inputs are declared');
-  const o = attention(graph, q, k, v, graph.input('starts', [1, 37], 'u32'));
-  const outputs = new Map([['o', o]]);
+  const outputs = new Map([['o', attention(graph, q, k, v, graph.input('starts', [2, 37], 'u32'))]]);
   const program = await engine.compile(graph, { parameters: engine.allocate('none', 64), layout: parameterLayout([]), outputs });
-  const values = Float32Array.from(randomValues(37 * 24, 3));
-  for (const name of ['q', 'k', 'v']) program.setInput(name, values);
-  program.setInput('starts', new Uint32Array(37).fill(0xffffffff));
-  program.run();
-  // Each position is a document of its own.
-  expect(relativeError(await program.readOutput('o'), values)).toBeLessThan(1e-6);
-  program.setInput('starts', Uint32Array.from({ length: 37 }, (_, i) => Math.imul(i, 0x9e3779b1) >>> 0));
-  program.run();
-  expect((await program.readOutput('o')).every(Number.isFinite)).toBe(true);
+  for (const name of ['q', 'k', 'v']) program.setInput(name, Float32Array.from(randomValues(2 * 37 * 24, name.length)));
+  const secondRowAfter = async (first: (position: number) => number): Promise<Float32Array> => {
+    program.setInput('starts', Uint32Array.from({ length: 2 * 37 }, (_, i) => (i < 37 ? first(i) : 0)));
+    program.run();
+    return (await program.readOutput('o')).slice(37 * 24);
+  };
+  const undisturbed = await secondRowAfter(() => 0);
+  expect(await secondRowAfter((i) => Math.imul(i, 0x9e3779b1) >>> 0)).toEqual(undisturbed);
 });
 
 test.each([
   { tiles: 'register', time: 256, size: 64 },
   { tiles: 'register', time: 17, size: 256 },
   { tiles: 'workgroup', time: 260, size: 8 },
-  { tiles: 'workgroup', time: 133, size: 64 },
-  { tiles: 'workgroup', time: 67, size: 128 },
-  { tiles: 'workgroup', time: 35, size: 256 },
 ] as const)('$time positions of head size $size, large scores included ($tiles)', async ({ tiles, time, size }) => {
   const engine = await engineWith(tiles);
   const graph = new Graph({ differentiates: true });

@@ -26,7 +26,7 @@ export interface Extents {
 /** Which vectors a kernel owns: queries of `forward` and `backwardQueries`, keys and values of `backwardKeys`. */
 type Pass = 'forward' | 'backwardQueries' | 'backwardKeys';
 
-type Kernel = Pick<Dispatch, 'shader' | 'entryPoint' | 'constants' | 'workgroups'>;
+type Kernel = Pick<Dispatch, 'shader' | 'entryPoint' | 'constants' | 'uniform' | 'workgroups'>;
 
 /** Running sums of software kernels lie in memory, which must be of their own where f16 would round them. */
 function needsSums({ stored }: Extents, adapter: AdapterProfile): boolean {
@@ -45,17 +45,13 @@ function kernelFor(pass: Pass, size: Extents, adapter: AdapterProfile): Kernel {
   return isSoftwareKernel(adapter) ? softwareKernel(pass, size, adapter) : workgroupKernel(pass, size, adapter);
 }
 
-function commonConstants(pass: Pass, size: Extents): ShaderConstants {
-  return {
-    BATCH: size.batch,
-    TIME: size.time,
-    HEADS: size.heads,
-    KV_HEADS: size.kvHeads,
-    HEAD_SIZE: size.headSize,
-    STORED: size.stored,
-    DOCUMENTS: size.hasDocuments,
-    ...(pass === 'forward' ? {} : { QUERIES: pass === 'backwardQueries' }),
-  };
+function flags(pass: Pass, { stored, hasDocuments }: Extents): ShaderConstants {
+  return { STORED: stored, DOCUMENTS: hasDocuments, ...(pass === 'forward' ? {} : { QUERIES: pass === 'backwardQueries' }) };
+}
+
+/** The fields that every kernel's uniform starts with. */
+function uniformOf({ batch, time, heads, kvHeads, headSize }: Extents): readonly number[] {
+  return [batch, time, heads, kvHeads, headSize];
 }
 
 /** Eight lanes are lavapipe's vector and two of SwiftShader's; each owns eight positions. */
@@ -66,12 +62,11 @@ function softwareKernel(pass: Pass, size: Extents, adapter: AdapterProfile): Ker
   return {
     shader: pass === 'forward' ? softwareForwardShader : softwareBackwardShader,
     entryPoint: pass,
-    constants: { ...commonConstants(pass, size), LANES: lanes, HALF: stored === 'f16' },
+    constants: { ...flags(pass, size), LANES: lanes, HALF: stored === 'f16' },
+    uniform: uniformOf(size),
     workgroups: workgroupGrid(Math.ceil((series * Math.ceil(time / 8)) / lanes), adapter),
   };
 }
-
-const mostLanes = 64;
 
 /**
  * Quads of a head that one invocation holds, of each of four positions: 16 f32 in a register each. `forward` holds two such
@@ -80,10 +75,11 @@ const mostLanes = 64;
 const mostQuads: Readonly<Record<Pass, number>> = { forward: 4, backwardQueries: 2, backwardKeys: 2 };
 
 function workgroupKernel(pass: Pass, size: Extents, adapter: AdapterProfile): Kernel {
+  const lanes = 64;
   const quads = size.headSize / 4;
   const team = Math.ceil(quads / mostQuads[pass]);
   const slice = Math.ceil(quads / team);
-  const teams = Math.floor(mostLanes / team);
+  const teams = Math.floor(lanes / team);
   const heads = pass === 'backwardKeys' ? size.kvHeads : size.heads;
   const workgroups = [Math.ceil(size.time / (4 * teams)), heads, size.batch] as const;
   invariant(
@@ -94,16 +90,14 @@ function workgroupKernel(pass: Pass, size: Extents, adapter: AdapterProfile): Ke
     shader: workgroupShader,
     entryPoint: pass,
     constants: {
-      ...commonConstants(pass, size),
+      ...flags(pass, size),
       FORWARD: pass === 'forward',
-      TEAM: team,
-      TEAMS: teams,
-      LANES: team * teams,
+      LANES: lanes,
       SLICE: slice,
-      RAGGED: team * slice !== quads,
       SHARED: team > 1,
       MATRICES: pass === 'forward' ? 1 : 2,
     },
+    uniform: [...uniformOf(size), team, teams],
     workgroups,
   };
 }
@@ -144,7 +138,6 @@ export function lowerBackward(size: Extents, adapter: AdapterProfile): Lowering 
   const hasSums = needsSums(size, adapter);
   const sums = hasSums ? [scratch(1)] : [];
   const queries = batch * heads * time;
-  const grid = elementGrid(queries, adapter);
   const pairs = scoredPairs(size);
   return {
     dispatches: [
@@ -152,9 +145,10 @@ export function lowerBackward(size: Extents, adapter: AdapterProfile): Lowering 
         label: `attention rows ${shapeText(size)}`,
         shader: rowsShader,
         entryPoint: 'prepare',
-        constants: { ...grid.constants, TIME: time, HEADS: heads, HEAD_SIZE: headSize, STORED: stored, DOCUMENTS: hasDocuments },
+        constants: { STORED: stored, DOCUMENTS: hasDocuments },
+        uniform: uniformOf(size),
         bindings: [o, dO, logSumExp, rows, ...(hasDocuments ? [documentStarts] : [])],
-        workgroups: grid.workgroups,
+        workgroups: elementGrid(queries, adapter).workgroups,
         flops: 2 * queries * headSize,
       },
       {
