@@ -2,12 +2,21 @@
 //   p[i,j] = exp(s[i,j] − lse[i]);  ds[i,j] = p[i,j]·(dO[i]·v[j] − delta[i]) / √HEAD_SIZE
 //   dQ[i] = Σ_{j ≤ i} ds[i,j]·k[j];  dK[j] = Σ_{i ≥ j} ds[i,j]·q[i];  dV[j] = Σ_{i ≥ j} p[i,j]·dO[i]
 //   q, dO, dQ: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v, dK, dV: [BATCH,TIME,KV_HEADS,HEAD_SIZE], all STORED: f32 or f16;
-//   rows: lse and delta, [2,BATCH,HEADS,TIME]; with HALF, sums is memory for the running dQ, or dK and dV, in f32.
+//   rows: lse, delta and, with DOCUMENTS, where the document of i starts, before which no j lies: [2 or 3,BATCH,HEADS,TIME];
+//   with HALF, sums is memory for the running dQ, or dK and dV, in f32.
 //   dK and dV sum over the query heads of the group, in their order.
 // backwardQueries: one invocation owns eight neighbouring queries of a head.
 // backwardKeys: one invocation owns eight neighbouring keys and walks the queries of each head of its group.
 // Tiles of scores are 8×8 in four 4×4 matrices; the running gradients live in dQ, dK and dV; positions past the end
 // repeat the last one. Why it is done so stands in attention-software-forward.wgsl.
+
+struct Size {
+  batch: u32,
+  time: u32,
+  heads: u32,
+  keyHeads: u32,
+  headSize: u32,
+}
 
 @group(0) @binding(0) var<storage, read> q: array<STORED>;
 @group(0) @binding(1) var<storage, read> k: array<STORED>;
@@ -18,23 +27,29 @@
 @group(0) @binding(5) var<storage, read_write> dQ: array<STORED>;
 #if HALF
 @group(0) @binding(6) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(7) var<uniform> size: Size;
+#else
+@group(0) @binding(6) var<uniform> size: Size;
 #endif
 #else
 @group(0) @binding(5) var<storage, read_write> dK: array<STORED>;
 @group(0) @binding(6) var<storage, read_write> dV: array<STORED>;
 #if HALF
 @group(0) @binding(7) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(8) var<uniform> size: Size;
+#else
+@group(0) @binding(7) var<uniform> size: Size;
 #endif
 #endif
 
 const ramp = vec4<u32>(0u, 1u, 2u, 3u);
 
 fn positions(first: u32) -> vec4<u32> {
-  return min(first + ramp, vec4<u32>(TIME - 1u));
+  return min(first + ramp, vec4<u32>(size.time - 1u));
 }
 
 fn headStarts(batch: u32, at: vec4<u32>, head: u32, heads: u32) -> vec4<u32> {
-  return ((batch * TIME + at) * heads + head) * HEAD_SIZE;
+  return ((batch * size.time + at) * heads + head) * size.headSize;
 }
 
 fn loadQ(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(q[at.x], q[at.y], q[at.z], q[at.w])); }
@@ -42,7 +57,14 @@ fn loadK(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(k[at.x], k[
 fn loadV(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(v[at.x], v[at.y], v[at.z], v[at.w])); }
 fn loadSlope(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(vec4<STORED>(dO[at.x], dO[at.y], dO[at.z], dO[at.w])); }
 fn loadNorm(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(rows[at.x], rows[at.y], rows[at.z], rows[at.w]); }
-fn loadDelta(at: vec4<u32>) -> vec4<f32> { return loadNorm(BATCH * HEADS * TIME + at); }
+fn loadDelta(at: vec4<u32>) -> vec4<f32> { return loadNorm(size.batch * size.heads * size.time + at); }
+fn loadStart(at: vec4<u32>) -> vec4<u32> {
+#if DOCUMENTS
+  return vec4<u32>(loadNorm(2u * size.batch * size.heads * size.time + at));
+#else
+  return vec4<u32>();
+#endif
+}
 
 // Running gradients lie where they end, or in sums, where f16 would round them at every addition.
 #if HALF
@@ -67,14 +89,23 @@ fn times(a: mat4x4<f32>, b: mat4x4<f32>) -> mat4x4<f32> {
 #if QUERIES
 
 // Matrices have a column for each query and a row for each key.
-fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, key: u32, queries: vec4<u32>) -> mat4x4<f32> {
-  let scores = products * inverseSqrt(f32(HEAD_SIZE));
+fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, key: u32, queries: vec4<u32>, starts: vec4<u32>) -> mat4x4<f32> {
+  let scores = products * inverseSqrt(f32(size.headSize));
   let keys = key + ramp;
   let none = vec4<f32>();
-  return mat4x4<f32>(select(none, exp(scores[0] - norm.x), keys <= vec4<u32>(queries.x)),
-                     select(none, exp(scores[1] - norm.y), keys <= vec4<u32>(queries.y)),
-                     select(none, exp(scores[2] - norm.z), keys <= vec4<u32>(queries.z)),
-                     select(none, exp(scores[3] - norm.w), keys <= vec4<u32>(queries.w)));
+  return mat4x4<f32>(select(none, exp(scores[0] - norm.x), visible(keys, queries.x, starts.x)),
+                     select(none, exp(scores[1] - norm.y), visible(keys, queries.y, starts.y)),
+                     select(none, exp(scores[2] - norm.z), visible(keys, queries.z, starts.z)),
+                     select(none, exp(scores[3] - norm.w), visible(keys, queries.w, starts.w)));
+}
+
+// Whether a query attends to keys: not to later ones, nor to those before its document.
+fn visible(keys: vec4<u32>, query: u32, start: u32) -> vec4<bool> {
+#if DOCUMENTS
+  return (keys <= vec4<u32>(query)) & (keys >= vec4<u32>(start));
+#else
+  return keys <= vec4<u32>(query);
+#endif
 }
 
 #if HALF
@@ -93,34 +124,37 @@ fn storeGradient(at: vec4<u32>, value: vec4<f32>) {
 @compute @workgroup_size(LANES)
 fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                    @builtin(local_invocation_index) lane: u32) {
-  let series = BATCH * HEADS;
-  let blocks = (TIME + 7u) / 8u;
+  let series = size.batch * size.heads;
+  let blocks = (size.time + 7u) / 8u;
   let invocation = (group.y * groups.x + group.x) * LANES + lane;
   if (invocation >= series * blocks) { return; }
-  let batch = invocation % series / HEADS;
-  let head = invocation % HEADS;
+  let batch = invocation % series / size.heads;
+  let head = invocation % size.heads;
   // The longest walks start first.
   let query = (blocks - 1u - invocation / series) * 8u;
   let top = positions(query);
   let bottom = positions(query + 4u);
-  let base = headStarts(batch, top, head, HEADS).x;
-  let atTop = headStarts(batch, top, head, HEADS) - base;
-  let atBottom = headStarts(batch, bottom, head, HEADS) - base;
-  let scalars = (batch * HEADS + head) * TIME;
+  let base = headStarts(batch, top, head, size.heads).x;
+  let atTop = headStarts(batch, top, head, size.heads) - base;
+  let atBottom = headStarts(batch, bottom, head, size.heads) - base;
+  let scalars = (batch * size.heads + head) * size.time;
   let normTop = loadNorm(scalars + top);
   let normBottom = loadNorm(scalars + bottom);
+  let startsTop = loadStart(scalars + top);
+  let startsBottom = loadStart(scalars + bottom);
+  let keyStart = startsTop.x / 8u * 8u;
   let shiftTop = loadDelta(scalars + top);
   let shiftBottom = loadDelta(scalars + bottom);
-  let scale = inverseSqrt(f32(HEAD_SIZE));
+  let scale = inverseSqrt(f32(size.headSize));
 
-  for (var key = 0u; key < min(query + 8u, TIME); key += 8u) {
-    let atLeft = headStarts(batch, positions(key), head / (HEADS / KV_HEADS), KV_HEADS) - base;
-    let atRight = headStarts(batch, positions(key + 4u), head / (HEADS / KV_HEADS), KV_HEADS) - base;
+  for (var key = keyStart; key < min(query + 8u, size.time); key += 8u) {
+    let atLeft = headStarts(batch, positions(key), head / (size.heads / size.keyHeads), size.keyHeads) - base;
+    let atRight = headStarts(batch, positions(key + 4u), head / (size.heads / size.keyHeads), size.keyHeads) - base;
     var topLeft = mat4x4<f32>();
     var topRight = mat4x4<f32>();
     var bottomLeft = mat4x4<f32>();
     var bottomRight = mat4x4<f32>();
-    for (var d = base; d < base + HEAD_SIZE; d++) {
+    for (var d = base; d < base + size.headSize; d++) {
       let queriesTop = loadQ(atTop + d);
       let queriesBottom = loadQ(atBottom + d);
       let keysLeft = loadK(atLeft + d);
@@ -136,7 +170,7 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
     var slopeTopRight = slopeTopLeft;
     var slopeBottomLeft = outer(ones, -shiftBottom);
     var slopeBottomRight = slopeBottomLeft;
-    for (var d = base; d < base + HEAD_SIZE; d++) {
+    for (var d = base; d < base + size.headSize; d++) {
       let slopesTop = loadSlope(atTop + d);
       let slopesBottom = loadSlope(atBottom + d);
       let valuesLeft = loadV(atLeft + d);
@@ -146,22 +180,22 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
       slopeBottomLeft += outer(valuesLeft, slopesBottom);
       slopeBottomRight += outer(valuesRight, slopesBottom);
     }
-    topLeft = times(sharesOf(topLeft, normTop, key, top), slopeTopLeft) * scale;
-    topRight = times(sharesOf(topRight, normTop, key + 4u, top), slopeTopRight) * scale;
-    bottomLeft = times(sharesOf(bottomLeft, normBottom, key, bottom), slopeBottomLeft) * scale;
-    bottomRight = times(sharesOf(bottomRight, normBottom, key + 4u, bottom), slopeBottomRight) * scale;
-    for (var d = base; d < base + HEAD_SIZE; d++) {
+    topLeft = times(sharesOf(topLeft, normTop, key, top, startsTop), slopeTopLeft) * scale;
+    topRight = times(sharesOf(topRight, normTop, key + 4u, top, startsTop), slopeTopRight) * scale;
+    bottomLeft = times(sharesOf(bottomLeft, normBottom, key, bottom, startsBottom), slopeBottomLeft) * scale;
+    bottomRight = times(sharesOf(bottomRight, normBottom, key + 4u, bottom, startsBottom), slopeBottomRight) * scale;
+    for (var d = base; d < base + size.headSize; d++) {
       let keysLeft = loadK(atLeft + d);
       let keysRight = loadK(atRight + d);
       // What dQ holds before the first block is anything, NaN included.
-      let oldTop = select(loadGradient(atTop + d), vec4<f32>(), key == 0u);
-      let oldBottom = select(loadGradient(atBottom + d), vec4<f32>(), key == 0u);
+      let oldTop = select(loadGradient(atTop + d), vec4<f32>(), key == keyStart);
+      let oldBottom = select(loadGradient(atBottom + d), vec4<f32>(), key == keyStart);
       storeGradient(atTop + d, oldTop + keysLeft * topLeft + keysRight * topRight);
       storeGradient(atBottom + d, oldBottom + keysLeft * bottomLeft + keysRight * bottomRight);
     }
   }
 #if HALF
-  for (var d = base; d < base + HEAD_SIZE; d++) {
+  for (var d = base; d < base + size.headSize; d++) {
     for (var i = 0u; i < 4u; i++) {
       dQ[atTop[i] + d] = STORED(sums[atTop[i] + d]);
       dQ[atBottom[i] + d] = STORED(sums[atBottom[i] + d]);
@@ -173,15 +207,33 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
 #else
 
 // Matrices have a column for each key and a row for each query.
-fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, query: u32, keys: vec4<u32>) -> mat4x4<f32> {
-  let scores = products * inverseSqrt(f32(HEAD_SIZE));
+fn sharesOf(products: mat4x4<f32>, norm: vec4<f32>, query: u32, keys: vec4<u32>, starts: vec4<u32>) -> mat4x4<f32> {
+  let scores = products * inverseSqrt(f32(size.headSize));
   let queries = query + ramp;
-  let isQuery = queries < vec4<u32>(TIME);
   let none = vec4<f32>();
-  return mat4x4<f32>(select(none, exp(scores[0] - norm), isQuery & (queries >= vec4<u32>(keys.x))),
-                     select(none, exp(scores[1] - norm), isQuery & (queries >= vec4<u32>(keys.y))),
-                     select(none, exp(scores[2] - norm), isQuery & (queries >= vec4<u32>(keys.z))),
-                     select(none, exp(scores[3] - norm), isQuery & (queries >= vec4<u32>(keys.w))));
+  return mat4x4<f32>(select(none, exp(scores[0] - norm), visible(keys.x, queries, starts)),
+                     select(none, exp(scores[1] - norm), visible(keys.y, queries, starts)),
+                     select(none, exp(scores[2] - norm), visible(keys.z, queries, starts)),
+                     select(none, exp(scores[3] - norm), visible(keys.w, queries, starts)));
+}
+
+// Whether queries attend to a key: not to a later one, nor to one before their document. Queries past the end don't count.
+fn visible(key: u32, queries: vec4<u32>, starts: vec4<u32>) -> vec4<bool> {
+  let isLater = (queries < vec4<u32>(size.time)) & (queries >= vec4<u32>(key));
+#if DOCUMENTS
+  return isLater & (starts <= vec4<u32>(key));
+#else
+  return isLater;
+#endif
+}
+
+// Whether the query and those after it belong to documents that start after the last of eight keys.
+fn isPast(at: u32, key: u32) -> bool {
+#if DOCUMENTS
+  return u32(rows[2u * size.batch * size.heads * size.time + at]) > key + 7u;
+#else
+  return false;
+#endif
 }
 
 #if HALF
@@ -197,8 +249,8 @@ fn storeKeyGradient(at: vec4<u32>, value: vec4<f32>) {
 }
 #endif
 #if HALF
-fn loadValueGradient(at: vec4<u32>) -> vec4<f32> { return loadSum(BATCH * TIME * KV_HEADS * HEAD_SIZE + at); }
-fn storeValueGradient(at: vec4<u32>, value: vec4<f32>) { storeSum(BATCH * TIME * KV_HEADS * HEAD_SIZE + at, value); }
+fn loadValueGradient(at: vec4<u32>) -> vec4<f32> { return loadSum(size.batch * size.time * size.keyHeads * size.headSize + at); }
+fn storeValueGradient(at: vec4<u32>, value: vec4<f32>) { storeSum(size.batch * size.time * size.keyHeads * size.headSize + at, value); }
 #else
 fn loadValueGradient(at: vec4<u32>) -> vec4<f32> { return vec4<f32>(dV[at.x], dV[at.y], dV[at.z], dV[at.w]); }
 fn storeValueGradient(at: vec4<u32>, value: vec4<f32>) {
@@ -212,34 +264,34 @@ fn storeValueGradient(at: vec4<u32>, value: vec4<f32>) {
 @compute @workgroup_size(LANES)
 fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                 @builtin(local_invocation_index) lane: u32) {
-  let series = BATCH * KV_HEADS;
-  let blocks = (TIME + 7u) / 8u;
+  let series = size.batch * size.keyHeads;
+  let blocks = (size.time + 7u) / 8u;
   let invocation = (group.y * groups.x + group.x) * LANES + lane;
   if (invocation >= series * blocks) { return; }
-  let batch = invocation % series / KV_HEADS;
-  let keyHead = invocation % KV_HEADS;
+  let batch = invocation % series / size.keyHeads;
+  let keyHead = invocation % size.keyHeads;
   // The first keys have the longest walks.
   let key = invocation / series * 8u;
   let left = positions(key);
   let right = positions(key + 4u);
-  let base = headStarts(batch, left, keyHead, KV_HEADS).x;
-  let atLeft = headStarts(batch, left, keyHead, KV_HEADS) - base;
-  let atRight = headStarts(batch, right, keyHead, KV_HEADS) - base;
-  let scale = inverseSqrt(f32(HEAD_SIZE));
+  let base = headStarts(batch, left, keyHead, size.keyHeads).x;
+  let atLeft = headStarts(batch, left, keyHead, size.keyHeads) - base;
+  let atRight = headStarts(batch, right, keyHead, size.keyHeads) - base;
+  let scale = inverseSqrt(f32(size.headSize));
 
-  for (var member = 0u; member < HEADS / KV_HEADS; member++) {
-    let head = keyHead * (HEADS / KV_HEADS) + member;
-    let scalars = (batch * HEADS + head) * TIME;
-    for (var query = key; query < TIME; query += 8u) {
-      let atTop = headStarts(batch, positions(query), head, HEADS) - base;
-      let atBottom = headStarts(batch, positions(query + 4u), head, HEADS) - base;
+  for (var member = 0u; member < size.heads / size.keyHeads; member++) {
+    let head = keyHead * (size.heads / size.keyHeads) + member;
+    let scalars = (batch * size.heads + head) * size.time;
+    for (var query = key; query < size.time && !isPast(scalars + query, key); query += 8u) {
+      let atTop = headStarts(batch, positions(query), head, size.heads) - base;
+      let atBottom = headStarts(batch, positions(query + 4u), head, size.heads) - base;
       let scalarsTop = scalars + positions(query);
       let scalarsBottom = scalars + positions(query + 4u);
       var topLeft = mat4x4<f32>();
       var topRight = mat4x4<f32>();
       var bottomLeft = mat4x4<f32>();
       var bottomRight = mat4x4<f32>();
-      for (var d = base; d < base + HEAD_SIZE; d++) {
+      for (var d = base; d < base + size.headSize; d++) {
         let queriesTop = loadQ(atTop + d);
         let queriesBottom = loadQ(atBottom + d);
         let keysLeft = loadK(atLeft + d);
@@ -251,10 +303,12 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
       }
       let normTop = loadNorm(scalarsTop);
       let normBottom = loadNorm(scalarsBottom);
-      topLeft = sharesOf(topLeft, normTop, query, left);
-      topRight = sharesOf(topRight, normTop, query, right);
-      bottomLeft = sharesOf(bottomLeft, normBottom, query + 4u, left);
-      bottomRight = sharesOf(bottomRight, normBottom, query + 4u, right);
+      let startsTop = loadStart(scalarsTop);
+      let startsBottom = loadStart(scalarsBottom);
+      topLeft = sharesOf(topLeft, normTop, query, left, startsTop);
+      topRight = sharesOf(topRight, normTop, query, right, startsTop);
+      bottomLeft = sharesOf(bottomLeft, normBottom, query + 4u, left, startsBottom);
+      bottomRight = sharesOf(bottomRight, normBottom, query + 4u, right, startsBottom);
 
       // Starting from −delta, the products of dO and v end as the slopes of the shares less delta.
       let ones = vec4<f32>(1.0);
@@ -263,7 +317,7 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
       var slopeBottomLeft = outer(-loadDelta(scalarsBottom), ones);
       var slopeBottomRight = slopeBottomLeft;
       let isFirst = member == 0u && query == key;
-      for (var d = base; d < base + HEAD_SIZE; d++) {
+      for (var d = base; d < base + size.headSize; d++) {
         let slopesTop = loadSlope(atTop + d);
         let slopesBottom = loadSlope(atBottom + d);
         let valuesLeft = loadV(atLeft + d);
@@ -282,7 +336,7 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
       topRight = times(topRight, slopeTopRight) * scale;
       bottomLeft = times(bottomLeft, slopeBottomLeft) * scale;
       bottomRight = times(bottomRight, slopeBottomRight) * scale;
-      for (var d = base; d < base + HEAD_SIZE; d++) {
+      for (var d = base; d < base + size.headSize; d++) {
         let queriesTop = loadQ(atTop + d);
         let queriesBottom = loadQ(atBottom + d);
         let oldLeft = select(loadKeyGradient(atLeft + d), vec4<f32>(), isFirst);
@@ -293,12 +347,12 @@ fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     }
   }
 #if HALF
-  for (var d = base; d < base + HEAD_SIZE; d++) {
+  for (var d = base; d < base + size.headSize; d++) {
     for (var i = 0u; i < 4u; i++) {
       for (var half = 0u; half < 2u; half++) {
         let at = select(atLeft[i], atRight[i], half == 1u) + d;
         dK[at] = STORED(sums[at]);
-        dV[at] = STORED(sums[BATCH * TIME * KV_HEADS * HEAD_SIZE + at]);
+        dV[at] = STORED(sums[size.batch * size.time * size.keyHeads * size.headSize + at]);
       }
     }
   }

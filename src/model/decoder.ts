@@ -17,7 +17,15 @@ import { add } from '../engine/ops/elementwise.ts';
 import { embeddingName, finalNormName, headName, layerNames, parameterShapes } from './parameters.ts';
 import type { DecoderConfig } from './types.ts';
 
-export interface TrainingOptions {
+export interface GraphOptions {
+  /**
+   * Rows are packed with documents that don't see each other, which needs one input more: `documentStarts` u32 [N], for each
+   * position the place in its row where its document starts. Rotary positions go on through a row: only differences count.
+   */
+  readonly documents?: boolean;
+}
+
+export interface TrainingOptions extends GraphOptions {
   /** Keep only what enters each layer and compute the rest again on the way back: less memory, a forward pass more. */
   readonly recomputesLayers?: boolean;
   /** Default `f32`. */
@@ -48,9 +56,9 @@ export function trainingGraph(config: DecoderConfig, rows: number, contextLength
 }
 
 /** The same inputs but `seed`, and no gradients or dropout: a run adds the weighted sum of losses to the total `loss`. */
-export function evaluationGraph(config: DecoderConfig, rows: number, contextLength: number): Graph {
+export function evaluationGraph(config: DecoderConfig, rows: number, contextLength: number, options: GraphOptions = {}): Graph {
   const graph = new Graph({ differentiates: false });
-  const decoder = new DecoderTrace(graph, config, rows, contextLength);
+  const decoder = new DecoderTrace(graph, config, rows, contextLength, options);
   graph.accumulate(decoder.loss(null), { kind: 'total', name: lossTotal });
   return graph;
 }
@@ -77,12 +85,16 @@ class DecoderTrace {
   readonly #recomputesLayers: boolean;
   /** What activations and the weights that they meet are stored as. */
   readonly #stored: FloatType;
+  /** [rows, length] */
+  readonly #documentStarts: Tensor | undefined;
   /** Counts the places where dropout is applied, so that no two share a mask. */
   #dropoutSites = 0;
 
-  constructor(graph: Graph, config: DecoderConfig, rows: number, length: number, { recomputesLayers = false, precision = 'f32' }: TrainingOptions = {}) {
-    this.#recomputesLayers = recomputesLayers;
-    this.#stored = precision === 'mixed' ? 'f16' : 'f32';
+  constructor(graph: Graph, config: DecoderConfig, rows: number, length: number, options: TrainingOptions = {}) {
+    this.#recomputesLayers = options.recomputesLayers ?? false;
+    this.#stored = options.precision === 'mixed' ? 'f16' : 'f32';
+    const starts = options.documents === true ? graph.input('documentStarts', [rows * length], 'u32') : undefined;
+    this.#documentStarts = starts && graph.reshape(starts, [rows, length]);
     this.#graph = graph;
     this.#config = config;
     this.#rows = rows;
@@ -129,7 +141,8 @@ class DecoderTrace {
       query = this.#norm(query, names.queryNorm);
       key = this.#norm(key, names.keyNorm);
     }
-    const mixed = attention(this.#graph, rope(this.#graph, query, theta), rope(this.#graph, key, theta), value);
+    const [turnedQuery, turnedKey] = [rope(this.#graph, query, theta), rope(this.#graph, key, theta)];
+    const mixed = attention(this.#graph, turnedQuery, turnedKey, value, this.#documentStarts);
     const flat = this.#graph.reshape(mixed, [this.#rows * this.#length, heads * this.#config.head_dim]);
     return this.#addTo(stream, flat, names.output, seed);
   }

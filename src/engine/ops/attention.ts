@@ -3,117 +3,61 @@
  * [time, time] matrix is never stored: the forward pass keeps one number for each query and head, the backward pass
  * computes the rest again (Dao et al., FlashAttention, 2022). No rotary embedding and no projections here.
  */
-import backwardShader from '../../../shaders/attention-backward.wgsl?raw';
-import forwardShader from '../../../shaders/attention-forward.wgsl?raw';
-import rowsShader from '../../../shaders/attention-rows.wgsl?raw';
-import softwareBackwardShader from '../../../shaders/attention-software-backward.wgsl?raw';
-import softwareForwardShader from '../../../shaders/attention-software-forward.wgsl?raw';
 import { EngineError, invariant } from '../errors.ts';
 import { elementCount, isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
-import type { AdapterProfile, Op, ReferenceArray, ShaderConstants, Tensor, TensorSpec } from '../op.ts';
-import { input, output, scratch } from './bindings.ts';
-import { elementGrid } from './grid.ts';
-import { workgroupGrid } from './matmul-lowering.ts';
+import type { DType, Op, ReferenceArray, Shape, Tensor, TensorSpec } from '../op.ts';
+import { lowerBackward, lowerForward } from './attention-lowering.ts';
+import type { Extents } from './attention-lowering.ts';
 
 type NoAttrs = Readonly<Record<never, never>>;
 
-interface Extents {
-  readonly batch: number;
-  readonly time: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headSize: number;
-  /** How vectors are stored; sums over them and scalars of a query are f32 all the same. */
-  readonly stored: 'f32' | 'f16';
-}
-
-function extents(name: string, inputs: readonly TensorSpec[], inputCount: number): Extents {
+/** Of (q, k, v) or (q, k, v, o, logSumExp, dO), `inputCount` of them, and perhaps documentStarts behind them. */
+function extents(name: string, inputs: readonly TensorSpec[], inputCount: 3 | 6): Extents {
   const describe = (): string =>
     `${name} of ${inputs.map((spec) => `${spec.dtype}[${spec.shape.join(', ')}]`).join(', ')} does not fit`;
-  const [q, k, v, o, logSumExp, dO] = inputs;
+  const [q, k, v, o, logSumExp, dO] = inputs.slice(0, inputCount);
+  const documentStarts = inputs[inputCount];
   const [batch, time, heads, headSize] = q?.shape ?? [];
   const kvHeads = k?.shape[2];
-  if (!q || !k || !v || !batch || !time || !heads || !headSize || !kvHeads || inputs.length !== inputCount) {
-    throw new EngineError(describe());
-  }
+  const isCounted = inputs.length === inputCount || inputs.length === inputCount + 1;
+  if (!q || !k || !v || !batch || !time || !heads || !headSize || !kvHeads || !isCounted) throw new EngineError(describe());
   const keyShape = [batch, time, kvHeads, headSize];
   invariant(
     isFloat(q) &&
-      inputs.every((spec) => spec.dtype === (spec === logSumExp ? 'f32' : q.dtype)) &&
       q.shape.length === 4 &&
-      sameShape(k.shape, keyShape) &&
-      sameShape(v.shape, keyShape) &&
+      is(k, q.dtype, keyShape) &&
+      is(v, q.dtype, keyShape) &&
       heads % kvHeads === 0 &&
-      (!o || sameShape(o.shape, q.shape)) &&
-      (!logSumExp || sameShape(logSumExp.shape, [batch, heads, time])) &&
-      (!dO || sameShape(dO.shape, q.shape)),
+      (!o || is(o, q.dtype, q.shape)) &&
+      (!logSumExp || is(logSumExp, 'f32', [batch, heads, time])) &&
+      (!dO || is(dO, q.dtype, q.shape)) &&
+      (!documentStarts || is(documentStarts, 'u32', [batch, time])),
     describe,
   );
-  invariant(headSize % 4 === 0, () => `${name}: a head size of ${headSize} is not a multiple of 4`);
-  return { batch, time, heads, kvHeads, headSize, stored: q.dtype === 'f16' ? 'f16' : 'f32' };
+  invariant(
+    headSize % 4 === 0 && headSize <= largestHead,
+    () => `${name}: a head size of ${headSize} is not a multiple of 4 up to ${largestHead}`,
+  );
+  const stored = q.dtype === 'f16' ? 'f16' : 'f32';
+  return { batch, time, heads, kvHeads, headSize, stored, hasDocuments: documentStarts !== undefined };
 }
 
-function constants(size: Extents, lanes: number): ShaderConstants {
-  return {
-    BATCH: size.batch,
-    TIME: size.time,
-    HEADS: size.heads,
-    KV_HEADS: size.kvHeads,
-    HEAD_SIZE: size.headSize,
-    LANES: lanes,
-    STORED: size.stored,
-    HALF: size.stored === 'f16',
-  };
-}
+const largestHead = 256;
 
-interface Kernels {
-  readonly forward: string;
-  readonly backward: string;
-  readonly lanes: number;
-  /** Running sums lie in memory, which must be of their own where tensors are f16. */
-  readonly sumsInMemory: boolean;
-  /** The grid for a kernel in which neighbouring positions of each of `heads` heads are owned. */
-  grid(size: Extents, heads: number): readonly [number, number, number];
+function is(spec: TensorSpec, dtype: DType, shape: Shape): boolean {
+  return spec.dtype === dtype && sameShape(spec.shape, shape);
 }
 
 /**
- * Software adapters want few memory accesses in the text and lanes that walk equally far; eight lanes are lavapipe's
- * vector and two of SwiftShader's. GPUs want registers and coinciding reads.
+ * Calls `visit` with the scaled scores of what each query attends to; query and key are offsets of the heads' first elements.
+ * A document that would start after the query starts with it.
  */
-function kernelsFor(adapter: AdapterProfile): Kernels {
-  if (adapter.isSoftware) {
-    const lanes = 8;
-    return {
-      forward: softwareForwardShader,
-      backward: softwareBackwardShader,
-      lanes,
-      sumsInMemory: true,
-      grid: ({ batch, time }, heads) => workgroupGrid(Math.ceil((batch * heads * Math.ceil(time / 8)) / lanes), adapter),
-    };
-  }
-  const lanes = 32;
-  return {
-    forward: forwardShader,
-    backward: backwardShader,
-    lanes,
-    sumsInMemory: false,
-    grid({ batch, time }, heads) {
-      const workgroups = [Math.ceil(time / (4 * lanes)), heads, batch] as const;
-      invariant(
-        Math.max(...workgroups) <= adapter.maxWorkgroupsPerDimension,
-        () => `attention over ${workgroups.join('×')} workgroups is too large for one dispatch on ${adapter.name}`,
-      );
-      return workgroups;
-    },
-  };
-}
-
-/** Calls `visit` with the scaled score of every unmasked pair; query and key are offsets of the heads' first elements. */
 function forEachQuery(
   size: Extents,
   q: ReferenceArray,
   k: ReferenceArray,
+  documentStarts: ReferenceArray | undefined,
   visit: (row: number, queryAt: number, keyAts: readonly number[], scores: readonly number[]) => void,
 ): void {
   const { batch, time, heads, kvHeads, headSize } = size;
@@ -123,7 +67,8 @@ function forEachQuery(
       const keyAt = (j: number): number => ((b * time + j) * kvHeads + Math.floor(head / groupSize)) * headSize;
       for (let i = 0; i < time; i++) {
         const queryAt = ((b * time + i) * heads + head) * headSize;
-        const keyAts = Array.from({ length: i + 1 }, (_, j) => keyAt(j));
+        const start = Math.min(i, documentStarts?.[b * time + i] ?? 0);
+        const keyAts = Array.from({ length: i + 1 - start }, (_, j) => keyAt(start + j));
         const scores = keyAts.map((at) => dot(q, queryAt, k, at, headSize) / Math.sqrt(headSize));
         visit((b * heads + head) * time + i, queryAt, keyAts, scores);
       }
@@ -154,11 +99,11 @@ export const attentionBackwardOp: Op<NoAttrs> = {
   },
   reference(inputs, _attrs, specs) {
     const size = extents('attentionBackward', specs.inputs, 6);
-    const [q, k, v, o, , dO] = inputs;
+    const [q, k, v, o, , dO, documentStarts] = inputs;
     invariant(!!q && !!k && !!v && !!o && !!dO, () => 'attentionBackward has six inputs');
     const [dQ, dK, dV] = [new Float64Array(q.length), new Float64Array(k.length), new Float64Array(v.length)];
     const { headSize } = size;
-    forEachQuery(size, q, k, (_row, queryAt, keyAts, scores) => {
+    forEachQuery(size, q, k, documentStarts, (_row, queryAt, keyAts, scores) => {
       const norm = logSumExpOf(scores);
       const delta = dot(dO, queryAt, o, queryAt, headSize);
       keyAts.forEach((keyAt, j) => {
@@ -171,50 +116,7 @@ export const attentionBackwardOp: Op<NoAttrs> = {
     });
     return [dQ, dK, dV];
   },
-  lower({ inputs, adapter }) {
-    const size = extents('attentionBackward', inputs, 6);
-    const kernels = kernelsFor(adapter);
-    const { batch, time, heads, kvHeads, headSize } = size;
-    const pairs = (batch * heads * time * (time + 1)) / 2;
-    const rows = scratch(0);
-    const hasSums = kernels.sumsInMemory && size.stored === 'f16';
-    const sums = hasSums ? [scratch(1)] : [];
-    const sumElements = batch * time * headSize * Math.max(heads, 2 * kvHeads);
-    const [q, k, v, o, logSumExp, dO] = [input(0), input(1), input(2), input(3), input(4), input(5)];
-    const rowGrid = elementGrid(batch * heads * time, adapter);
-    return {
-      dispatches: [
-        {
-          label: `attention rows ${batch}×${time}×${heads}×${headSize}`,
-          shader: rowsShader,
-          entryPoint: 'prepare',
-          constants: { ...rowGrid.constants, TIME: time, HEADS: heads, HEAD_SIZE: headSize, STORED: size.stored },
-          bindings: [o, dO, logSumExp, rows],
-          workgroups: rowGrid.workgroups,
-          flops: 2 * batch * heads * time * headSize,
-        },
-        {
-          label: `attention dQ ${batch}×${time}×${heads}×${headSize}`,
-          shader: kernels.backward,
-          entryPoint: 'backwardQueries',
-          constants: { ...constants(size, kernels.lanes), QUERIES: true },
-          bindings: [q, k, v, dO, rows, output(0), ...sums],
-          workgroups: kernels.grid(size, heads),
-          flops: 6 * pairs * headSize,
-        },
-        {
-          label: `attention dK dV ${batch}×${time}×${heads}×${headSize}`,
-          shader: kernels.backward,
-          entryPoint: 'backwardKeys',
-          constants: { ...constants(size, kernels.lanes), QUERIES: false },
-          bindings: [q, k, v, dO, rows, output(1), output(2), ...sums],
-          workgroups: kernels.grid(size, kvHeads),
-          flops: 8 * pairs * headSize,
-        },
-      ],
-      scratchElements: [2 * batch * heads * time, ...(hasSums ? [sumElements] : [])],
-    };
-  },
+  lower: ({ inputs, adapter }) => lowerBackward(extents('attentionBackward', inputs, 6), adapter),
 };
 
 export const attentionOp: Op<NoAttrs> = {
@@ -228,11 +130,11 @@ export const attentionOp: Op<NoAttrs> = {
   },
   reference(inputs, _attrs, specs) {
     const size = extents('attention', specs.inputs, 3);
-    const [q, k, v] = inputs;
+    const [q, k, v, documentStarts] = inputs;
     invariant(!!q && !!k && !!v, () => 'attention has three inputs');
     const o = new Float64Array(q.length);
     const logSumExp = new Float64Array(q.length / size.headSize);
-    forEachQuery(size, q, k, (row, queryAt, keyAts, scores) => {
+    forEachQuery(size, q, k, documentStarts, (row, queryAt, keyAts, scores) => {
       const norm = logSumExpOf(scores);
       logSumExp[row] = norm;
       keyAts.forEach((keyAt, j) => addScaled(o, queryAt, v, keyAt, size.headSize, Math.exp((scores[j] ?? 0) - norm)));
@@ -243,38 +145,23 @@ export const attentionOp: Op<NoAttrs> = {
     const [dO, dLogSumExp] = cotangents;
     invariant(!dLogSumExp, () => 'attention has no gradient through its log-sum-exp');
     if (!dO) return inputs.map(() => null);
-    const gradients = graph.apply(attentionBackwardOp, [...inputs, ...outputs, dO], {});
-    return gradients.map((gradient, index) => (needs[index] ? gradient : null));
+    const [q, k, v, ...documentStarts] = inputs;
+    invariant(!!q && !!k && !!v, () => 'attention has three inputs or four');
+    const gradients = graph.apply(attentionBackwardOp, [q, k, v, ...outputs, dO, ...documentStarts], {});
+    return inputs.map((_, index) => (needs[index] === true ? (gradients[index] ?? null) : null));
   },
-  lower({ inputs, adapter }) {
-    const size = extents('attention', inputs, 3);
-    const { batch, time, heads, headSize } = size;
-    const kernels = kernelsFor(adapter);
-    const hasSums = kernels.sumsInMemory && size.stored === 'f16';
-    return {
-      scratchElements: hasSums ? [batch * time * heads * headSize] : [],
-      dispatches: [
-        {
-          label: `attention ${batch}×${time}×${heads}×${headSize}`,
-          shader: kernels.forward,
-          entryPoint: 'forward',
-          constants: constants(size, kernels.lanes),
-          bindings: [input(0), input(1), input(2), output(0), output(1), ...(hasSums ? [scratch(0)] : [])],
-          workgroups: kernels.grid(size, heads),
-          flops: 2 * batch * heads * time * (time + 1) * headSize,
-        },
-      ],
-    };
-  },
+  lower: ({ inputs, adapter }) => lowerForward(extents('attention', inputs, 3), adapter),
 };
 
 /**
  * Causal attention: q [B, T, H, hd], k and v [B, T, KV, hd] → [B, T, H, hd], scores scaled by 1/√hd. H is a multiple
- * of KV (query head h reads key head ⌊h·KV/H⌋), hd a multiple of 4, and all are f32 or all f16, as the result is then; throws
- * `EngineError` otherwise.
+ * of KV (query head h reads key head ⌊h·KV/H⌋), hd a multiple of 4 up to 256, and all are f32 or all f16, as the result is then;
+ * throws `EngineError` otherwise.
+ * With `documentStarts` u32 [B, T] a position attends to nothing before the place in its row that stands there: where its
+ * document starts. Documents are contiguous, so starts never decrease along a row.
  */
-export function attention(graph: Graph, q: Tensor, k: Tensor, v: Tensor): Tensor {
-  const [o] = graph.apply(attentionOp, [q, k, v], {});
+export function attention(graph: Graph, q: Tensor, k: Tensor, v: Tensor, documentStarts?: Tensor): Tensor {
+  const [o] = graph.apply(attentionOp, documentStarts ? [q, k, v, documentStarts] : [q, k, v], {});
   invariant(o !== undefined && elementCount(o.shape) > 0, () => 'attention gives an output');
   return o;
 }
