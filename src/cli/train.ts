@@ -12,8 +12,10 @@ import { parseTokenRows } from '../data/token-rows.ts';
 import type { BatchSource } from '../data/types.ts';
 import { parseConfig } from '../model/config.ts';
 import type { DecoderConfig } from '../model/types.ts';
-import type { Trainer, TrainerInfo } from '../trainer/types.ts';
+import type { GradientJob, Trainer, TrainerInfo } from '../trainer/types.ts';
 import type { TrainArguments } from './arguments.ts';
+import { debuggingAt } from './debug.ts';
+import type { Debugging } from './debug.ts';
 import { CliError } from './errors.ts';
 import { copyTokenizer, findModel, makeFolder, readText, readWeights, writeGradients, writeModel, writeTokenizer } from './model-folder.ts';
 import type { ModelSource } from './model-folder.ts';
@@ -69,7 +71,9 @@ export async function train(options: TrainArguments, host: TrainHost): Promise<v
     const info = await start(trainer, run, config, weights);
     if (info.precision !== run.precision) host.warn('this GPU has no usable 16-bit numbers: computing in f32');
     host.progress.begin(run.steps, info.parameterCount);
-    await runSteps(trainer, prepared, options, host);
+    const debugging = debuggingAt(options.debug, trainer, host.warn);
+    await debugging.begin(info, jobOfStep(prepared, 0));
+    await runSteps(trainer, prepared, options, host, debugging);
     const { weights: trained } = await trainer.masterState();
     await writeModel(options.out, config, new Float32Array(trained));
     if (prepared.tokenizer !== null) await writeTokenizer(options.out, prepared.tokenizer.toHuggingFace(config.max_position_embeddings));
@@ -133,13 +137,22 @@ async function start(
   return info;
 }
 
-async function runSteps(trainer: Trainer, prepared: Prepared, options: TrainArguments, host: TrainHost): Promise<void> {
+async function runSteps(
+  trainer: Trainer,
+  prepared: Prepared,
+  options: TrainArguments,
+  host: TrainHost,
+  debugging: Debugging,
+): Promise<void> {
   const { run, config } = prepared;
   const metrics = createWriteStream(join(options.out, 'metrics.jsonl'));
   await once(metrics, 'open');
   try {
     for (let step = 0; step < run.steps && !host.isInterrupted(); step++) {
-      const measured = await runStep(trainer, prepared, step);
+      const job = jobOfStep(prepared, step);
+      await debugging.before(job);
+      const measured = await runStep(trainer, prepared, job);
+      debugging.after(measured);
       if (step === options.saveGradients) {
         await writeGradients(options.out, step, config, await trainer.namedGradients(step, prepared.batches.weightOfStep(step)));
       }
@@ -153,12 +166,15 @@ async function runSteps(trainer: Trainer, prepared: Prepared, options: TrainArgu
   }
 }
 
-async function runStep(trainer: Trainer, { run, batches }: Prepared, step: number): Promise<StepMetrics> {
-  const startedMs = performance.now();
-  const assignment = `step ${step}`;
+function jobOfStep({ batches }: Prepared, step: number): GradientJob {
   const microbatches = Array.from({ length: batches.microbatchesPerStep }, (_, index) => ({ index, rows: batches.draw(step, index) }));
+  return { assignment: `step ${step}`, step, microbatches };
+}
+
+async function runStep(trainer: Trainer, { run, batches }: Prepared, job: GradientJob): Promise<StepMetrics> {
+  const startedMs = performance.now();
+  const { assignment, step } = job;
   await trainer.beginStep(step);
-  const job = { assignment, step, microbatches };
   const { lossSum, weightSum, tokens } = await trainer.computeGradients(job);
   if (!(weightSum > 0)) throw new CliError(`step ${step} has no scored token: give it more rows, or remove rows without labels`);
   await trainer.addOwnContribution(assignment);

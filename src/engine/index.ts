@@ -25,5 +25,5 @@ export { alignmentElements, parameterLayout } from './layout.ts';
 export { valueAndGrad } from './autodiff.ts';
 export { interpret } from './interpreter.ts';
 export { compileInspection } from './inspect.ts';
-export type { HostInputs, InspectedNode } from './inspect.ts';
+export type { HostInputs, InspectedNode, Inspection } from './inspect.ts';
 export type { HostValues, Interpretation } from './interpreter.ts';

@@ -40,6 +40,8 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
     applyUpdate: (step, bytes) => orFailure(remote.applyUpdate(step, transfer(bytes, [bytes]))),
     computeGradients: (job) => orFailure(remote.computeGradients(job)),
     explainNonFinite: (job) => orFailure(remote.explainNonFinite(job)),
+    kernelTimes: () => orFailure(remote.kernelTimes()),
+    compareKernels: (job) => orFailure(remote.compareKernels(job)),
     cancel(assignment) {
       // Answered like every call, but there is nothing to wait for: the job's result says whether it was cancelled.
       remote.cancel(assignment).catch(() => undefined);

@@ -9,13 +9,14 @@ import { fp32Codec } from '../codec/fp32.ts';
 import type { MasterState } from '../checkpoint/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import { EngineError } from '../engine/index.ts';
+import type { DispatchTiming } from '../engine/index.ts';
 import { initialWeights } from '../model/initial.ts';
 import { checkDevice } from './device-check.ts';
 import type { DeviceCheckOptions } from './device-check.ts';
 import { TrainerError, asTrainerError, problems } from './errors.ts';
 import { Failure } from './failure.ts';
 import { computeGradientJob, sumLosses } from './gradients.ts';
-import { firstNonFinite } from './non-finite.ts';
+import { compareKernels, firstNonFinite } from './inspection.ts';
 import { SerialQueue } from './queue.ts';
 import { openRun } from './run.ts';
 import type { Run } from './run.ts';
@@ -23,6 +24,7 @@ import { paddedLength, sampleTokens } from './sampling.ts';
 import { StepUpdate } from './step-update.ts';
 import type {
   CommitResult,
+  ComparedKernel,
   DeviceReport,
   GradientJob,
   GradientResult,
@@ -155,6 +157,22 @@ class GpuTrainer implements Trainer {
       const run = this.#prepared();
       for (const { rows } of job.microbatches) checkShape(rows, run.settings);
       return firstNonFinite(run, job);
+    });
+  }
+
+  kernelTimes(): Promise<readonly DispatchTiming[]> {
+    return this.#turn(() => {
+      const { training } = this.#withReplica().run;
+      this.#held = null;
+      return training.timings();
+    });
+  }
+
+  compareKernels(job: GradientJob): Promise<readonly ComparedKernel[]> {
+    return this.#turn(() => {
+      const run = this.#prepared();
+      for (const { rows } of job.microbatches) checkShape(rows, run.settings);
+      return compareKernels(run, job);
     });
   }
 

@@ -2,8 +2,8 @@
  * One planned run on an opened GPU: the flat buffers every peer has, and the programs over them, compiled when first
  * needed. What is done with them, and in which order, is the trainer's affair.
  */
-import { openEngine } from '../engine/index.ts';
-import type { Engine, EngineOptions, Graph, Memory, ParameterLayout, Program, Region } from '../engine/index.ts';
+import { compileInspection, openEngine } from '../engine/index.ts';
+import type { Engine, EngineOptions, Graph, Inspection, Memory, ParameterLayout, Program, Region } from '../engine/index.ts';
 import { evaluationGraph, logitsGraph, trainingGraph } from '../model/decoder.ts';
 import type { Precision } from '../model/decoder.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
@@ -25,6 +25,8 @@ export interface Run {
   readonly training: Program;
   /** With `settings.precision` `mixed`, if the GPU can. */
   readonly mixed: MixedPrecision | null;
+  /** Micro-batches with every value kept, looked at for numbers that are none, or compared with the ops' references. */
+  readonly inspect: (looksFor: 'finite' | 'references') => Promise<Inspection>;
   /** Of the weights as they are when everything queued before is done. */
   hash(): Promise<string>;
   /** Forward only, for micro-batches of this shape. */
@@ -76,30 +78,45 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
     training,
     mixed,
     hash: () => replicaHash.compute(),
-    evaluation: remembered((rows, length) =>
+    inspect: remembered((looksFor: 'finite' | 'references') =>
+      // In memory of its own, since a job's sums may still be wanted. What isn't finite shows in f32 too; kernels are
+      // compared as they are used.
+      compileInspection(
+        engine,
+        trainingGraph(model, rowsPerMicrobatch, contextLength, { precision: looksFor === 'finite' ? 'f32' : precision }),
+        {
+          parameters: weights,
+          layout,
+          gradients: engine.allocateFlat('inspected gradients', layout),
+          totals: new Map([['loss', engine.allocate('inspected loss', 1)]]),
+        },
+        { compares: looksFor === 'references' },
+      ),
+    ),
+    evaluation: remembered((rows: number, length: number) =>
       engine.compile(evaluationGraph(model, rows, length), {
         parameters: weights,
         layout,
         totals: new Map([['loss', evaluationLossSum]]),
       }),
     ),
-    logits: remembered((length) => {
+    logits: remembered((length: number) => {
       const { graph, logits } = logitsGraph(model, 1, length);
       return engine.compile(graph, { parameters: weights, layout, outputs: new Map([['logits', logits]]) });
     }),
   };
 }
 
-/** Computes once for each combination of sizes; a failure is not remembered. */
-function remembered<Sizes extends readonly number[]>(
-  compute: (...sizes: Sizes) => Promise<Program>,
-): (...sizes: Sizes) => Promise<Program> {
-  const known = new Map<string, Promise<Program>>();
-  return (...sizes) => {
-    const key = sizes.join('×');
+/** Computes once for each combination of arguments; a failure is not remembered. */
+function remembered<Args extends readonly (number | string)[], Result>(
+  compute: (...args: Args) => Promise<Result>,
+): (...args: Args) => Promise<Result> {
+  const known = new Map<string, Promise<Result>>();
+  return (...args) => {
+    const key = args.join('×');
     const before = known.get(key);
     if (before) return before;
-    const computed = compute(...sizes);
+    const computed = compute(...args);
     known.set(key, computed);
     computed.catch(() => known.delete(key));
     return computed;

@@ -4,6 +4,7 @@
  */
 import type { MasterState } from '../checkpoint/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
+import type { DispatchTiming } from '../engine/index.ts';
 import type { Precision } from '../model/decoder.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { OptimizerSettings } from '../optim/types.ts';
@@ -86,6 +87,13 @@ export interface TrainerInfo {
   readonly precision: Precision;
 }
 
+export interface ComparedKernel {
+  /** The op and the parameters it reads. */
+  readonly op: string;
+  /** ‖GPU − reference‖ / ‖reference‖, of its worst output. */
+  readonly relativeError: number;
+}
+
 export interface Trainer {
   /** Opens the GPU, checks a known answer forward and backward, and probes the speed. */
   check(): Promise<DeviceReport>;
@@ -102,6 +110,10 @@ export interface Trainer {
   computeGradients(job: GradientJob): Promise<GradientResult>;
   /** Which op first gave a value that is not finite when this job is computed; null when none did. For when a step failed. */
   explainNonFinite(job: GradientJob): Promise<string | null>;
+  /** For debugging: what each dispatch of a micro-batch takes by itself. Gradients on the GPU are garbage after it. */
+  kernelTimes(): Promise<readonly DispatchTiming[]>;
+  /** For debugging: how far each op of the job's first micro-batch is from its f64 reference, given the same inputs. */
+  compareKernels(job: GradientJob): Promise<readonly ComparedKernel[]>;
   /** Stops the job between micro-batches; its result comes back with `cancelled`. Takes effect at once, not in turn. */
   cancel(assignment: string): void;
   /** Member: the last job's contribution, encoded for the room's codec. */

@@ -77,6 +77,8 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     applyUpdate: (step, bytes) => trainer.applyUpdate(step, bytes),
     computeGradients: (job) => trainer.computeGradients(job),
     explainNonFinite: (job) => trainer.explainNonFinite(job),
+    kernelTimes: () => trainer.kernelTimes(),
+    compareKernels: (job) => trainer.compareKernels(job),
     cancel: (assignment) => {
       trainer.cancel(assignment);
     },

@@ -15,9 +15,9 @@ describe('the command line', () => {
   });
 
   it('reads the options of train', () => {
-    expect(parseCommand(['train', '--model', 'm', '--data', 'd.txt', '--run=r.json', '--out', 'o', '--save-gradients', '3'])).toEqual({
+    expect(parseCommand(['train', '--model', 'm', '--data', 'd.txt', '--run=r.json', '--out', 'o', '--save-gradients', '3', '--debug', '2'])).toEqual({
       kind: 'train',
-      options: { model: 'm', data: 'd.txt', run: 'r.json', out: 'o', saveGradients: 3 },
+      options: { model: 'm', data: 'd.txt', run: 'r.json', out: 'o', saveGradients: 3, debug: 2 },
     });
   });
 
@@ -28,6 +28,7 @@ describe('the command line', () => {
     ["'--speed'", ['train', '--speed', '9']],
     ["'--data", ['train', '--data', '--run', 'r']],
     ['“x”', ['train', '--data', 'd', '--run', 'r', '--out', 'o', '--save-gradients', 'x']],
+    ['from 0 to 4, not “9”', ['train', '--data', 'd', '--run', 'r', '--out', 'o', '--debug', '9']],
   ])('names what is wrong: %s', (message, words) => {
     expect(() => parseCommand(words)).toThrow(message);
     expect(() => parseCommand(words)).toThrow(/^[^\n]*$/);
@@ -112,7 +113,7 @@ describe('train, before it opens a GPU', () => {
     ["the model's vocab_size is 5, and the text has 6", {}],
     ['set the context to 6 or less', { run: 'long.json' }],
   ])('refuses with “%s”', async (message, changes: { readonly run?: string; readonly data?: string; readonly model?: string }) => {
-    const options = { model: changes.model ?? null, data: path(changes.data ?? 'text.txt'), run: path(changes.run ?? 'run.json'), out: path('out'), saveGradients: null };
+    const options = { model: changes.model ?? null, data: path(changes.data ?? 'text.txt'), run: path(changes.run ?? 'run.json'), out: path('out'), saveGradients: null, debug: 0 } as const;
     const host = {
       openTrainer: () => {
         throw new Error('the GPU was opened');

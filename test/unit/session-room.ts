@@ -54,6 +54,8 @@ function cpuTrainer(memo: GradientMemo): Trainer {
     applyUpdate: (step, bytes) => trainer().applyUpdate(step, bytes),
     computeGradients: (job) => trainer().computeGradients(job),
     explainNonFinite: notHere,
+    kernelTimes: notHere,
+    compareKernels: notHere,
     cancel: () => undefined,
     takeContribution: (assignment) => trainer().takeContribution(assignment),
     beginStep: (step) => trainer().beginStep(step),
