@@ -2,12 +2,13 @@
  * One planned run on an opened GPU: the flat buffers every peer has, and the programs over them, compiled when first
  * needed. What is done with them, and in which order, is the trainer's affair.
  */
-import { compileInspection, openEngine } from '../engine/index.ts';
+import { compileInspection, EngineError, openEngine } from '../engine/index.ts';
 import type { Engine, EngineOptions, Graph, Inspection, Memory, ParameterLayout, Program, Region } from '../engine/index.ts';
 import { evaluationGraph, logitsGraph, trainingGraph } from '../model/decoder.ts';
 import type { Precision } from '../model/decoder.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
 import { GradientScaler, ReplicaHash } from '../optim/index.ts';
+import { memoryTable } from './memory-table.ts';
 import { LossScale } from './loss-scale.ts';
 import { usablePrecision } from './mixed-precision.ts';
 import type { MixedPrecision } from './mixed-precision.ts';
@@ -42,7 +43,11 @@ export async function openRun(gpu: GPU, settings: TrainerSettings, options: Engi
     return await planRun(engine, settings);
   } catch (error) {
     engine.destroy();
-    throw error;
+    if (!(error instanceof EngineError) || error.code !== 'out-of-memory') throw error;
+    const { model, rowsPerMicrobatch, contextLength } = settings;
+    const graph = trainingGraph(model, rowsPerMicrobatch, contextLength, { recomputesLayers: true });
+    const table = memoryTable(engine, settings, graph);
+    throw new EngineError(`${error.message}; this run takes ${table}`, { code: error.code, cause: error });
   }
 }
 

@@ -119,7 +119,9 @@ describe('the device', () => {
   test('too small for the run is reported as out of memory', async () => {
     const trainer = createGpuTrainer({ gpu: nodeGpu(), engineOptions: { clampToDefaultLimits: true } });
     const model = { ...settings.model, vocab_size: 4_000_000 };
-    await expect(trainer.prepare({ ...settings, model })).rejects.toMatchObject({ problem: { code: 'out-of-memory' } });
+    await expect(trainer.prepare({ ...settings, model })).rejects.toMatchObject({
+      problem: { code: 'out-of-memory', message: expect.stringMatching(/this run takes weights 306 MiB, gradients 306 MiB, and 1,221 MiB more/) as unknown },
+    });
     await trainer.prepare(settings);
     expect(await trainer.initialize(), 'a smaller run still fits').toMatch(/^[0-9a-f]{16}$/);
     await trainer.dispose();

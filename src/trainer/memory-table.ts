@@ -1,0 +1,29 @@
+/** What a run takes on the GPU, part by part, for a person whose GPU has not enough. It allocates nothing. */
+import type { Engine, Graph } from '../engine/index.ts';
+import { EngineError } from '../engine/index.ts';
+import { parameterLayoutOf } from '../model/parameters.ts';
+import type { TrainerSettings } from './types.ts';
+
+/** Sums of own and of others' gradients, and two moments. */
+const flatBuffersOfCoordinator = 4;
+const bytesPerElement = 4;
+const bytesPerMebibyte = 2 ** 20;
+
+/** In one line. Activations are left out where they can't be planned, because one of them alone is too large. */
+export function memoryTable(engine: Pick<Engine, 'activationBytes'>, { model }: TrainerSettings, graph: Graph): string {
+  const flatBytes = parameterLayoutOf(model).totalElements * bytesPerElement;
+  const mebibytes = (bytes: number): string => `${Math.ceil(bytes / bytesPerMebibyte).toLocaleString('en')} MiB`;
+  const parts = [`weights ${mebibytes(flatBytes)}`, `gradients ${mebibytes(flatBytes)}`];
+  const activations = plannedBytes(engine, graph);
+  if (activations !== null) parts.push(`activations ${mebibytes(activations)}`);
+  return `${parts.join(', ')}, and ${mebibytes(flatBuffersOfCoordinator * flatBytes)} more where it coordinates`;
+}
+
+function plannedBytes(engine: Pick<Engine, 'activationBytes'>, graph: Graph): number | null {
+  try {
+    return engine.activationBytes(graph);
+  } catch (error) {
+    if (error instanceof EngineError) return null;
+    throw error;
+  }
+}
