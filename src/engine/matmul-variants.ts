@@ -50,14 +50,14 @@ export function shapeClassOf(m: number, n: number): ShapeClass {
 
 const register: RegisterVariant = { kind: 'register', lanesM: 4, lanesN: 4 };
 
-/** Most products for each load from workgroup memory, with about 120 registers: two workgroups on a core of 65,536. */
+/** Most products for each load from workgroup memory, in about 128 registers. */
 const widest: WorkgroupVariant = { kind: 'workgroup', tileM: 128, tileN: 128, tileK: 8, threadM: 8, threadN: 8 };
 /** Half the registers and a quarter of the tile: for GPUs with fewer of the one, and results with fewer of the other. */
 const middle: WorkgroupVariant = { kind: 'workgroup', tileM: 64, tileN: 64, tileK: 16, threadM: 8, threadN: 4 };
-/** Many small workgroups with long steps. */
-const narrow: WorkgroupVariant = { kind: 'workgroup', tileM: 32, tileN: 32, tileK: 32, threadM: 4, threadN: 4 };
-/** Few rows: reads B once, 128 bytes of a row at a time. */
-const flat: WorkgroupVariant = { kind: 'workgroup', tileM: 16, tileN: 64, tileK: 32, threadM: 4, threadN: 4 };
+/** Many small workgroups. */
+const narrow: WorkgroupVariant = { kind: 'workgroup', tileM: 32, tileN: 32, tileK: 16, threadM: 4, threadN: 4 };
+/** Few rows: reads B once, 64 bytes of a row at a time. */
+const flat: WorkgroupVariant = { kind: 'workgroup', tileM: 16, tileN: 64, tileK: 16, threadM: 4, threadN: 4 };
 
 const forGpus = { large: [widest, middle], small: [middle, narrow], skinny: [flat, narrow] } as const;
 
