@@ -81,11 +81,11 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
   const uniforms = uniformRegions(host, lowerings.flatMap(({ dispatches: all }) => all));
   const requests = nodes.flatMap((node, position) => {
     const locate = (ref: BindingRef): Region => {
-      if (ref.kind === 'scratch') return part(inArena(plan.scratch[position]?.[ref.index]), ref);
+      if (ref.kind === 'scratch') return partOf(inArena(plan.scratch[position]?.[ref.index]), ref);
       const tensor = (ref.kind === 'input' ? node.inputs : node.outputs)[ref.index];
       const region = tensor && regions.get(tensor.id);
       invariant(region !== undefined, () => `${node.op.name}: ${ref.kind} ${ref.index} has no memory`);
-      return part(region, ref);
+      return partOf(region, ref);
     };
     return (lowerings[position]?.dispatches ?? []).map((dispatch): DirectDispatch => directDispatch(dispatch, locate, uniforms));
   });
@@ -229,7 +229,8 @@ function regionNamed(regions: ReadonlyMap<string, Region>, name: string): Region
   return region;
 }
 
-function part(region: Region, { offsetElements = 0, lengthElements }: BindingRef): Region {
+/** What a reference binds of the region that it names. */
+export function partOf(region: Region, { offsetElements = 0, lengthElements }: BindingRef): Region {
   return {
     buffer: region.buffer,
     offsetElements: region.offsetElements + offsetElements,
