@@ -45,10 +45,10 @@ describe.each(variants.map((variant) => ({ variant, name: variantName(variant) }
     });
   });
 
-  test('1024 rows from 128 to 384 agree with f64 in all three forms', async () => {
+  test('520 rows from 64 to 96 agree with f64 in all three forms', async () => {
     const graph = new Graph({ differentiates: false });
-    const x = graph.input('x', [8, 128, 128], 'f32');
-    const w = graph.input('w', [384, 128], 'f32');
+    const x = graph.input('x', [4, 130, 64], 'f32');
+    const w = graph.input('w', [96, 64], 'f32');
     const y = linear(graph, x, w);
     const dx = graph.apply1(matmulNN, [y, w], {});
     const dw = graph.apply1(matmulTN, [y, x], {});
