@@ -53,34 +53,38 @@ const pitchA = blocksM + 1u;
 const pitchB = blocksN + 1u;
 const threadsN = TILE_N / THREAD_N;
 const invocations = TILE_M / THREAD_M * threadsN;
+// Quads that each invocation copies.
+const loadsA = TILE_M * blocksK / invocations;
+const loadsB = TILE_N * blocksK / invocations;
 
 // [quad of the block][block along k × pitch + block along the side].
 var<workgroup> tileA: array<array<vec4<f32>, blocksK * pitchA>, 4>;
 var<workgroup> tileB: array<array<vec4<f32>, blocksK * pitchB>, 4>;
 
-// Four neighbours in a row of A or B as it is stored, zero past the end of rows and columns.
+// Four neighbours in a row of A or B as it is stored, zero past the end of rows and columns. Without a branch, so that all
+// loads of an invocation are under way before it waits for the first.
 fn quadOfA(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
-  if (row >= rows || column >= columns) { return vec4<f32>(); }
-  let at = row * size.rowA + column;
-  let last = columns - 1u - column;
+  let first = min(column, (columns - 1u) / 4u * 4u);
+  let at = min(row, rows - 1u) * size.rowA + first;
 #if VECTOR_A
   let quad = vec4<f32>(a[at / 4u]);
 #else
+  let last = columns - 1u - first;
   let quad = vec4<f32>(vec4<A_TYPE>(a[at], a[at + min(1u, last)], a[at + min(2u, last)], a[at + min(3u, last)]));
 #endif
-  return select(vec4<f32>(), quad, ramp <= vec4<u32>(last));
+  return select(vec4<f32>(), quad, vec4<bool>(row < rows) & (column + ramp < vec4<u32>(columns)));
 }
 
 fn quadOfB(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
-  if (row >= rows || column >= columns) { return vec4<f32>(); }
-  let at = row * size.rowB + column;
-  let last = columns - 1u - column;
+  let first = min(column, (columns - 1u) / 4u * 4u);
+  let at = min(row, rows - 1u) * size.rowB + first;
 #if VECTOR_B
   let quad = vec4<f32>(b[at / 4u]);
 #else
+  let last = columns - 1u - first;
   let quad = vec4<f32>(vec4<B_TYPE>(b[at], b[at + min(1u, last)], b[at + min(2u, last)], b[at + min(3u, last)]));
 #endif
-  return select(vec4<f32>(), quad, ramp <= vec4<u32>(last));
+  return select(vec4<f32>(), quad, vec4<bool>(row < rows) & (column + ramp < vec4<u32>(columns)));
 }
 
 // A block of A, a column for each m; a block of B, a column for each k.
@@ -175,32 +179,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
 #endif
   for (var k = start; k < end; k += TILE_K) {
+    var quadsA: array<vec4<f32>, loadsA>;
+    var quadsB: array<vec4<f32>, loadsB>;
+    for (var load = 0u; load < loadsA; load++) {
+      let i = lane + load * invocations;
 #if A_BY_COLUMN
-    for (var i = lane; i < TILE_K * blocksM; i += invocations) {
-      let depth = i / blocksM;
-      let block = i % blocksM;
-      tileA[depth % 4u][depth / 4u * pitchA + block] = quadOfA(k + depth, m + block * 4u, end, size.m);
-    }
+      quadsA[load] = quadOfA(k + i / blocksM, m + i % blocksM * 4u, end, size.m);
 #else
-    for (var i = lane; i < TILE_M * blocksK; i += invocations) {
-      let side = i / blocksK;
-      let block = i % blocksK;
-      tileA[side % 4u][block * pitchA + side / 4u] = quadOfA(m + side, k + block * 4u, size.m, end);
-    }
+      quadsA[load] = quadOfA(m + i / blocksK, k + i % blocksK * 4u, size.m, end);
 #endif
+    }
+    for (var load = 0u; load < loadsB; load++) {
+      let i = lane + load * invocations;
 #if B_BY_COLUMN
-    for (var i = lane; i < TILE_N * blocksK; i += invocations) {
-      let side = i / blocksK;
-      let block = i % blocksK;
-      tileB[side % 4u][block * pitchB + side / 4u] = quadOfB(n + side, k + block * 4u, size.n, end);
-    }
+      quadsB[load] = quadOfB(n + i / blocksK, k + i % blocksK * 4u, size.n, end);
 #else
-    for (var i = lane; i < TILE_K * blocksN; i += invocations) {
-      let depth = i / blocksN;
-      let block = i % blocksN;
-      tileB[depth % 4u][depth / 4u * pitchB + block] = quadOfB(k + depth, n + block * 4u, end, size.n);
-    }
+      quadsB[load] = quadOfB(k + i / blocksN, n + i % blocksN * 4u, end, size.n);
 #endif
+    }
+    for (var load = 0u; load < loadsA; load++) {
+      let i = lane + load * invocations;
+#if A_BY_COLUMN
+      tileA[i / blocksM % 4u][i / blocksM / 4u * pitchA + i % blocksM] = quadsA[load];
+#else
+      tileA[i / blocksK % 4u][i % blocksK * pitchA + i / blocksK / 4u] = quadsA[load];
+#endif
+    }
+    for (var load = 0u; load < loadsB; load++) {
+      let i = lane + load * invocations;
+#if B_BY_COLUMN
+      tileB[i / blocksK % 4u][i % blocksK * pitchB + i / blocksK / 4u] = quadsB[load];
+#else
+      tileB[i / blocksN % 4u][i / blocksN / 4u * pitchB + i % blocksN] = quadsB[load];
+#endif
+    }
     workgroupBarrier();
     // Lanes past an edge only help to copy: where that is all of a subgroup, the edge costs it nothing.
     let steps = select(0u, (min(TILE_K, end - k) + 3u) / 4u, isInside);

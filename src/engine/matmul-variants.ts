@@ -50,14 +50,18 @@ export function shapeClassOf(m: number, n: number): ShapeClass {
 
 const register: RegisterVariant = { kind: 'register', lanesM: 4, lanesN: 4 };
 
-/** Most products for each load from workgroup memory, with about 120 registers: two workgroups on a core of 65,536. */
+/**
+ * GPUs choose among these by measurement. Registers are as Mesa's compiler for RDNA 2 counts them (32 lanes, no spills).
+ *
+ * Most products for each load from workgroup memory: 16 quads for 256 of them. 128 registers.
+ */
 const widest: WorkgroupVariant = { kind: 'workgroup', tileM: 128, tileN: 128, tileK: 8, threadM: 8, threadN: 8 };
-/** Half the registers and a quarter of the tile: for GPUs with fewer of the one, and results with fewer of the other. */
+/** A quarter of the tile in 72 registers: for results with fewer tiles, and GPUs with fewer registers. */
 const middle: WorkgroupVariant = { kind: 'workgroup', tileM: 64, tileN: 64, tileK: 16, threadM: 8, threadN: 4 };
-/** Many small workgroups with long steps. */
-const narrow: WorkgroupVariant = { kind: 'workgroup', tileM: 32, tileN: 32, tileK: 32, threadM: 4, threadN: 4 };
-/** Few rows: reads B once, 128 bytes of a row at a time. */
-const flat: WorkgroupVariant = { kind: 'workgroup', tileM: 16, tileN: 64, tileK: 32, threadM: 4, threadN: 4 };
+/** Many small workgroups: 64 registers. */
+const narrow: WorkgroupVariant = { kind: 'workgroup', tileM: 32, tileN: 32, tileK: 16, threadM: 4, threadN: 4 };
+/** Few rows: reads B once, 64 bytes of a row at a time, five loads under way in each of its 64 invocations. */
+const flat: WorkgroupVariant = { kind: 'workgroup', tileM: 16, tileN: 64, tileK: 16, threadM: 4, threadN: 4 };
 
 const forGpus = { large: [widest, middle], small: [middle, narrow], skinny: [flat, narrow] } as const;
 

@@ -9,6 +9,7 @@ import type { MatmulVariant, ShapeClass } from './matmul-variants.ts';
 import type { BindingRef, Lowering } from './op.ts';
 import { lowerMatmul } from './ops/matmul-lowering.ts';
 import type { MatmulForm, MatmulPlan } from './ops/matmul-lowering.ts';
+import { regionOf } from './memory.ts';
 import { directDispatch, uniformRegions } from './program.ts';
 import type { MeasureVariant } from './tuning.ts';
 
@@ -63,10 +64,10 @@ export function probeOf(engine: Engine): MeasureVariant {
   const dispatchesOf = ({ dispatches, scratchElements = [] }: Lowering, { a, b, c }: Operands): readonly DirectDispatch[] => {
     const [wanted = 0] = scratchElements;
     if (wanted > (partials?.lengthElements ?? 0)) partials = engine.allocate('probe partial sums', wanted);
-    const locate = ({ kind, index }: BindingRef): Region => {
-      const region = kind === 'scratch' ? partials : kind === 'output' ? c : index === 0 ? a : b;
+    const locate = (ref: BindingRef): Region => {
+      const region = ref.kind === 'scratch' ? partials : ref.kind === 'output' ? c : ref.index === 0 ? a : b;
       if (!region) throw new EngineError('a product without scratch memory binds some');
-      return region;
+      return regionOf(region, ref.offsetElements, ref.lengthElements);
     };
     const uniforms = uniformRegions(engine, dispatches);
     return dispatches.map((dispatch) => directDispatch(dispatch, locate, uniforms));

@@ -33,7 +33,7 @@ const sizes: readonly Size[] = [
   { rows: 1, out: 3, depth: 7, why: 'less than a tile' },
   { rows: 129, out: 131, depth: 33, why: 'past tiles, in no whole quads' },
   { rows: 9, out: 12, depth: 1200, why: 'whole quads, and a depth that is split' },
-  { rows: 1031, out: 13, depth: 21, why: 'a depth that is split for the weights' },
+  { rows: 531, out: 69, depth: 21, why: 'no whole quads, and a depth that is split for the weights' },
 ];
 
 describe.each(variants.map((variant) => ({ variant, name: variantName(variant) })))('$name', ({ variant }) => {
@@ -45,10 +45,10 @@ describe.each(variants.map((variant) => ({ variant, name: variantName(variant) }
     });
   });
 
-  test('1024 rows from 128 to 384 agree with f64 in all three forms', async () => {
+  test('520 rows from 64 to 96 agree with f64 in all three forms', async () => {
     const graph = new Graph({ differentiates: false });
-    const x = graph.input('x', [8, 128, 128], 'f32');
-    const w = graph.input('w', [384, 128], 'f32');
+    const x = graph.input('x', [4, 130, 64], 'f32');
+    const w = graph.input('w', [96, 64], 'f32');
     const y = linear(graph, x, w);
     const dx = graph.apply1(matmulNN, [y, w], {});
     const dw = graph.apply1(matmulTN, [y, x], {});
@@ -83,7 +83,7 @@ const kinds = [...new Map(variants.map((variant) => [variant.kind, variant])).va
 describe.skipIf(!hasF16).each(kinds.map((variant) => ({ variant, name: variantName(variant) })))('$name', ({ variant }) => {
   test.each<StoredCase>([
     { x: 'f16', w: 'f16', result: 'f16', rows: 13, out: 24, depth: 600 },
-    { x: 'f32', w: 'f16', residual: 'f16', result: 'f16', rows: 9, out: 21, depth: 19 },
+    { x: 'f32', w: 'f16', residual: 'f16', result: 'f16', rows: 70, out: 21, depth: 19 },
   ])('rows of $x by weights of $w give rows of $result, as exact as that is: $rows from $depth to $out', async (stored) => {
     const { rows, out, depth, x, w, residual, result } = stored;
     const shapes = { x: [rows, depth], w: [out, depth], ...(residual && { residual: [rows, out] }) };

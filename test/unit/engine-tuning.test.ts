@@ -129,5 +129,7 @@ test('every variant fits the default limits, and its lanes fill the patches they
     expect(across * down, `${name}: invocations`).toBeLessThanOrEqual(256);
     expect(((tileM / 4 + 1 + (tileN / 4 + 1)) * (tileK / 4) * 4 * 16) / 1024, `${name}: KiB of workgroup memory`).toBeLessThanOrEqual(16);
     expect([across % 8, down % 4], `${name}: patches of 8×4 invocations`).toEqual([0, 0]);
+    const loads = [tileM, tileN].map((side) => (side * tileK) / 4 / (across * down));
+    expect(loads.every(Number.isInteger), `${name}: the same number of loads for every invocation`).toBe(true);
   }
 });
