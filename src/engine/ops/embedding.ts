@@ -85,16 +85,15 @@ const embeddingGradientOp: Op<{ readonly rows: number }> = {
     const columnGroups = Math.ceil(width / elementsPerWorkgroup);
     const sumGrid = foldedGrid(count * columnGroups, adapter);
     const ranges = rowRanges(rows, width, adapter);
-    const linkGrid = elementGrid(count, adapter);
     const whole = { firstRow: 0, endRow: rows, offsetElements: 0, lengthElements: rows * width };
     const dispatches: Dispatch[] = [
       {
         label: 'embedding links',
         shader,
         entryPoint: 'link',
-        constants: { ...linkGrid.constants, ...rangeConstants(count, width, whole) },
+        constants: rangeConstants(count, width, whole),
         bindings: [input(0), scratch(0)],
-        workgroups: linkGrid.workgroups,
+        workgroups: [1, 1, 1],
       },
     ];
     for (const range of ranges) {
@@ -114,7 +113,7 @@ const embeddingGradientOp: Op<{ readonly rows: number }> = {
         workgroups: sumGrid.workgroups,
       });
     }
-    return { scratchElements: [2 * count], dispatches };
+    return { scratchElements: [count + rows], dispatches };
   },
   accumulates: [true],
 };
