@@ -149,6 +149,65 @@ test.each([
   }
 });
 
+/** Rows of attention and its gradients at one head, by the formulas, in time that grows with the context alone. */
+function rowsInF64(q: Float32Array, k: Float32Array, v: Float32Array, dO: Float32Array, size: number) {
+  const row = (x: Float32Array, i: number): Float32Array => x.subarray(i * size, (i + 1) * size);
+  const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number => Array.from(a).reduce((sum, x, d) => sum + x * (b[d] ?? 0), 0);
+  const mix = (weights: readonly number[], of: (index: number) => Float32Array): number[] =>
+    Array.from({ length: size }, (_, d) => weights.reduce((sum, weight, index) => sum + weight * (of(index)[d] ?? 0), 0));
+  const query = (i: number) => {
+    const exps = Array.from({ length: i + 1 }, (_, j) => Math.exp(dot(row(q, i), row(k, j)) / Math.sqrt(size)));
+    const sum = exps.reduce((a, b) => a + b);
+    const shares = exps.map((exp) => exp / sum);
+    const o = mix(shares, (j) => row(v, j));
+    const slopes = shares.map((share, j) => (share * (dot(row(dO, i), row(v, j)) - dot(row(dO, i), o))) / Math.sqrt(size));
+    return { shares, slopes, o, dQ: mix(slopes, (j) => row(k, j)) };
+  };
+  const key = (j: number) => {
+    const queries = Array.from({ length: q.length / size - j }, (_, index) => query(j + index));
+    return {
+      dK: mix(queries.map(({ slopes }) => slopes[j] ?? 0), (index) => row(q, j + index)),
+      dV: mix(queries.map(({ shares }) => shares[j] ?? 0), (index) => row(dO, j + index)),
+    };
+  };
+  return { query, key, row };
+}
+
+test('a context of 8,192 is as exact as a short one, and takes twice the memory of 4,096', async () => {
+  const engine = await engineWith('software');
+  const size = 4;
+  const programOf = (time: number) => {
+    const graph = new Graph({ differentiates: true });
+    const [q, k, v, dO] = ['q', 'k', 'v', 'dO'].map((name) => graph.input(name, [1, time, 1, size], 'f32'));
+    if (!q || !k || !v || !dO) throw new Error('four inputs are declared');
+    const [o, logSumExp] = graph.apply(attentionOp, [q, k, v], {});
+    if (!o || !logSumExp) throw new Error('attention has two outputs');
+    const [dQ, dK, dV] = graph.apply(attentionBackwardOp, [q, k, v, o, logSumExp, dO], {});
+    if (!dQ || !dK || !dV) throw new Error('its backward pass has three');
+    const outputs = new Map(Object.entries({ o, dQ, dK, dV }));
+    return engine.compile(graph, { parameters: engine.allocate('none', 64), layout: parameterLayout([]), outputs });
+  };
+  const time = 8192;
+  const [program, half] = [await programOf(time), await programOf(time / 2)];
+  expect(program.stats.arenaBytes).toBe(2 * half.stats.arenaBytes);
+  const values = (seed: number) => Float32Array.from(randomValues(time * size, seed), (value) => value * 3);
+  const [q, k, v, dO] = [values(1), values(2), values(3), values(4)];
+  for (const [name, data] of Object.entries({ q, k, v, dO })) program.setInput(name, data);
+  program.run();
+  const { query, key, row } = rowsInF64(q, k, v, dO, size);
+  const actual = new Map(await Promise.all(['o', 'dQ', 'dK', 'dV'].map(async (name) => [name, await program.readOutput(name)] as const)));
+  const compare = (expected: Readonly<Record<string, readonly number[]>>, at: number): void => {
+    for (const [name, wanted] of Object.entries(expected)) {
+      expect(relativeError(row(actual.get(name) ?? q, at), wanted), `${name} at ${at}`).toBeLessThan(2e-5);
+    }
+  };
+  for (const at of [1, 5001, 8191]) {
+    const { o, dQ } = query(at);
+    compare({ o, dQ }, at);
+  }
+  for (const at of [8150, 8191]) compare(key(at), at);
+});
+
 test('a later key changes nothing before it', async () => {
   const engine = await freshEngine();
   const graph = new Graph({ differentiates: false });

@@ -115,6 +115,16 @@ describe.each(adapters)('with the adapter %s', (adapter) => {
   });
 });
 
+test('an embedding of 50,257 tokens at 8,192 positions, some tokens at hundreds and most at none', async () => {
+  const ids = randomValues(8192, 6).map((value) => Math.floor(50_257 * value ** 4));
+  await checkOp(engineOf('as it is'), {
+    parameters: { table: [50_257, 2] },
+    inputs: { ids: { shape: [2, 4096], dtype: 'u32', values: ids } },
+    build: (g, t) => embedding(g, t('ids'), t('table')),
+    seed: 7,
+  });
+});
+
 test('an embedding whose table needs several bindings is the same', async () => {
   const engine = await freshEngine({ limits: { maxStorageBufferBindingBytes: 128 * 37 * 4 } });
   await checkOp(engine, {

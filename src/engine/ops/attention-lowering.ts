@@ -65,8 +65,9 @@ function softwareKernel(pass: Pass, size: Extents, adapter: AdapterProfile): Ker
 }
 
 /**
- * Quads of a head that one invocation holds, of each of four positions: 16 f32 in a register each. `forward` holds two such
- * vectors (queries and outputs), the others three and four, and all need some 60 registers more: 190 of the 255 of most GPUs.
+ * Quads of a head that one invocation holds. A quad takes 16 registers for each vector of the four positions it owns: queries and
+ * outputs in `forward`, three vectors in `backwardQueries`, four in `backwardKeys`. So that is 96 to 128, and with products and
+ * places less than the 255 that most GPUs have. Counted, not measured.
  */
 const mostQuads: Readonly<Record<Pass, number>> = { forward: 4, backwardQueries: 2, backwardKeys: 2 };
 

@@ -79,16 +79,15 @@ const embeddingGradientOp: Op<{ readonly rows: number }> = {
     const columnGroups = Math.ceil(width / elementsPerWorkgroup);
     const sumGrid = foldedGrid(count * columnGroups, adapter);
     const ranges = rowRanges(rows, width, adapter);
-    const linkGrid = elementGrid(count, adapter);
     const whole = { firstRow: 0, endRow: rows };
     const dispatches: Dispatch[] = [
       {
         label: 'embedding links',
         shader,
         entryPoint: 'link',
-        constants: { ...linkGrid.constants, ...rangeConstants(count, width, whole) },
+        constants: rangeConstants(count, width, whole),
         bindings: [input(0), scratch(0)],
-        workgroups: linkGrid.workgroups,
+        workgroups: [1, 1, 1],
       },
     ];
     for (const range of ranges) {
@@ -108,7 +107,7 @@ const embeddingGradientOp: Op<{ readonly rows: number }> = {
         workgroups: sumGrid.workgroups,
       });
     }
-    return { scratchElements: [2 * count], dispatches };
+    return { scratchElements: [count + rows], dispatches };
   },
   accumulates: [true],
 };
