@@ -18,6 +18,8 @@ struct Size {
   heads: u32,
   keyHeads: u32,
   headSize: u32,
+  // What of the grid's workgroups the dispatches before this one did.
+  first: u32,
 }
 
 @group(0) @binding(0) var<storage, read> q: array<STORED>;
@@ -113,7 +115,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
            @builtin(local_invocation_index) lane: u32) {
   let series = size.batch * size.heads;
   let blocks = (size.time + 7u) / 8u;
-  let invocation = (group.y * groups.x + group.x) * LANES + lane;
+  let invocation = (size.first + group.y * groups.x + group.x) * LANES + lane;
   if (invocation >= series * blocks) { return; }
   let batch = invocation % series / size.heads;
   let head = invocation % size.heads;

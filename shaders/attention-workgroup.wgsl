@@ -20,6 +20,8 @@ struct Size {
   heads: u32,
   keyHeads: u32,
   headSize: u32,
+  // What of the grid's pairs of a row and a head the dispatches before this one did.
+  first: u32,
   team: u32,
   teams: u32,
 }
@@ -154,8 +156,9 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
            @builtin(local_invocation_index) lane: u32) {
   let owned = 4u * size.teams;
   let member = lane % size.team;
-  let head = group.y;
-  let batch = group.z;
+  let pair = size.first + group.y;
+  let head = pair % size.heads;
+  let batch = pair / size.heads;
   // The longest walks start first.
   let ownedFrom = (groups.x - 1u - group.x) * owned;
   let query = ownedFrom + lane / size.team * 4u;
@@ -252,8 +255,9 @@ fn backwardQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
                    @builtin(local_invocation_index) lane: u32) {
   let owned = 4u * size.teams;
   let member = lane % size.team;
-  let head = group.y;
-  let batch = group.z;
+  let pair = size.first + group.y;
+  let head = pair % size.heads;
+  let batch = pair / size.heads;
   let ownedFrom = (groups.x - 1u - group.x) * owned;
   let query = ownedFrom + lane / size.team * 4u;
   let queryAt = positions(query);
@@ -338,8 +342,9 @@ fn firstPast(batch: u32, first: u32, key: u32) -> u32 {
 fn backwardKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let owned = 4u * size.teams;
   let member = lane % size.team;
-  let keyHead = group.y;
-  let batch = group.z;
+  let pair = size.first + group.y;
+  let keyHead = pair % size.keyHeads;
+  let batch = pair / size.keyHeads;
   // The first keys have the longest walks.
   let ownedFrom = group.x * owned;
   let key = ownedFrom + lane / size.team * 4u;

@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { corpusBatches } from '../../src/data/batches.ts';
 import { partLengths } from '../../src/engine/ranges.ts';
+import { attention, attentionOp } from '../../src/engine/ops/attention.ts';
 import { linear, matmulNT } from '../../src/engine/ops/matmul.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
@@ -27,6 +28,26 @@ test.each([
     parameters: { x: [rows, depth], w: [out, depth], residual: [rows, out] },
     build: (graph, tensor) => linear(graph, tensor('x'), tensor('w'), tensor('residual')),
     seed: rows + out + depth,
+  });
+  engine.destroy();
+});
+
+test.each([
+  { forceKernels: 'software', pieces: 5 },
+  { forceKernels: 'gpu', pieces: 3 },
+] as const)('attention that would run too long is cut, and agrees with f64 (kernels for $forceKernels)', async ({ forceKernels, pieces }) => {
+  const [batch, time, heads, kvHeads, size] = [2, 37, 4, 2, 12];
+  const flops = (4 * batch * heads * time * (time + 1) * size) / 2;
+  const engine = await freshEngine({ forceKernels, limits: { maxDispatchFlops: flops / pieces } });
+  const shape = [batch, time, heads, size];
+  const spec = (count: number) => ({ shape: [batch, time, count, size], dtype: 'f32' }) as const;
+  const outputs = [spec(heads), { shape: [batch, heads, time], dtype: 'f32' } as const];
+  const lowering = attentionOp.lower({ inputs: [spec(heads), spec(kvHeads), spec(kvHeads)], outputs, accumulate: [false, false], attrs: {}, adapter: engine.profile });
+  expect(lowering.dispatches).toHaveLength(pieces);
+  await checkOp(engine, {
+    parameters: { q: shape, k: [batch, time, kvHeads, size], v: [batch, time, kvHeads, size] },
+    build: (graph, tensor) => attention(graph, tensor('q'), tensor('k'), tensor('v')),
+    seed: 5,
   });
   engine.destroy();
 });

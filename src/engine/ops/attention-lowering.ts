@@ -7,7 +7,7 @@ import softwareBackwardShader from '../../../shaders/attention-software-backward
 import softwareForwardShader from '../../../shaders/attention-software-forward.wgsl?raw';
 import workgroupShader from '../../../shaders/attention-workgroup.wgsl?raw';
 import { invariant } from '../errors.ts';
-import type { AdapterProfile, Dispatch, Lowering, ShaderConstants } from '../op.ts';
+import type { AdapterProfile, BindingRef, Dispatch, Lowering, ShaderConstants } from '../op.ts';
 import { input, output, scratch } from './bindings.ts';
 import { elementGrid } from './grid.ts';
 import { workgroupGrid } from './matmul-lowering.ts';
@@ -37,8 +37,18 @@ function needsSums({ stored }: Extents, adapter: AdapterProfile): boolean {
  * Software adapters want few memory accesses in the text and lanes that walk equally far; GPUs want registers and coinciding
  * reads.
  */
-function kernelFor(pass: Pass, size: Extents, adapter: AdapterProfile): Kernel {
-  return adapter.isSoftware ? softwareKernel(pass, size, adapter) : workgroupKernel(pass, size, adapter);
+function kernelsFor(pass: Pass, size: Extents, flops: number, adapter: AdapterProfile): readonly Kernel[] {
+  const pieces = Math.ceil(flops / adapter.maxDispatchFlops);
+  return adapter.isSoftware ? softwareKernels(pass, size, pieces, adapter) : workgroupKernels(pass, size, pieces, adapter);
+}
+
+/** `total` in so many ranges of about one length, or fewer where there is not as much. */
+function rangesOf(total: number, pieces: number): readonly { readonly first: number; readonly count: number }[] {
+  const most = Math.ceil(total / pieces);
+  return Array.from({ length: Math.ceil(total / most) }, (_, index) => ({
+    first: index * most,
+    count: Math.min(most, total - index * most),
+  }));
 }
 
 function flags(pass: Pass, { stored, hasDocuments }: Extents): ShaderConstants {
@@ -46,22 +56,22 @@ function flags(pass: Pass, { stored, hasDocuments }: Extents): ShaderConstants {
 }
 
 /** The fields that every kernel's uniform starts with. */
-function uniformOf({ batch, time, heads, kvHeads, headSize }: Extents): readonly number[] {
-  return [batch, time, heads, kvHeads, headSize];
+function uniformOf({ batch, time, heads, kvHeads, headSize }: Extents, first = 0): readonly number[] {
+  return [batch, time, heads, kvHeads, headSize, first];
 }
 
 /** Eight lanes are lavapipe's vector and two of SwiftShader's; each owns eight positions. */
-function softwareKernel(pass: Pass, size: Extents, adapter: AdapterProfile): Kernel {
+function softwareKernels(pass: Pass, size: Extents, pieces: number, adapter: AdapterProfile): readonly Kernel[] {
   const lanes = 8;
   const { batch, time, heads, kvHeads, stored } = size;
   const series = batch * (pass === 'backwardKeys' ? kvHeads : heads);
-  return {
+  return rangesOf(Math.ceil((series * Math.ceil(time / 8)) / lanes), pieces).map(({ first, count }) => ({
     shader: pass === 'forward' ? softwareForwardShader : softwareBackwardShader,
     entryPoint: pass,
     constants: { ...flags(pass, size), LANES: lanes, HALF: stored === 'f16' },
-    uniform: uniformOf(size),
-    workgroups: workgroupGrid(Math.ceil((series * Math.ceil(time / 8)) / lanes), adapter),
-  };
+    uniform: uniformOf(size, first),
+    workgroups: workgroupGrid(count, adapter),
+  }));
 }
 
 /**
@@ -71,32 +81,34 @@ function softwareKernel(pass: Pass, size: Extents, adapter: AdapterProfile): Ker
  */
 const mostQuads: Readonly<Record<Pass, number>> = { forward: 4, backwardQueries: 2, backwardKeys: 2 };
 
-function workgroupKernel(pass: Pass, size: Extents, adapter: AdapterProfile): Kernel {
+function workgroupKernels(pass: Pass, size: Extents, pieces: number, adapter: AdapterProfile): readonly Kernel[] {
   const lanes = 64;
   const quads = size.headSize / 4;
   const team = Math.ceil(quads / mostQuads[pass]);
   const slice = Math.ceil(quads / team);
   const teams = Math.floor(lanes / team);
   const heads = pass === 'backwardKeys' ? size.kvHeads : size.heads;
-  const workgroups = [Math.ceil(size.time / (4 * teams)), heads, size.batch] as const;
-  invariant(
-    Math.max(...workgroups) <= adapter.maxWorkgroupsPerDimension,
-    () => `attention over ${workgroups.join('×')} workgroups is too large for one dispatch on ${adapter.name}`,
-  );
-  return {
-    shader: workgroupShader,
-    entryPoint: pass,
-    constants: {
-      ...flags(pass, size),
-      FORWARD: pass === 'forward',
-      LANES: lanes,
-      SLICE: slice,
-      SHARED: team > 1,
-      MATRICES: pass === 'forward' ? 1 : 2,
-    },
-    uniform: [...uniformOf(size), team, teams],
-    workgroups,
-  };
+  const blocks = Math.ceil(size.time / (4 * teams));
+  return rangesOf(heads * size.batch, pieces).map(({ first, count }) => {
+    invariant(
+      Math.max(blocks, count) <= adapter.maxWorkgroupsPerDimension,
+      () => `attention over ${blocks}×${count} workgroups is too large for one dispatch on ${adapter.name}`,
+    );
+    return {
+      shader: workgroupShader,
+      entryPoint: pass,
+      constants: {
+        ...flags(pass, size),
+        FORWARD: pass === 'forward',
+        LANES: lanes,
+        SLICE: slice,
+        SHARED: team > 1,
+        MATRICES: pass === 'forward' ? 1 : 2,
+      },
+      uniform: [...uniformOf(size, first), team, teams],
+      workgroups: [blocks, count, 1],
+    };
+  });
 }
 
 function scoredPairs({ batch, time, heads }: Extents): number {
@@ -107,22 +119,28 @@ function shapeText({ batch, time, heads, headSize }: Extents): string {
   return `${batch}×${time}×${heads}×${headSize}`;
 }
 
+function dispatchesOf(
+  name: string,
+  pass: Pass,
+  size: Extents,
+  flops: number,
+  bindings: readonly BindingRef[],
+  adapter: AdapterProfile,
+): readonly Dispatch[] {
+  const kernels = kernelsFor(pass, size, flops, adapter);
+  return kernels.map((kernel) => ({ label: `${name} ${shapeText(size)}`, ...kernel, bindings, flops: flops / kernels.length }));
+}
+
 /** Inputs q, k, v and perhaps documentStarts; outputs o and its log-sum-exp. */
 export function lowerForward(size: Extents, adapter: AdapterProfile): Lowering {
   const hasSums = needsSums(size, adapter);
+  const bindings = [
+    ...[input(0), input(1), input(2), output(0), output(1)],
+    ...(size.hasDocuments ? [input(3)] : []),
+    ...(hasSums ? [scratch(0)] : []),
+  ];
   return {
-    dispatches: [
-      {
-        label: `attention ${shapeText(size)}`,
-        ...kernelFor('forward', size, adapter),
-        bindings: [
-          ...[input(0), input(1), input(2), output(0), output(1)],
-          ...(size.hasDocuments ? [input(3)] : []),
-          ...(hasSums ? [scratch(0)] : []),
-        ],
-        flops: 4 * scoredPairs(size) * size.headSize,
-      },
-    ],
+    dispatches: dispatchesOf('attention', 'forward', size, 4 * scoredPairs(size) * size.headSize, bindings, adapter),
     scratchElements: hasSums ? [size.batch * size.time * size.heads * size.headSize] : [],
   };
 }
@@ -148,18 +166,8 @@ export function lowerBackward(size: Extents, adapter: AdapterProfile): Lowering 
         workgroups: elementGrid(queries, adapter).workgroups,
         flops: 2 * queries * headSize,
       },
-      {
-        label: `attention dQ ${shapeText(size)}`,
-        ...kernelFor('backwardQueries', size, adapter),
-        bindings: [q, k, v, dO, rows, output(0), ...sums],
-        flops: 6 * pairs * headSize,
-      },
-      {
-        label: `attention dK dV ${shapeText(size)}`,
-        ...kernelFor('backwardKeys', size, adapter),
-        bindings: [q, k, v, dO, rows, output(1), output(2), ...sums],
-        flops: 8 * pairs * headSize,
-      },
+      ...dispatchesOf('attention dQ', 'backwardQueries', size, 6 * pairs * headSize, [q, k, v, dO, rows, output(0), ...sums], adapter),
+      ...dispatchesOf('attention dK dV', 'backwardKeys', size, 8 * pairs * headSize, [q, k, v, dO, rows, output(1), output(2), ...sums], adapter),
     ],
     scratchElements: [
       (hasDocuments ? 3 : 2) * queries,
