@@ -1,4 +1,4 @@
-// The same gradients as attention-backward.wgsl, same bindings, for adapters that run invocations in the lanes of a CPU.
+// The same gradients as attention-workgroup.wgsl, same bindings, for adapters that run invocations in the lanes of a CPU.
 //   p[i,j] = exp(s[i,j] − lse[i]);  ds[i,j] = p[i,j]·(dO[i]·v[j] − delta[i]) / √HEAD_SIZE
 //   dQ[i] = Σ_{j ≤ i} ds[i,j]·k[j];  dK[j] = Σ_{i ≥ j} ds[i,j]·q[i];  dV[j] = Σ_{i ≥ j} p[i,j]·dO[i]
 //   q, dO, dQ: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v, dK, dV: [BATCH,TIME,KV_HEADS,HEAD_SIZE], all STORED: f32 or f16;

@@ -1,4 +1,4 @@
-// The same attention as attention-forward.wgsl, same bindings, for adapters that run invocations in the lanes of a CPU.
+// The same attention as attention-workgroup.wgsl, same bindings, for adapters that run invocations in the lanes of a CPU.
 //   s[i,j] = q[i]·k[j] / √HEAD_SIZE for j ≤ i;  lse[i] = log Σ_j exp(s[i,j]);  o[i] = Σ_j exp(s[i,j] − lse[i])·v[j]
 //   q, o: [BATCH,TIME,HEADS,HEAD_SIZE]; k, v: [BATCH,TIME,KV_HEADS,HEAD_SIZE]; logSumExp: [BATCH,HEADS,TIME].
 //   With DOCUMENTS j is at least documentStarts[i], of [BATCH,TIME]: where the document of i starts, which never decreases.
