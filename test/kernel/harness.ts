@@ -8,6 +8,9 @@ import type { EngineOptions } from '../../src/engine/device.ts';
 import { openEngine } from '../../src/engine/index.ts';
 import type { Engine } from '../../src/engine/index.ts';
 
+/** Features that the tests do without, as on a GPU that lacks them: `COTRAIN_TEST_WITHOUT=subgroups,shader-f16 npx vitest …`. */
+const withoutFeatures: readonly string[] = (process.env['COTRAIN_TEST_WITHOUT'] ?? '').split(',').filter(Boolean);
+
 let gpu: GPU | undefined;
 let shared: Promise<Engine> | undefined;
 
@@ -17,8 +20,25 @@ export function nodeGpu(): GPU {
   Object.assign(globalThis, globals);
   // Mesa's software driver asks for it and has no need of it.
   process.env['XDG_RUNTIME_DIR'] ??= tmpdir();
-  gpu = create([]);
+  gpu = withoutFeatures.length > 0 ? without(create([])) : create([]);
   return gpu;
+}
+
+/** The same GPU, whose devices are given none of the features to do without. */
+function without(whole: GPU): GPU {
+  return Object.assign(Object.create(whole) as GPU, {
+    async requestAdapter(options?: GPURequestAdapterOptions): Promise<GPUAdapter | null> {
+      const adapter = await whole.requestAdapter(options);
+      if (adapter === null) return null;
+      const requestDevice = adapter.requestDevice.bind(adapter);
+      return Object.assign(adapter, {
+        requestDevice(descriptor: GPUDeviceDescriptor = {}) {
+          const requiredFeatures = [...(descriptor.requiredFeatures ?? [])].filter((feature) => !withoutFeatures.includes(feature));
+          return requestDevice({ ...descriptor, requiredFeatures });
+        },
+      });
+    },
+  });
 }
 
 /** An engine that all tests of a process share; tests that count or break things open their own. */
@@ -27,12 +47,9 @@ export function sharedEngine(): Promise<Engine> {
   return shared;
 }
 
-/** Features that every engine of the tests does without: `COTRAIN_TEST_WITHOUT=subgroups,shader-f16 npx vitest …`. */
-const withoutFeatures = (process.env['COTRAIN_TEST_WITHOUT'] ?? '').split(',').filter(Boolean) as GPUFeatureName[];
-
 export async function freshEngine(options: EngineOptions = {}): Promise<Engine> {
   try {
-    return await openEngine(nodeGpu(), { withoutFeatures, ...options });
+    return await openEngine(nodeGpu(), options);
   } catch (error) {
     throw new Error(
       'No WebGPU adapter: install a Chromium (npx playwright install chromium) or Mesa 25, or name a Vulkan driver manifest in VK_ICD_FILENAMES.',
