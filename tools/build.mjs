@@ -82,6 +82,19 @@ function install(part, built) {
 export async function buildStale(parts, options = {}) {
   const stale = parts.map((part) => ({ part, digest: digestOf(part) })).filter(({ part, digest }) => !isFresh(part, digest));
   if (stale.length === 0) return [];
+  // Vite builds for development where this says so, and it does in whatever Vite itself runs, such as the benchmarks.
+  const outerMode = process.env['NODE_ENV'];
+  process.env['NODE_ENV'] = 'production';
+  try {
+    return await buildAll(stale, options.log);
+  } finally {
+    if (outerMode === undefined) delete process.env['NODE_ENV'];
+    else process.env['NODE_ENV'] = outerMode;
+  }
+}
+
+/** @type {(stale: readonly { part: Part, digest: string }[], log?: (line: string) => void) => Promise<Part[]>} */
+async function buildAll(stale, log) {
   const { createBuilder } = await import('vite');
   for (const { part, digest } of stale) {
     const startedAt = performance.now();
@@ -101,7 +114,7 @@ export async function buildStale(parts, options = {}) {
     } finally {
       rmSync(built, { recursive: true, force: true });
     }
-    options.log?.(`built ${part} in ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
+    log?.(`built ${part} in ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
   }
   return stale.map(({ part }) => part);
 }

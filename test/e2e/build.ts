@@ -2,5 +2,7 @@
 import { buildStale } from '../../tools/build.mjs';
 
 export default async function build(): Promise<void> {
+  // What Vite itself runs has this set, the benchmarks among others; pages must be built for production all the same.
+  process.env['NODE_ENV'] = 'development';
   await buildStale(['client', 'server', 'cli'], { log: console.log });
 }

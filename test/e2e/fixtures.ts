@@ -45,7 +45,9 @@ export const test = base.extend<TestFixtures, WorkerFixtures>({
         const { url } = message.location();
         // “No such room” is an answer, but the browser logs every 404.
         const isAnswer = url.includes('/rooms/') && message.text().includes('404');
-        if (message.type() === 'error' && !isAnswer) consoleErrors.push(`${message.text()} (${url})`);
+        // Libraries say so when they were bundled for development: larger and slower.
+        const isDevelopment = /\bdev(elopment)? mode\b/i.test(message.text());
+        if ((message.type() === 'error' && !isAnswer) || isDevelopment) consoleErrors.push(`${message.text()} (${url})`);
       });
       page.on('pageerror', (error) => consoleErrors.push(error.stack ?? error.message));
       await page.goto(new URL(at, server.url).href);
