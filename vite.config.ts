@@ -3,6 +3,7 @@
  * three environments of one configuration. `tools/build.mjs` builds those that are stale.
  * Not here: tests (vitest.config.ts, playwright.config.ts) and benchmarks (tools/bench.mjs).
  */
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vite';
 import type { EnvironmentOptions, Plugin } from 'vite';
@@ -31,6 +32,20 @@ function mobyDickCorpus(): Plugin {
   };
 }
 
+/** Shaders without their comments and indents: a third of what a page would load of them. */
+function plainShaders(): Plugin {
+  return {
+    name: 'cotrain-plain-shaders',
+    enforce: 'pre',
+    async load(id) {
+      const [file = '', query] = id.split('?');
+      if (!file.endsWith('.wgsl') || query !== 'raw') return null;
+      const lines = (await readFile(file, 'utf8')).split('\n').map((line) => line.replace(/\/\/.*$/, '').trim());
+      return `export default ${JSON.stringify(lines.filter(Boolean).join('\n'))}`;
+    },
+  };
+}
+
 /** A Node program of one entry. Packages stay in node_modules: what they ship is meant to be imported from there. */
 function nodeProgram(name: string, entry: string): EnvironmentOptions {
   return {
@@ -54,7 +69,7 @@ function nodeProgram(name: string, entry: string): EnvironmentOptions {
 export default defineConfig({
   appType: 'spa',
   plugins: [mobyDickCorpus()],
-  worker: { format: 'es' },
+  worker: { format: 'es', plugins: () => [plainShaders()] },
   server: {
     proxy: {
       '/signal': { target: `http://localhost:${signalingPort}`, ws: true },
