@@ -66,7 +66,7 @@ describe.each(['llama', 'qwen3'] as const)('20 steps of AdamW on a %s', (name) =
     }
   });
 
-  it('is the same run when it is debugged, and every kernel is what it means', async () => {
+  it.runIf(name === 'llama')('is the same run when it is debugged, and every kernel is what it means', async () => {
     const folderOf = (path: string) => join(dirname(out), path);
     const lines: string[] = [];
     const run = join(dirname(out), 'short.json');
