@@ -14,6 +14,7 @@ import { parseConfig } from '../model/config.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { GradientJob, Trainer, TrainerInfo } from '../trainer/types.ts';
 import type { TrainArguments } from './arguments.ts';
+import { precisionNotice } from '../session/run.ts';
 import { debuggingAt } from './debug.ts';
 import type { Debugging } from './debug.ts';
 import { CliError } from './errors.ts';
@@ -69,7 +70,8 @@ export async function train(options: TrainArguments, host: TrainHost): Promise<v
   const trainer = host.openTrainer();
   try {
     const info = await start(trainer, run, config, weights);
-    if (info.precision !== run.precision) host.warn('this GPU has no usable 16-bit numbers: computing in f32');
+    const differs = precisionNotice(run.precision, info.precision);
+    if (differs !== null) host.warn(differs);
     host.progress.begin(run.steps, info.parameterCount);
     const debugging = debuggingAt(options.debug, trainer, host.warn);
     await debugging.begin(info, jobOfStep(prepared, 0));

@@ -14,7 +14,7 @@ import type { RoomAddress } from './link.ts';
 import { holderOf } from './memory.ts';
 import { peerDevice } from './peer-device.ts';
 import { storageProblemOf } from './problems.ts';
-import { batchesOf, parseRun, serializeRun, trainerSettings } from './run.ts';
+import { batchesOf, parseRun, precisionNotice, serializeRun, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
 import type { StateStore } from './state.ts';
 import type { Visit } from './visit.ts';
@@ -81,7 +81,9 @@ export async function prepareReign(
   { gpu, store, visit, deposed }: { readonly gpu: Gpu; readonly store: StateStore; readonly visit: Visit; readonly deposed: () => void },
 ): Promise<ReignStart | null> {
   const { trainer, storage } = gpu;
-  await trainer.prepare(trainerSettings(description));
+  const { precision } = await trainer.prepare(trainerSettings(description));
+  const differs = precisionNotice(description.settings.precision, precision);
+  if (differs !== null) store.notice(differs);
   const restored = await storage.restoreCheckpoint(address.room).catch((error: unknown) => {
     store.update({ problem: storageProblemOf(error) });
     return null;

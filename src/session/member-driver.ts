@@ -15,7 +15,7 @@ import type { DirectoryClient } from './directory-client.ts';
 import { HistoryError, decodeHistory } from './history.ts';
 import { explain, problemOf } from './problems.ts';
 import { decodeRows } from './rows.ts';
-import { parseRun, trainerSettings } from './run.ts';
+import { parseRun, precisionNotice, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
 
 export interface MemberOptions {
@@ -241,9 +241,15 @@ export class MemberDriver {
 
   #plan(run: RunDescription): void {
     this.#planned = run;
-    this.#trainer?.prepare(trainerSettings(run)).catch((error: unknown) => {
-      this.#stopComputing(problemOf(error));
-    });
+    this.#trainer?.prepare(trainerSettings(run)).then(
+      ({ precision }) => {
+        const differs = precisionNotice(run.settings.precision, precision);
+        if (differs !== null) this.#options.notice(differs);
+      },
+      (error: unknown) => {
+        this.#stopComputing(problemOf(error));
+      },
+    );
   }
 
   #stopComputing(reason: Problem): void {

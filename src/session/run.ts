@@ -8,6 +8,7 @@ import { CharacterTokenizer } from '../data/character-tokenizer.ts';
 import { presetById, textProblem } from '../data/presets.ts';
 import type { BatchSource } from '../data/types.ts';
 import { configProblem, parseConfig } from '../model/config.ts';
+import type { Precision } from '../model/decoder.ts';
 import { estimateMemoryBytes, parameterCount } from '../model/parameters.ts';
 import { longestRunSteps } from '../room/messages.ts';
 import type { Problem, TrainerSettings } from '../trainer/types.ts';
@@ -223,4 +224,9 @@ export function batchesOf(description: RunDescription, tokens: Uint32Array): Bat
 export function trainerSettings({ settings }: RunDescription): TrainerSettings {
   const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision } = settings;
   return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision };
+}
+
+/** What to tell a person whose device can't compute as the run asks; null when it can. */
+export function precisionNotice(asked: Precision, used: Precision): string | null {
+  return asked === 'mixed' && used === 'f32' ? 'This GPU has no usable 16-bit numbers: this device computes in 32 bits.' : null;
 }

@@ -5,7 +5,7 @@ import type { HistoryPoint, PeerRow, Step } from '../../src/room/messages.ts';
 import { TrainingClock, comingsAndGoings, recentSpeed } from '../../src/session/figures.ts';
 import { incompleteLink, newRoomAddress, parseRoomLink, roomLink } from '../../src/session/link.ts';
 import { RowsError, decodeRows, encodeRows } from '../../src/session/rows.ts';
-import { RunError, batchesOf, composeRun, estimateRun, parseRun, serializeRun } from '../../src/session/run.ts';
+import { batchesOf, composeRun, estimateRun, parseRun, precisionNotice, RunError, serializeRun, trainerSettings } from '../../src/session/run.ts';
 
 function point(step: number, ms: number, tokens: number): HistoryPoint {
   return { step: step as Step, loss: 1, gradNorm: 1, lr: 1e-3, ms, tokens, bytesDown: 0, bytesUp: 0 };
@@ -102,6 +102,17 @@ describe('composing a run', () => {
     expect(description.settings.model).toMatchObject({ num_hidden_layers: 1, max_position_embeddings: 16 });
     expect(description.settings.optimizer.learningRate).toBe(1e-4);
     expect(description.settings.optimizer.minLearningRate).toBeLessThanOrEqual(1e-4);
+  });
+
+  it('computes in f32 unless asked otherwise, and tells a person whose device can’t do as asked', () => {
+    const text = 'abc'.repeat(100);
+    const { description } = composeRun({ preset: 'repeated-pattern', precision: 'mixed' }, text);
+    expect(trainerSettings(description).precision).toBe('mixed');
+    const plain = composeRun({ preset: 'repeated-pattern' }, text).description;
+    const { precision: _left, ...older } = plain.settings;
+    expect(parseRun(JSON.stringify({ ...plain, settings: older })).settings.precision, 'a description by an older page').toBe('f32');
+    expect(precisionNotice('mixed', 'f32')).toMatch(/32 bits/);
+    expect([precisionNotice('f32', 'f32'), precisionNotice('mixed', 'mixed')]).toEqual([null, null]);
   });
 
   it('says what is wrong with settings that cannot run', () => {
