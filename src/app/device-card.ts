@@ -37,7 +37,7 @@ export class DeviceCard extends LitElement {
     if (device === null) {
       return html`<p role="status" data-testid="device">
         ${this.isChecking
-          ? 'Checking this device: a small computation with a known answer, and its speed…'
+          ? 'Checking this device: a small computation with a known answer, its speed, and on a GPU’s first visit which kernels are fastest on it…'
           : 'Not checked yet. Joining checks it first; you can also look beforehand.'}
       </p>`;
     }

@@ -15,7 +15,8 @@ const phaseWords: Record<SessionPhase, PhaseWords> = {
   idle: { label: 'not started', waiting: null, tone: 'still' },
   'checking-device': {
     label: 'checking this device',
-    waiting: 'Checking this device: it computes a small problem whose answer is known, and its speed is measured.',
+    waiting:
+      'Checking this device: it computes a small problem whose answer is known, and its speed is measured. A GPU that is here for the first time also tries which kernels are fastest on it: two seconds.',
     tone: 'busy',
   },
   preparing: {
