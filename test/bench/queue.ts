@@ -10,6 +10,7 @@ import { nodeGpu } from '../../src/cli/node-gpu.ts';
 import { batchesOf, composeRun, trainerSettings } from '../../src/session/run.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
 import { projectRoot } from '../../tools/build.mjs';
+import { watchedGpu } from '../wrapped-gpu.ts';
 import { CannotRunError } from './benchmark.ts';
 import type { Table } from './benchmark.ts';
 
@@ -62,27 +63,9 @@ function clockOf(device: GPUDevice): PassClock {
   };
 }
 
-/** The adapter's own GPU, telling of each device that is opened. */
-function watched(gpu: GPU, onDevice: (device: GPUDevice) => void): GPU {
-  return Object.assign(Object.create(gpu) as GPU, {
-    async requestAdapter(options?: GPURequestAdapterOptions): Promise<GPUAdapter | null> {
-      const adapter = await gpu.requestAdapter(options);
-      if (adapter === null) return null;
-      const requestDevice = adapter.requestDevice.bind(adapter);
-      return Object.assign(adapter, {
-        async requestDevice(descriptor?: GPUDeviceDescriptor) {
-          const device = await requestDevice(descriptor);
-          onDevice(device);
-          return device;
-        },
-      });
-    },
-  });
-}
-
 async function measure(size: ModelSize): Promise<readonly string[]> {
   let clock: PassClock | null = null;
-  const gpu = watched(nodeGpu(), (device) => {
+  const gpu = watchedGpu(nodeGpu(), (device) => {
     if (!device.features.has('timestamp-query')) throw new CannotRunError('this adapter has no timestamp queries');
     clock = clockOf(device);
   });

@@ -7,6 +7,7 @@ import { create, globals } from 'webgpu';
 import type { EngineOptions } from '../../src/engine/device.ts';
 import { openEngine } from '../../src/engine/index.ts';
 import type { Engine } from '../../src/engine/index.ts';
+import { wrappedGpu } from '../wrapped-gpu.ts';
 
 /** Features that the tests do without, as on a GPU that lacks them: `COTRAIN_TEST_WITHOUT=subgroups,shader-f16 npx vitest …`. */
 const withoutFeatures: readonly string[] = (process.env['COTRAIN_TEST_WITHOUT'] ?? '').split(',').filter(Boolean);
@@ -26,18 +27,9 @@ export function nodeGpu(): GPU {
 
 /** The same GPU, whose devices are given none of the features to do without. */
 function without(whole: GPU): GPU {
-  return Object.assign(Object.create(whole) as GPU, {
-    async requestAdapter(options?: GPURequestAdapterOptions): Promise<GPUAdapter | null> {
-      const adapter = await whole.requestAdapter(options);
-      if (adapter === null) return null;
-      const requestDevice = adapter.requestDevice.bind(adapter);
-      return Object.assign(adapter, {
-        requestDevice(descriptor: GPUDeviceDescriptor = {}) {
-          const requiredFeatures = [...(descriptor.requiredFeatures ?? [])].filter((feature) => !withoutFeatures.includes(feature));
-          return requestDevice({ ...descriptor, requiredFeatures });
-        },
-      });
-    },
+  return wrappedGpu(whole, (descriptor, request) => {
+    const requiredFeatures = [...(descriptor.requiredFeatures ?? [])].filter((feature) => !withoutFeatures.includes(feature));
+    return request({ ...descriptor, requiredFeatures });
   });
 }
 

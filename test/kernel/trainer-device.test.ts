@@ -12,8 +12,9 @@ import { keepProblemsOfErrors } from '../../src/trainer/error-transfer.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
 import storedAnswer from '../../src/trainer/known-answer.json' with { type: 'json' };
 import { storageOf, workerApi } from '../../src/trainer/worker-api.ts';
+import { watchedGpu } from '../wrapped-gpu.ts';
 import { nodeGpu } from './harness.ts';
-import { allIndices, jobOf, patternSource, preparedTrainer, settings, soloStep, watchedGpu } from './trainer-fixtures.ts';
+import { allIndices, jobOf, patternSource, preparedTrainer, settings, soloStep } from './trainer-fixtures.ts';
 
 const source = patternSource();
 
@@ -27,7 +28,7 @@ describe('the device check', () => {
 
   test('finds a driver that gets one kernel wrong', async () => {
     let broken = 0;
-    const gpu = watchedGpu((device) => {
+    const gpu = watchedGpu(nodeGpu(), (device) => {
       const create = device.createShaderModule.bind(device);
       device.createShaderModule = (descriptor) => {
         const code = descriptor.code.replaceAll('+ f32(b[i])', '+ 1.01 * f32(b[i])');
@@ -61,7 +62,7 @@ describe('the device check', () => {
 describe('the device', () => {
   test('after warm-up gets no new buffers or pipelines, and one submit per micro-batch beside a fixed few per step', async () => {
     const counts = { buffers: 0, pipelines: 0, submits: 0 };
-    const gpu = watchedGpu((device) => {
+    const gpu = watchedGpu(nodeGpu(), (device) => {
       const { queue } = device;
       const [buffer, pipeline, submit] = [
         device.createBuffer.bind(device),
@@ -96,7 +97,7 @@ describe('the device', () => {
 
   test('when lost is reported once, and every call then says so', async () => {
     let lose = (): void => undefined;
-    const gpu = watchedGpu((device) => {
+    const gpu = watchedGpu(nodeGpu(), (device) => {
       lose = () => {
         device.destroy();
       };

@@ -1,4 +1,4 @@
-/** Small runs for the trainer's tests, and a GPU whose device a test can watch or break. */
+/** Small runs for the trainer's tests. */
 import { corpusBatches } from '../../src/data/batches.ts';
 import type { BatchSource, MicrobatchRows } from '../../src/data/types.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
@@ -88,23 +88,4 @@ export async function soloStep(
   const { lossSum, weightSum } = await trainer.computeGradients({ ...job, microbatches });
   await trainer.addOwnContribution(job.assignment);
   return { ...(await trainer.commit(step, weightSum, { encodeUpdate: false })), loss: lossSum / weightSum };
-}
-
-/** Dawn's GPU, with every device handed to `onDevice` before the engine gets it. */
-export function watchedGpu(onDevice: (device: GPUDevice) => void): GPU {
-  const real = nodeGpu();
-  return Object.assign(Object.create(real) as GPU, {
-    async requestAdapter(options?: GPURequestAdapterOptions): Promise<GPUAdapter | null> {
-      const adapter = await real.requestAdapter(options);
-      if (adapter === null) return null;
-      const requestDevice = adapter.requestDevice.bind(adapter);
-      return Object.assign(adapter, {
-        async requestDevice(descriptor?: GPUDeviceDescriptor): Promise<GPUDevice> {
-          const device = await requestDevice(descriptor);
-          onDevice(device);
-          return device;
-        },
-      });
-    },
-  });
 }
