@@ -3,7 +3,7 @@
 type RequestDevice = (descriptor?: GPUDeviceDescriptor) => Promise<GPUDevice>;
 
 /** `open` gets what was asked for and what really opens a device. */
-export function wrappedGpu(gpu: GPU, open: (descriptor: GPUDeviceDescriptor, request: RequestDevice) => Promise<GPUDevice>): GPU {
+function wrappedGpu(gpu: GPU, open: (descriptor: GPUDeviceDescriptor, request: RequestDevice) => Promise<GPUDevice>): GPU {
   return Object.assign(Object.create(gpu) as GPU, {
     async requestAdapter(options?: GPURequestAdapterOptions): Promise<GPUAdapter | null> {
       const adapter = await gpu.requestAdapter(options);
@@ -20,5 +20,13 @@ export function watchedGpu(gpu: GPU, onDevice: (device: GPUDevice) => void): GPU
     const device = await request(descriptor);
     onDevice(device);
     return device;
+  });
+}
+
+/** The same GPU, whose devices are given none of these. */
+export function withoutFeatures(gpu: GPU, features: readonly string[]): GPU {
+  return wrappedGpu(gpu, (descriptor, request) => {
+    const requiredFeatures = [...(descriptor.requiredFeatures ?? [])].filter((feature) => !features.includes(feature));
+    return request({ ...descriptor, requiredFeatures });
   });
 }

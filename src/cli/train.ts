@@ -74,7 +74,7 @@ export async function train(options: TrainArguments, host: TrainHost): Promise<v
     if (differs !== null) host.warn(differs);
     host.progress.begin(run.steps, info.parameterCount);
     const debugging = debuggingAt(options.debug, trainer, host.warn);
-    await debugging.begin(info, jobOfStep(prepared, 0));
+    await debugging.begin(info, () => jobOfStep(prepared, 0));
     await runSteps(trainer, prepared, options, host, debugging);
     const { weights: trained } = await trainer.masterState();
     await writeModel(options.out, config, new Float32Array(trained));

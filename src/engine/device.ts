@@ -27,8 +27,6 @@ export interface EngineOptions {
   readonly tuning?: TuningOptions;
   /** Stay within WebGPU's default limits even where the adapter offers more. */
   readonly clampToDefaultLimits?: boolean;
-  /** Do without these even where the adapter has them; for tests. */
-  readonly withoutFeatures?: readonly GPUFeatureName[];
   /** Plan as if no binding, buffer or dispatch could be larger, even where the adapter allows it; for tests. */
   readonly limits?: Partial<Pick<AdapterProfile, 'maxStorageBufferBindingBytes' | 'maxBufferBytes' | 'maxDispatchFlops'>>;
   readonly powerPreference?: GPUPowerPreference;
@@ -98,12 +96,12 @@ function lazyProbe(open: () => Promise<Engine>): { readonly measure: MeasureVari
   };
 }
 
-async function requestDevice(adapter: GPUAdapter, { withoutFeatures = [], clampToDefaultLimits = false }: EngineOptions): Promise<GPUDevice> {
+async function requestDevice(adapter: GPUAdapter, { clampToDefaultLimits = false }: EngineOptions): Promise<GPUDevice> {
   const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
   try {
     return await adapter.requestDevice({
       label: 'cotrain',
-      requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature) && !withoutFeatures.includes(feature)),
+      requiredFeatures: wantedFeatures.filter((feature) => adapter.features.has(feature)),
       requiredLimits: clampToDefaultLimits ? {} : { maxBufferSize, maxStorageBufferBindingSize },
     });
   } catch (error) {

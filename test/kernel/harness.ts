@@ -7,10 +7,10 @@ import { create, globals } from 'webgpu';
 import type { EngineOptions } from '../../src/engine/device.ts';
 import { openEngine } from '../../src/engine/index.ts';
 import type { Engine } from '../../src/engine/index.ts';
-import { wrappedGpu } from '../wrapped-gpu.ts';
+import { withoutFeatures } from '../wrapped-gpu.ts';
 
 /** Features that the tests do without, as on a GPU that lacks them: `COTRAIN_TEST_WITHOUT=subgroups,shader-f16 npx vitest …`. */
-const withoutFeatures: readonly string[] = (process.env['COTRAIN_TEST_WITHOUT'] ?? '').split(',').filter(Boolean);
+const doneWithout: readonly string[] = (process.env['COTRAIN_TEST_WITHOUT'] ?? '').split(',').filter(Boolean);
 
 let gpu: GPU | undefined;
 let shared: Promise<Engine> | undefined;
@@ -21,16 +21,8 @@ export function nodeGpu(): GPU {
   Object.assign(globalThis, globals);
   // Mesa's software driver asks for it and has no need of it.
   process.env['XDG_RUNTIME_DIR'] ??= tmpdir();
-  gpu = withoutFeatures.length > 0 ? without(create([])) : create([]);
+  gpu = withoutFeatures(create([]), doneWithout);
   return gpu;
-}
-
-/** The same GPU, whose devices are given none of the features to do without. */
-function without(whole: GPU): GPU {
-  return wrappedGpu(whole, (descriptor, request) => {
-    const requiredFeatures = [...(descriptor.requiredFeatures ?? [])].filter((feature) => !withoutFeatures.includes(feature));
-    return request({ ...descriptor, requiredFeatures });
-  });
 }
 
 /** An engine that all tests of a process share; tests that count or break things open their own. */

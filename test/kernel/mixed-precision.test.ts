@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import type { MicrobatchRows } from '../../src/data/types.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
 import type { GradientJob, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
+import { withoutFeatures } from '../wrapped-gpu.ts';
 import { relativeError } from './check-op.ts';
 import { nodeGpu, sharedEngine } from './harness.ts';
 import { allIndices, jobOf, patternSource, settings, soloStep } from './trainer-fixtures.ts';
@@ -59,7 +60,7 @@ test.skipIf(!profile.hasF16)('a job that f16 can’t hold at any scale is comput
 });
 
 test('f32 is what a GPU without f16 computes with', async () => {
-  const trainer = createGpuTrainer({ gpu: nodeGpu(), engineOptions: { withoutFeatures: ['shader-f16'] } });
+  const trainer = createGpuTrainer({ gpu: withoutFeatures(nodeGpu(), ['shader-f16']) });
   expect(await trainer.prepare({ ...settings, precision: 'mixed' })).toMatchObject({ precision: 'f32' });
   await trainer.dispose();
 });

@@ -4,7 +4,7 @@
  * computes the rest again (Dao et al., FlashAttention, 2022). No rotary embedding and no projections here.
  */
 import { EngineError, invariant } from '../errors.ts';
-import { elementCount, isFloat, sameShape } from '../graph.ts';
+import { elementCount, floatType, isFloat, sameShape } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import type { DType, Op, ReferenceArray, Shape, Tensor, TensorSpec } from '../op.ts';
 import { lowerBackward, lowerForward } from './attention-lowering.ts';
@@ -39,8 +39,7 @@ function extents(name: string, inputs: readonly TensorSpec[], inputCount: 3 | 6)
     headSize % 4 === 0 && headSize <= largestHead,
     () => `${name}: a head size of ${headSize} is not a multiple of 4 up to ${largestHead}`,
   );
-  const stored = q.dtype === 'f16' ? 'f16' : 'f32';
-  return { batch, time, heads, kvHeads, headSize, stored, hasDocuments: documentStarts !== undefined };
+  return { batch, time, heads, kvHeads, headSize, stored: floatType(q), hasDocuments: documentStarts !== undefined };
 }
 
 const largestHead = 256;

@@ -4,9 +4,10 @@
  */
 import shader from '../../../shaders/cast.wgsl?raw';
 import { invariant } from '../errors.ts';
-import { elementCount, floatType, isFloat, wordsFor } from '../graph.ts';
-import { alignmentElements } from '../layout.ts';
-import type { AdapterProfile, BindingRef, DType, FloatType, Op, Tensor, Trace } from '../op.ts';
+import { elementCount, floatType, isFloat } from '../graph.ts';
+import type { DType, Op, Tensor, Trace } from '../op.ts';
+import { rowRanges, rowsOf } from '../ranges.ts';
+import { input, output } from './bindings.ts';
 import { elementGrid } from './grid.ts';
 
 interface CastAttrs {
@@ -25,37 +26,24 @@ const castOp: Op<CastAttrs> = {
   },
   lower({ inputs: [x], outputs: [y], adapter }) {
     const types = { FROM: floatType(x), TO: floatType(y) };
+    const [rows = 1, ...rest] = x?.shape ?? [];
+    const width = elementCount(rest);
     return {
-      dispatches: bindableRanges(elementCount(x?.shape ?? []), adapter).map(({ start, count }) => {
-        const { workgroups, constants } = elementGrid(count, adapter);
-        const part = (kind: BindingRef['kind'], type: FloatType): BindingRef => ({
-          kind,
-          index: 0,
-          offsetElements: wordsFor(start, type),
-          lengthElements: wordsFor(count, type),
-        });
+      // The ranges in which every kernel visits a weight that is larger than one binding.
+      dispatches: rowRanges(rows, width, adapter).map((range) => {
+        const { workgroups, constants } = elementGrid((range.endRow - range.firstRow) * width, adapter);
         return {
           label: 'cast',
           shader,
           entryPoint: 'convert',
           constants: { ...constants, ...types },
-          bindings: [part('input', types.FROM), part('output', types.TO)],
+          bindings: [rowsOf(input(0), range, width, types.FROM), rowsOf(output(0), range, width, types.TO)],
           workgroups,
         };
       }),
     };
   },
 };
-
-/** Ranges that fit one binding as f32 and start where a binding may, as f16 too. */
-function bindableRanges(elements: number, adapter: AdapterProfile): { readonly start: number; readonly count: number }[] {
-  const step = 2 * alignmentElements;
-  const most = Math.floor(adapter.maxStorageBufferBindingBytes / 4 / step) * step;
-  return Array.from({ length: Math.ceil(elements / most) }, (_, index) => {
-    const start = index * most;
-    return { start, count: Math.min(most, elements - start) };
-  });
-}
 
 /** x in the given type, rounded to nearest where that is narrower; x itself where it has that type. */
 export function cast(graph: Trace, x: Tensor, dtype: DType): Tensor {

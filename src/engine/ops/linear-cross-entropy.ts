@@ -203,8 +203,8 @@ export const linearCrossEntropyOp: Op<LinearCrossEntropyAttrs> = {
 
 /**
  * lossSum[1] = Σ_i lossWeights_i · −log softmax(hidden_i · weightᵀ)[targets_i], for hidden [N, D], weight [V, D], targets
- * u32 [N] and lossWeights f32 [N]. Hidden and weight may be f16, and then so is the gradient of hidden. Rows of weight zero contribute nothing, and a target past the vocabulary counts as
- * its last entry. With logits all equal, each row adds its weight times ln V. Throws `EngineError` on wrong shapes.
+ * u32 [N] and lossWeights f32 [N]. Hidden and weight may be f16, and hidden's gradient has its type. Rows of weight zero
+ * contribute nothing, and a target past the vocabulary counts as its last entry. With logits all equal, each row adds its weight times ln V. Throws `EngineError` on wrong shapes.
  */
 export function linearCrossEntropy(graph: Graph, hidden: Tensor, weight: Tensor, targets: Tensor, lossWeights: Tensor): Tensor {
   const inputs = [hidden, weight, targets, lossWeights];

@@ -4,9 +4,9 @@
  */
 import shader from '../../../shaders/rope.wgsl?raw';
 import { invariant } from '../errors.ts';
-import { elementCount, isFloat } from '../graph.ts';
+import { elementCount, floatType, isFloat } from '../graph.ts';
 import type { Graph } from '../graph.ts';
-import type { Op, ShaderConstants, Tensor } from '../op.ts';
+import type { Op, Tensor } from '../op.ts';
 import { input, output } from './bindings.ts';
 import { elementGrid } from './grid.ts';
 
@@ -49,8 +49,7 @@ const ropeOp: Op<RopeAttrs> = {
   lower({ inputs: [x], attrs, adapter }) {
     const [, time = 1, heads = 1, size = 2] = x?.shape ?? [];
     const grid = elementGrid(elementCount(x?.shape ?? []) / 2, adapter);
-    const stored = x?.dtype === 'f16' ? 'f16' : 'f32';
-    const constants: ShaderConstants = { ...grid.constants, TIME: time, HEADS: heads, HALF: size / 2, INVERSE: attrs.inverse, STORED: stored };
+    const constants = { ...grid.constants, TIME: time, HEADS: heads, HALF: size / 2, INVERSE: attrs.inverse, STORED: floatType(x) };
     const { workgroups } = grid;
     const bindings = [input(0), input(1), output(0)];
     return { dispatches: [{ label: 'rope', shader, entryPoint: 'rotate', constants, bindings, workgroups }] };
