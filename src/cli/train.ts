@@ -180,7 +180,7 @@ async function runStep(trainer: Trainer, { run, batches }: Prepared, job: Gradie
   const { lossSum, weightSum, tokens } = await trainer.computeGradients(job);
   if (!(weightSum > 0)) throw new CliError(`step ${step} has no scored token: give it more rows, or remove rows without labels`);
   await trainer.addOwnContribution(assignment);
-  const { applied, gradNorm, learningRate } = await trainer.commit(step, weightSum, { encodeUpdate: false });
+  const { applied, gradNorm, learningRate } = await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false });
   if (!applied) {
     const cause = await trainer.explainNonFinite(job);
     const detail = cause === null ? '' : `: ${cause}`;

@@ -11,7 +11,8 @@ function encode(values: Float32Array): ArrayBuffer {
   return copy.buffer;
 }
 
-function decode(bytes: ArrayBuffer, flatElements: number, what: string): Float32Array<ArrayBuffer> {
+/** Of any flat buffer. Throws `CodecError`, in which it is called `what`, when the size is another or a value is not finite. */
+export function decodeFloats(bytes: ArrayBuffer, flatElements: number, what: string): Float32Array<ArrayBuffer> {
   const expected = flatElements * bytesPerElement;
   if (bytes.byteLength !== expected) {
     throw new CodecError(`a ${what} has ${bytes.byteLength} bytes, and this model's have ${expected}`);
@@ -25,7 +26,7 @@ function decode(bytes: ArrayBuffer, flatElements: number, what: string): Float32
 export const fp32Codec: Codec = {
   name: 'fp32',
   encodeContribution: encode,
-  decodeContribution: (bytes, flatElements) => decode(bytes, flatElements, 'contribution'),
+  decodeContribution: (bytes, flatElements) => decodeFloats(bytes, flatElements, 'contribution'),
   encodeUpdate: encode,
-  decodeUpdate: (bytes, flatElements) => decode(bytes, flatElements, 'update'),
+  decodeUpdate: (bytes, flatElements) => decodeFloats(bytes, flatElements, 'update'),
 };

@@ -51,12 +51,15 @@ export class ContributionAdder {
   }
 }
 
-/** Each run adds the gradients to the sum. What is not finite makes the sum so, and AdamW then refuses the step. */
-export function ownAdder(engine: Engine, sum: Memory, gradients: Memory): Promise<Sequence> {
+/**
+ * Each run adds one flat buffer to another as it is. Of gradients, what is not finite makes the sum so, and AdamW then
+ * refuses the step.
+ */
+export function uncheckedAdder(engine: Engine, label: string, sum: Memory, addends: Memory): Promise<Sequence> {
   const dispatches = flatRanges(sum, engine.profile).map((range): DirectDispatch => {
-    const [addend, total] = [partOf(gradients, range), partOf(sum, range)];
+    const [addend, total] = [partOf(addends, range), partOf(sum, range)];
     return {
-      label: 'own gradients',
+      label,
       shader,
       entryPoint: 'add',
       constants: { COUNT: range.count, FIRST_PART: 0, GROUPS_X: range.groupsX, PARTS: 1, CHECKED: false },
@@ -65,5 +68,5 @@ export function ownAdder(engine: Engine, sum: Memory, gradients: Memory): Promis
       workgroups: range.workgroups,
     };
   });
-  return engine.sequence('own gradients', dispatches);
+  return engine.sequence(label, dispatches);
 }

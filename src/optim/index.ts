@@ -3,7 +3,7 @@ export type { AdamWCommit, AdamWResult, AdamWSettings } from './adamw-rule.ts';
 export type { OptimizerSettings } from './types.ts';
 export { AdamW } from './adamw.ts';
 export { AdamWReference } from './adamw-reference.ts';
-export { ContributionAdder, ownAdder } from './contribution.ts';
+export { ContributionAdder, uncheckedAdder } from './contribution.ts';
 export { GradientScaler } from './gradient-scale.ts';
 export { ReplicaHash, replicaHashOf } from './replica-hash.ts';
 export { learningRateAt } from './schedule.ts';

@@ -263,7 +263,7 @@ export class LeadDriver {
   }
 
   #commit(step: Step, weightSum: number, encodeUpdate: boolean): void {
-    this.#trainerCall(this.#options.trainer.commit(step, weightSum, { encodeUpdate }), (result) => {
+    this.#trainerCall(this.#options.trainer.commit(step, weightSum, { encodeUpdate, encodeGradient: false }), (result) => {
       this.#update = result.update === null ? null : { step, bytes: result.update };
       const { gradNorm, learningRate, replicaHash, applied, update } = result;
       this.dispatch({

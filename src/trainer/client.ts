@@ -2,8 +2,8 @@
  * The page's side of the trainer worker: a `Trainer` and a `RunStorage` whose calls run in the worker. It decides
  * nothing; it moves buffers instead of copying them and turns a dead worker into errors instead of silence.
  *
- * Buffers given to `restore`, `loadReplica`, `applyUpdate`, `addContribution` and `saveRun` are moved: the caller can't
- * use them afterwards.
+ * Buffers given to `restore`, `loadReplica`, `applyUpdate`, `adoptMoments`, `addContribution` and `saveRun` are moved: the
+ * caller can't use them afterwards.
  */
 import { transfer, wrap } from 'comlink';
 import type { Endpoint } from 'comlink';
@@ -37,7 +37,11 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
     restore: (state) =>
       orFailure(remote.restore(transfer(state, [state.weights, state.firstMoments, state.secondMoments]))),
     loadReplica: (step, bytes) => orFailure(remote.loadReplica(step, transfer(bytes, [bytes]))),
-    applyUpdate: (step, bytes) => orFailure(remote.applyUpdate(step, transfer(bytes, [bytes]))),
+    applyUpdate: (step, bytes, followed) =>
+      orFailure(remote.applyUpdate(step, transfer(bytes, [bytes]), followed && transfer(followed, [followed.gradient]))),
+    beginFollowing: () => orFailure(remote.beginFollowing()),
+    adoptMoments: (step, first, second) =>
+      orFailure(remote.adoptMoments(step, transfer(first, [first]), transfer(second, [second]))),
     computeGradients: (job) => orFailure(remote.computeGradients(job)),
     explainNonFinite: (job) => orFailure(remote.explainNonFinite(job)),
     kernelTimes: () => orFailure(remote.kernelTimes()),

@@ -1,6 +1,6 @@
 /**
  * The trainer on WebGPU: keeps the order of calls, checks that they fit the state, and turns what fails on the GPU into
- * problems that a person can act on. The work itself is in `gradients.ts`, `step-update.ts` and `sampling.ts`.
+ * problems that a person can act on. The work itself is in `gradients.ts`, `step-update.ts`, `following.ts` and `sampling.ts`.
  *
  * Calls run one after another in the order made. `cancel`, `whenLost` and `dispose` act at once; `sample` takes its turn
  * once and then computes token by token between the other calls, so that it never holds them up.
@@ -15,17 +15,21 @@ import { checkDevice } from './device-check.ts';
 import type { DeviceCheckOptions } from './device-check.ts';
 import { TrainerError, asTrainerError, problems } from './errors.ts';
 import { Failure } from './failure.ts';
+import { Following } from './following.ts';
 import { computeGradientJob, sumLosses } from './gradients.ts';
 import { compareKernels, firstNonFinite } from './inspection.ts';
+import { checkShape } from './microbatch.ts';
 import { SerialQueue } from './queue.ts';
 import { openRun } from './run.ts';
 import type { Run } from './run.ts';
 import { paddedLength, sampleTokens } from './sampling.ts';
 import { StepUpdate } from './step-update.ts';
 import type {
+  CommitOptions,
   CommitResult,
   ComparedKernel,
   DeviceReport,
+  FollowedStep,
   GradientJob,
   GradientResult,
   Problem,
@@ -58,8 +62,10 @@ class GpuTrainer implements Trainer {
   readonly #lost: Promise<Problem>;
   #reportLoss: (problem: Problem) => void = () => undefined;
   #run: Run | null = null;
-  /** Sum and optimizer of a coordinator; members never need their memory. */
+  /** Sum and optimizer of a coordinator or its successor; other members never need their memory. Kept once it is there. */
   #update: StepUpdate | null = null;
+  /** Whose the moments are: a member has none, though there may be old ones on the GPU. */
+  #standing: 'member' | 'coordinator' | Following = 'member';
   /** Updates that the weights have had; null while they are undefined. */
   #replicaStep: number | null = null;
   /** Whose gradient sums are on the GPU. */
@@ -105,6 +111,7 @@ class GpuTrainer implements Trainer {
     return this.#turn(async () => {
       const { settings } = this.#prepared();
       this.#update?.clearMoments();
+      this.#standing = 'coordinator';
       return this.#setReplica(0, initialWeights(settings.model, settings.seed));
     });
   }
@@ -117,8 +124,9 @@ class GpuTrainer implements Trainer {
         const given = state[part].byteLength;
         if (given !== bytes) throw new RangeError(`the saved ${part} have ${given} bytes, and this model's have ${bytes}`);
       }
-      const update = await this.#coordinating();
+      const update = await this.#openUpdate();
       update.setMoments(new Float32Array(state.firstMoments), new Float32Array(state.secondMoments));
+      this.#standing = 'coordinator';
       return this.#setReplica(state.step, new Float32Array(state.weights));
     });
   }
@@ -126,15 +134,33 @@ class GpuTrainer implements Trainer {
   loadReplica(step: number, bytes: ArrayBuffer): Promise<string> {
     return this.#turn(() => {
       const { layout } = this.#prepared();
-      return this.#setReplica(step, fp32Codec.decodeUpdate(bytes, layout.totalElements));
+      const weights = fp32Codec.decodeUpdate(bytes, layout.totalElements);
+      this.#standing = 'member';
+      return this.#setReplica(step, weights);
     });
   }
 
-  applyUpdate(step: number, bytes: ArrayBuffer): Promise<string> {
-    return this.#turn(() => {
+  applyUpdate(step: number, bytes: ArrayBuffer, followed?: FollowedStep): Promise<string> {
+    return this.#turn(async () => {
       const { layout } = this.#atStep(step);
-      return this.#setReplica(step + 1, fp32Codec.decodeUpdate(bytes, layout.totalElements));
+      const following = followed && this.#following();
+      const weights = fp32Codec.decodeUpdate(bytes, layout.totalElements);
+      if (following) await following.take(step, followed);
+      else this.#standing = 'member';
+      return this.#setReplica(step + 1, weights);
     });
+  }
+
+  beginFollowing(): Promise<number> {
+    return this.#turn(async () => {
+      const { run, step } = this.#withReplica();
+      this.#standing = new Following(await this.#openUpdate(), run.layout, step);
+      return step;
+    });
+  }
+
+  adoptMoments(step: number, first: ArrayBuffer, second: ArrayBuffer): Promise<void> {
+    return this.#turn(() => this.#following().adopt(step, first, second));
   }
 
   computeGradients(job: GradientJob): Promise<GradientResult> {
@@ -192,14 +218,15 @@ class GpuTrainer implements Trainer {
   beginStep(step: number): Promise<void> {
     return this.#turn(async () => {
       this.#atStep(step);
-      (await this.#coordinating()).begin(step);
+      (await this.#leading()).begin(step);
+      this.#standing = 'coordinator';
     });
   }
 
   addOwnContribution(assignment: string): Promise<void> {
     return this.#turn(async () => {
       const held = this.#checkHeld(assignment);
-      (await this.#coordinating()).addOwn(held.step);
+      (await this.#leading()).addOwn(held.step);
     });
   }
 
@@ -207,20 +234,22 @@ class GpuTrainer implements Trainer {
     return this.#turn(async () => {
       const { layout } = this.#prepared();
       const values = fp32Codec.decodeContribution(bytes, layout.totalElements);
-      await (await this.#coordinating()).add(step, values);
+      await (await this.#leading()).add(step, values);
     });
   }
 
-  commit(step: number, weightSum: number, options: { readonly encodeUpdate: boolean }): Promise<CommitResult> {
+  commit(step: number, weightSum: number, options: CommitOptions): Promise<CommitResult> {
     return this.#turn(async () => {
       const { engine, weights } = this.#atStep(step);
-      const result = await (await this.#coordinating()).commit(step, weightSum);
-      if (result.applied) this.#replicaStep = step + 1;
-      const update =
-        result.applied && options.encodeUpdate
-          ? fp32Codec.encodeUpdate(new Float32Array(await engine.read(weights)))
-          : null;
-      return { step, ...result, update };
+      const leading = await this.#leading();
+      const result = await leading.commit(step, weightSum);
+      if (!result.applied) return { step, ...result, update: null, gradient: null };
+      this.#replicaStep = step + 1;
+      const [update, gradient] = await Promise.all([
+        options.encodeUpdate ? engine.read(weights).then((bytes) => fp32Codec.encodeUpdate(new Float32Array(bytes))) : null,
+        options.encodeGradient ? leading.readSum(step).then((sum) => fp32Codec.encodeContribution(sum)) : null,
+      ]);
+      return { step, ...result, update, gradient };
     });
   }
 
@@ -235,7 +264,7 @@ class GpuTrainer implements Trainer {
   masterState(): Promise<MasterState> {
     return this.#turn(async () => {
       const { run, step } = this.#withReplica();
-      const moments = await (await this.#coordinating()).readMoments();
+      const moments = await (await this.#leading()).readMoments();
       return { step, weights: await run.engine.read(run.weights), ...moments };
     });
   }
@@ -243,7 +272,7 @@ class GpuTrainer implements Trainer {
   namedGradients(step: number, weightSum: number): Promise<ReadonlyMap<string, Float32Array>> {
     return this.#turn(async () => {
       const { layout } = this.#prepared();
-      const sums = await (await this.#coordinating()).readSum(step);
+      const sums = await (await this.#leading()).readSum(step);
       const mean = sums.map((value) => value / weightSum);
       return new Map(
         layout.entries.map(({ name, offsetElements, lengthElements }) => [
@@ -325,9 +354,21 @@ class GpuTrainer implements Trainer {
     return this.#held;
   }
 
-  async #coordinating(): Promise<StepUpdate> {
+  async #openUpdate(): Promise<StepUpdate> {
     this.#update ??= await StepUpdate.open(this.#prepared());
     return this.#update;
+  }
+
+  /** Where the moments belong to the replica. */
+  #leading(): Promise<StepUpdate> {
+    const standing = this.#standing;
+    if (standing === 'coordinator' || (standing instanceof Following && standing.isWhole)) return this.#openUpdate();
+    throw new RangeError("this member has no coordinator's moments: it can neither lead nor be saved");
+  }
+
+  #following(): Following {
+    if (this.#standing instanceof Following) return this.#standing;
+    throw new RangeError('this member follows no coordinator');
   }
 
   #setReplica(step: number, weights: Float32Array<ArrayBuffer>): Promise<string> {
@@ -342,6 +383,7 @@ class GpuTrainer implements Trainer {
     const run = this.#run;
     this.#run = null;
     this.#update = null;
+    this.#standing = 'member';
     this.#replicaStep = null;
     this.#held = null;
     run?.engine.destroy();
@@ -355,12 +397,4 @@ async function explained<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     throw error instanceof EngineError ? asTrainerError(error) : error;
   }
-}
-
-function checkShape(rows: MicrobatchRows, settings: TrainerSettings): void {
-  if (rows.rows === settings.rowsPerMicrobatch && rows.contextLength === settings.contextLength) return;
-  throw new RangeError(
-    `a micro-batch of ${rows.rows} × ${rows.contextLength} tokens; this run's have ` +
-      `${settings.rowsPerMicrobatch} × ${settings.contextLength}`,
-  );
 }

@@ -1,6 +1,7 @@
 /** A micro-batch as a program's inputs. Which micro-batches there are is decided elsewhere. */
 import type { MicrobatchRows } from '../data/types.ts';
 import type { Program } from '../engine/index.ts';
+import type { TrainerSettings } from './types.ts';
 
 /** What dropout draws from: the micro-batch alone, so that it does not matter who computes it. */
 function dropoutSeed(seed: number, step: number, index: number): Uint32Array {
@@ -21,4 +22,13 @@ export function setMicrobatch(
 ): void {
   setRows(program, rows);
   program.setInput('seed', dropoutSeed(seed, step, index));
+}
+
+/** Throws `RangeError` when these are no rows of this run. */
+export function checkShape(rows: MicrobatchRows, settings: TrainerSettings): void {
+  if (rows.rows === settings.rowsPerMicrobatch && rows.contextLength === settings.contextLength) return;
+  throw new RangeError(
+    `a micro-batch of ${rows.rows} × ${rows.contextLength} tokens; this run's have ` +
+      `${settings.rowsPerMicrobatch} × ${settings.contextLength}`,
+  );
 }

@@ -1,9 +1,10 @@
 /**
- * A coordinator's half of a step: the sum of everybody's gradients, and the update that AdamW makes of it. Members never
- * open one, so they need no memory for it. Who contributes what, and when a step is complete, is the room's decision.
+ * A coordinator's half of a step: the sum of everybody's gradients, and the update that AdamW makes of it. Of the members
+ * only a successor opens one (`following.ts`), so the others need no memory for it. Who contributes what, and when a step is
+ * complete, is the room's decision.
  */
 import type { Memory, Sequence } from '../engine/index.ts';
-import { AdamW, ContributionAdder, learningRateAt, ownAdder } from '../optim/index.ts';
+import { AdamW, ContributionAdder, learningRateAt, uncheckedAdder } from '../optim/index.ts';
 import type { Run } from './run.ts';
 import type { CommitResult } from './types.ts';
 
@@ -36,7 +37,7 @@ export class StepUpdate {
     const sum = engine.allocateFlat('gradient sum', layout);
     const regions = { weights, gradientSum: sum };
     const optimizer = await AdamW.create(engine, layout, regions, settings.optimizer);
-    return new StepUpdate(run, sum, optimizer, await ownAdder(engine, sum, gradients));
+    return new StepUpdate(run, sum, optimizer, await uncheckedAdder(engine, 'own gradients', sum, gradients));
   }
 
   begin(step: number): void {
@@ -63,16 +64,33 @@ export class StepUpdate {
   }
 
   /** One update of the weights by the mean gradient; none when anything was not finite. */
-  async commit(step: number, weightSum: number): Promise<Omit<CommitResult, 'step' | 'update'>> {
+  async commit(step: number, weightSum: number): Promise<Omit<CommitResult, 'step' | 'update' | 'gradient'>> {
     this.#checkStep(step);
     if (!(weightSum > 0 && Number.isFinite(weightSum))) {
       throw new RangeError(`step ${step} has a loss weight of ${weightSum}, which nothing can be divided by`);
     }
+    const learningRate = this.#queueUpdate(step, weightSum);
+    const [{ gradNorm, applied }, replicaHash] = await Promise.all([this.#optimizer.result(), this.#run.hash()]);
+    return { gradNorm, learningRate, applied, replicaHash };
+  }
+
+  /**
+   * The update that a coordinator made of this sum, by the same kernel, so that on equal GPUs the moments are equal bit for
+   * bit. Whether it was applied: when not, nothing has changed.
+   */
+  async follow(step: number, sum: Float32Array<ArrayBuffer>, weightSum: number): Promise<boolean> {
+    this.#step = step;
+    this.#run.engine.write(this.#sum, sum);
+    this.#queueUpdate(step, weightSum);
+    return (await this.#optimizer.result()).applied;
+  }
+
+  /** Returns the learning rate. */
+  #queueUpdate(step: number, weightSum: number): number {
     const { settings } = this.#run;
     const learningRate = learningRateAt(settings.optimizer, step, settings.steps);
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
-    const [{ gradNorm, applied }, replicaHash] = await Promise.all([this.#optimizer.result(), this.#run.hash()]);
-    return { gradNorm, learningRate, applied, replicaHash };
+    return learningRate;
   }
 
   /** The sum as it is: until the next `begin` that of the last committed step. */
@@ -88,6 +106,26 @@ export class StepUpdate {
   setMoments(first: Float32Array, second: Float32Array): void {
     this.#run.engine.write(this.#optimizer.firstMoment, first);
     this.#run.engine.write(this.#optimizer.secondMoment, second);
+  }
+
+  /** Adds what `updates` updates left of these to what they made of zero. The sum is overwritten. */
+  async addMoments(first: Float32Array<ArrayBuffer>, second: Float32Array<ArrayBuffer>, updates: number): Promise<void> {
+    if (updates === 0) {
+      this.setMoments(first, second);
+      return;
+    }
+    const { firstMoment, secondMoment } = this.#optimizer;
+    const kept = this.#optimizer.momentsKept(updates);
+    this.#step = null;
+    for (const [label, moment, values, factor] of [
+      ['first moment', firstMoment, first, kept.first],
+      ['second moment', secondMoment, second, kept.second],
+    ] as const) {
+      const adder = await uncheckedAdder(this.#run.engine, label, moment, this.#sum);
+      // Through the sum, which nobody needs between two steps that are followed: no memory of its own.
+      this.#run.engine.write(this.#sum, values.map((value) => value * factor));
+      adder.run();
+    }
   }
 
   async readMoments(): Promise<{ readonly firstMoments: ArrayBuffer; readonly secondMoments: ArrayBuffer }> {

@@ -66,8 +66,24 @@ export interface CommitResult {
   /** False when loss or gradients were not finite: nothing was applied. */
   readonly applied: boolean;
   readonly replicaHash: string;
-  /** Encoded update for the other peers; null when none was asked for. */
+  /** Encoded update for the other peers; null when none was asked for or nothing was applied. */
   readonly update: ArrayBuffer | null;
+  /** The step's gradient sum, not normalised, as a contribution of the room's codec; null like `update`. */
+  readonly gradient: ArrayBuffer | null;
+}
+
+export interface CommitOptions {
+  readonly encodeUpdate: boolean;
+  /** For a successor, which follows the moments by it. */
+  readonly encodeGradient: boolean;
+}
+
+/** What a coordinator made its update of: enough for a successor to take its moments along. */
+export interface FollowedStep {
+  /** `CommitResult.gradient` of the step. */
+  readonly gradient: ArrayBuffer;
+  /** What the coordinator divided it by. */
+  readonly weightSum: number;
 }
 
 export interface SampleRequest {
@@ -102,10 +118,25 @@ export interface Trainer {
   /** Fresh weights from the settings' seed, moments zero. Returns the replica's hash. */
   initialize(): Promise<string>;
   restore(state: MasterState): Promise<string>;
-  /** Member: replica at `step`, as `replica()` of a coordinator gave it. */
+  /** Member: replica at `step`, as `replica()` of a coordinator gave it. Ends following. */
   loadReplica(step: number, bytes: ArrayBuffer): Promise<string>;
-  /** Member: the update that takes the replica from `step` to `step + 1`. Returns the new hash. */
-  applyUpdate(step: number, bytes: ArrayBuffer): Promise<string>;
+  /**
+   * Member: the update that takes the replica from `step` to `step + 1`. Returns the new hash. With `followed` the moments
+   * take the step too, all or nothing: where update or gradient are mis-sized or not finite, `CodecError` and nothing has
+   * changed. `RangeError` when `followed` is given and this member doesn't follow. Without it, following ends.
+   */
+  applyUpdate(step: number, bytes: ArrayBuffer, followed?: FollowedStep): Promise<string>;
+  /**
+   * Successor: opens what a coordinator has, with moments at zero, and follows from the replica's present step, which it
+   * returns. It can't lead before it has adopted the coordinator's moments of that step.
+   */
+  beginFollowing(): Promise<number>;
+  /**
+   * Successor: moments as the coordinator had them after `step` updates, however many were followed since. Once, and only
+   * of the step at which following began (else `RangeError`); `CodecError` when they are mis-sized or can't be moments.
+   * From then on this member's master state is the coordinator's, and it can lead.
+   */
+  adoptMoments(step: number, first: ArrayBuffer, second: ArrayBuffer): Promise<void>;
   /** Gradient sums of the job's micro-batches; the result stays on the GPU until taken, added or overwritten by the next job. */
   computeGradients(job: GradientJob): Promise<GradientResult>;
   /** Which op first gave a value that is not finite when this job is computed; null when none did. For when a step failed. */
@@ -118,15 +149,16 @@ export interface Trainer {
   cancel(assignment: string): void;
   /** Member: the last job's contribution, encoded for the room's codec. */
   takeContribution(assignment: string): Promise<ArrayBuffer>;
-  /** Coordinator: starts the step's sum at zero. */
+  /** Coordinator: starts the step's sum at zero. `RangeError` for a member without a coordinator's moments. */
   beginStep(step: number): Promise<void>;
   /** Coordinator: adds its own last job to the step's sum. */
   addOwnContribution(assignment: string): Promise<void>;
   /** Coordinator: adds another peer's; rejects (throws) mis-sized or non-finite ones, adding nothing. */
   addContribution(step: number, bytes: ArrayBuffer): Promise<void>;
   /** Coordinator: divides by `weightSum`, clips, applies AdamW. */
-  commit(step: number, weightSum: number, options: { readonly encodeUpdate: boolean }): Promise<CommitResult>;
+  commit(step: number, weightSum: number, options: CommitOptions): Promise<CommitResult>;
   replica(): Promise<{ readonly step: number; readonly bytes: ArrayBuffer; readonly hash: string }>;
+  /** `RangeError` for a member without a coordinator's moments. */
   masterState(): Promise<MasterState>;
   /** Gradients of the last committed step's batch loss before clipping, by tensor name (kept on request; command line). */
   namedGradients(step: number, weightSum: number): Promise<ReadonlyMap<string, Float32Array>>;

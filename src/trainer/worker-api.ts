@@ -74,7 +74,9 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     initialize: () => trainer.initialize(),
     restore: (state) => trainer.restore(state),
     loadReplica: (step, bytes) => trainer.loadReplica(step, bytes),
-    applyUpdate: (step, bytes) => trainer.applyUpdate(step, bytes),
+    applyUpdate: (step, bytes, followed) => trainer.applyUpdate(step, bytes, followed),
+    beginFollowing: () => trainer.beginFollowing(),
+    adoptMoments: (step, first, second) => trainer.adoptMoments(step, first, second),
     computeGradients: (job) => trainer.computeGradients(job),
     explainNonFinite: (job) => trainer.explainNonFinite(job),
     kernelTimes: () => trainer.kernelTimes(),
@@ -91,7 +93,7 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     addContribution: (step, bytes) => trainer.addContribution(step, bytes),
     async commit(step, weightSum, options) {
       const result = await trainer.commit(step, weightSum, options);
-      return result.update === null ? result : transfer(result, [result.update]);
+      return transfer(result, [result.update, result.gradient].filter((bytes) => bytes !== null));
     },
     async replica() {
       const replica = await trainer.replica();

@@ -126,7 +126,7 @@ async function stepMs({ config, contextLength, rowsPerMicrobatch, microbatches }
         const batch = Array.from({ length: microbatches }, (_, index) => ({ index, rows }));
         const { weightSum } = await trainer.computeGradients({ assignment, step, microbatches: batch });
         await trainer.addOwnContribution(assignment);
-        await trainer.commit(step, weightSum, { encodeUpdate: false });
+        await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false });
       }
     },
     minStepSampleMs,

@@ -83,7 +83,7 @@ async function measure(size: ModelSize): Promise<readonly string[]> {
     await trainer.beginStep(step);
     const { weightSum } = await trainer.computeGradients({ assignment: String(step), step, microbatches });
     await trainer.addOwnContribution(String(step));
-    await trainer.commit(step, weightSum, { encodeUpdate: false });
+    await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false });
   }
   const times = await passes.read();
   await trainer.dispose();

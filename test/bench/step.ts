@@ -74,7 +74,7 @@ async function inNode({ description, tokens }: ComposedRun): Promise<{ figures: 
     await trainer.beginStep(step);
     const { weightSum } = await trainer.computeGradients({ assignment: String(step), step, microbatches });
     await trainer.addOwnContribution(String(step));
-    await trainer.commit(step, weightSum, { encodeUpdate: false });
+    await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false });
     if (step >= warmUpSteps) stepMs.push(performance.now() - startedAt);
   }
   await trainer.dispose();

@@ -82,7 +82,7 @@ describe('the device', () => {
       await trainer.beginStep(step);
       const { weightSum } = await trainer.computeGradients(job);
       await trainer.addOwnContribution(job.assignment);
-      await trainer.commit(step, weightSum, { encodeUpdate: true });
+      await trainer.commit(step, weightSum, { encodeUpdate: true, encodeGradient: false });
       step++;
       return counts.submits - before;
     }
@@ -153,9 +153,9 @@ describe("across the worker's border", () => {
     await first.trainer.prepare(settings);
     await first.trainer.initialize();
     for (let step = 0; step < 2; step++) await soloStep(first.trainer, source, step);
-    const { bytes, hash } = await first.trainer.replica();
-    await first.trainer.loadReplica(2, bytes);
-    expect(bytes.byteLength, 'a buffer handed over is the caller’s no more').toBe(0);
+    const state = await first.trainer.masterState();
+    const hash = await first.trainer.restore(state);
+    expect(state.weights.byteLength, 'a buffer handed over is the caller’s no more').toBe(0);
     await first.storage.saveCheckpoint(facts);
     const late = { ...facts, step: 3 };
     await expect(first.storage.saveCheckpoint(late), 'a checkpoint of another step than the weights').rejects.toThrow('step');
@@ -166,6 +166,29 @@ describe("across the worker's border", () => {
     expect(await soloStep(second.trainer, source, 2)).toEqual(await soloStep(first.trainer, source, 2));
     await first.close();
     await second.close();
+  });
+
+  test('a successor follows, its buffers are moved too, and what it refuses keeps its name', async () => {
+    const [first, second] = [connected(new IDBFactory()), connected(new IDBFactory())];
+    for (const { trainer } of [first, second]) await trainer.prepare(settings);
+    await first.trainer.initialize();
+    const { firstMoments, secondMoments } = await first.trainer.masterState();
+    const { step, bytes } = await first.trainer.replica();
+    await second.trainer.loadReplica(step, bytes);
+    expect(await second.trainer.beginFollowing()).toBe(step);
+    await second.trainer.adoptMoments(step, firstMoments, secondMoments);
+    const job = jobOf(source, step, allIndices);
+    await first.trainer.beginStep(step);
+    const { weightSum } = await first.trainer.computeGradients(job);
+    await first.trainer.addOwnContribution(job.assignment);
+    const { update, gradient, replicaHash } = await first.trainer.commit(step, weightSum, { encodeUpdate: true, encodeGradient: true });
+    const given = { update: update ?? new ArrayBuffer(0), gradient: gradient ?? new ArrayBuffer(0) };
+    const refused = second.trainer.applyUpdate(step, given.update.slice(0), { gradient: new ArrayBuffer(4), weightSum });
+    await expect(refused).rejects.toMatchObject({ name: 'CodecError' });
+    expect(await second.trainer.applyUpdate(step, given.update, { gradient: given.gradient, weightSum })).toBe(replicaHash);
+    expect(await second.trainer.masterState()).toEqual(await first.trainer.masterState());
+    for (const moved of [firstMoments, secondMoments, given.update, given.gradient]) expect(moved.byteLength).toBe(0);
+    await Promise.all([first.close(), second.close()]);
   });
 
   test('errors keep their problem, and a dead worker rejects what is under way', async () => {

@@ -87,5 +87,5 @@ export async function soloStep(
   await trainer.beginStep(step);
   const { lossSum, weightSum } = await trainer.computeGradients({ ...job, microbatches });
   await trainer.addOwnContribution(job.assignment);
-  return { ...(await trainer.commit(step, weightSum, { encodeUpdate: false })), loss: lossSum / weightSum };
+  return { ...(await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false })), loss: lossSum / weightSum };
 }

@@ -297,7 +297,7 @@ export class CoordinatorHost extends MachineHost {
 
   #commit({ step, lossSum, weightSum, encodeUpdate }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
     this.#gpuJob('commit', gpuMs.commit, async () => {
-      const result = await this.#trainer.commit(step, weightSum, { encodeUpdate });
+      const result = await this.#trainer.commit(step, weightSum, { encodeUpdate, encodeGradient: false });
       const { gradNorm, learningRate, replicaHash, applied, update } = result;
       this.world.log.note(this.machine, `commits step ${step}, loss ${(lossSum / weightSum).toFixed(4)}`);
       if (applied) this.world.ledger.committed(this.term, step, lossSum / weightSum, replicaHash);

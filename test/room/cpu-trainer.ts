@@ -1,8 +1,10 @@
 /**
  * The trainer's contract on the CPU, for simulated rooms: the real decoder graph through the reference interpreter, the
- * reference AdamW, the real codec. Small models only. What a room has no use for (device check, sampling) is not here.
+ * reference AdamW, the real codec. It computes in f64 and, like a GPU, keeps nothing between calls but f32: what was saved, sent
+ * or followed is then all there is. Small models only. What a room has no use for (device check, sampling) is not here.
  */
-import { fp32Codec } from '../../src/codec/fp32.ts';
+import { decodeFloats, fp32Codec } from '../../src/codec/fp32.ts';
+import { CodecError } from '../../src/codec/types.ts';
 import type { MasterState } from '../../src/checkpoint/types.ts';
 import type { MicrobatchRows } from '../../src/data/types.ts';
 import { weightOf } from '../../src/data/batches.ts';
@@ -12,13 +14,15 @@ import { evaluationGraph, trainingGraph } from '../../src/model/decoder.ts';
 import { initialWeights } from '../../src/model/initial.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { AdamWReference, learningRateAt, replicaHashOf } from '../../src/optim/index.ts';
-import type { CommitResult, GradientJob, GradientResult, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
+import type { CommitOptions, CommitResult, FollowedStep, GradientJob, GradientResult, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
 
 type RoomCalls =
   | 'initialize'
   | 'restore'
   | 'loadReplica'
   | 'applyUpdate'
+  | 'beginFollowing'
+  | 'adoptMoments'
   | 'computeGradients'
   | 'takeContribution'
   | 'beginStep'
@@ -29,6 +33,13 @@ type RoomCalls =
   | 'masterState'
   | 'evaluate';
 
+/** A successor: the step since which it follows, the updates it has followed, and whether it has the moments from before. */
+interface Following {
+  readonly since: number;
+  updates: number;
+  isWhole: boolean;
+}
+
 /** Gradients and loss of one micro-batch, summed; by replica hash, step and index. */
 export type GradientMemo = Map<string, { readonly sums: Float64Array; readonly lossSum: number }>;
 
@@ -38,7 +49,9 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
   readonly #layout: ParameterLayout;
   readonly #training: Graph;
   readonly #evaluation: Graph;
+  /** Of a coordinator or a successor. */
   #optimizer: AdamWReference | null = null;
+  #following: Following | null = null;
   #weights: Float32Array<ArrayBuffer> = new Float32Array();
   #parameters: ReadonlyMap<string, Float64Array> = new Map();
   #hash = '';
@@ -73,13 +86,46 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
   }
 
   async loadReplica(step: number, bytes: ArrayBuffer): Promise<string> {
-    this.#use(fp32Codec.decodeUpdate(bytes.slice(0), this.#layout.totalElements), step);
+    const weights = fp32Codec.decodeUpdate(bytes.slice(0), this.#layout.totalElements);
+    this.#optimizer = null;
+    this.#following = null;
+    this.#use(weights, step);
     return this.hash;
   }
 
-  async applyUpdate(step: number, bytes: ArrayBuffer): Promise<string> {
+  async applyUpdate(step: number, bytes: ArrayBuffer, followed?: FollowedStep): Promise<string> {
     if (step !== this.#step) throw new RangeError(`update of step ${step} for a replica at ${this.#step}`);
-    return this.loadReplica(step + 1, bytes);
+    if (followed === undefined) return this.loadReplica(step + 1, bytes);
+    const { following, optimizer } = this.#followingOptimizer();
+    const weights = fp32Codec.decodeUpdate(bytes.slice(0), this.#layout.totalElements);
+    optimizer.gradientSum.set(fp32Codec.decodeContribution(followed.gradient, this.#layout.totalElements));
+    if (!(followed.weightSum > 0 && Number.isFinite(followed.weightSum))) throw new CodecError(`a loss weight of ${followed.weightSum}`);
+    if (!this.#update(optimizer, step, followed.weightSum).applied) throw new CodecError('a gradient too large');
+    following.updates += 1;
+    optimizer.weights.set(weights);
+    this.#use(weights, step + 1);
+    return this.hash;
+  }
+
+  async beginFollowing(): Promise<number> {
+    this.#optimizer = this.#optimizerOf(Float64Array.from(this.#weights));
+    this.#following = { since: this.#step, updates: 0, isWhole: false };
+    return this.#step;
+  }
+
+  async adoptMoments(step: number, first: ArrayBuffer, second: ArrayBuffer): Promise<void> {
+    const { following, optimizer } = this.#followingOptimizer();
+    if (following.isWhole) throw new RangeError('the moments have been adopted before');
+    if (step !== following.since) throw new RangeError(`moments of step ${step} for one that follows since ${following.since}`);
+    const [firstMoments, secondMoments] = [first, second].map((bytes) => decodeFloats(bytes, this.#layout.totalElements, 'moment'));
+    if (secondMoments?.some((value) => value < 0)) throw new CodecError('a negative second moment');
+    const { beta1, beta2 } = this.#settings.optimizer;
+    const add = (moment: Float64Array, values: Float32Array | undefined, kept: number): void => {
+      moment.forEach((value, at) => (moment[at] = Math.fround(value + kept * (values?.[at] ?? 0))));
+    };
+    add(optimizer.firstMoment, firstMoments, beta1 ** following.updates);
+    add(optimizer.secondMoment, secondMoments, beta2 ** following.updates);
+    following.isWhole = true;
   }
 
   async computeGradients(job: GradientJob): Promise<GradientResult> {
@@ -105,8 +151,9 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
 
   async beginStep(step: number): Promise<void> {
     if (step !== this.#step) throw new RangeError(`step ${step} with weights at ${this.#step}`);
-    this.#summedStep = step;
     this.#coordinating().gradientSum.fill(0);
+    this.#following = null;
+    this.#summedStep = step;
   }
 
   async addOwnContribution(assignment: string): Promise<void> {
@@ -118,15 +165,16 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
     this.#add(fp32Codec.decodeContribution(bytes, this.#layout.totalElements));
   }
 
-  async commit(step: number, weightSum: number, options: { readonly encodeUpdate: boolean }): Promise<CommitResult> {
+  async commit(step: number, weightSum: number, options: CommitOptions): Promise<CommitResult> {
     if (step !== this.#summedStep) throw new RangeError(`commit of step ${step} while step ${this.#summedStep} is summed`);
     const optimizer = this.#coordinating();
-    const learningRate = learningRateAt(this.#settings.optimizer, step, this.#settings.steps);
-    const { gradNorm, applied } = optimizer.commit({ learningRate, update: step + 1, weightSum });
+    roundToF32(optimizer.gradientSum);
+    const { gradNorm, applied, learningRate } = this.#update(optimizer, step, weightSum);
     this.#summedStep = null;
     if (applied) this.#use(Float32Array.from(optimizer.weights), step + 1);
     const update = applied && options.encodeUpdate ? fp32Codec.encodeUpdate(this.#weights) : null;
-    return { step, gradNorm, learningRate, applied, replicaHash: this.hash, update };
+    const gradient = applied && options.encodeGradient ? fp32Codec.encodeContribution(Float32Array.from(optimizer.gradientSum)) : null;
+    return { step, gradNorm, learningRate, applied, replicaHash: this.hash, update, gradient };
   }
 
   async replica(): Promise<{ readonly step: number; readonly bytes: ArrayBuffer; readonly hash: string }> {
@@ -168,9 +216,22 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
   }
 
   #lead(weights: Float64Array, step: number): AdamWReference {
-    this.#optimizer = new AdamWReference(weights, this.#layout.decayedElements, this.#settings.optimizer);
+    const optimizer = this.#optimizerOf(weights);
+    this.#optimizer = optimizer;
+    this.#following = null;
     this.#use(Float32Array.from(weights), step);
-    return this.#optimizer;
+    return optimizer;
+  }
+
+  #optimizerOf(weights: Float64Array): AdamWReference {
+    return new AdamWReference(weights, this.#layout.decayedElements, this.#settings.optimizer);
+  }
+
+  #update(optimizer: AdamWReference, step: number, weightSum: number): Pick<CommitResult, 'gradNorm' | 'applied' | 'learningRate'> {
+    const learningRate = learningRateAt(this.#settings.optimizer, step, this.#settings.steps);
+    const result = optimizer.commit({ learningRate, update: step + 1, weightSum });
+    for (const values of [optimizer.weights, optimizer.firstMoment, optimizer.secondMoment]) roundToF32(values);
+    return { ...result, learningRate };
   }
 
   #use(weights: Float32Array<ArrayBuffer>, step: number): void {
@@ -186,8 +247,14 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
   }
 
   #coordinating(): AdamWReference {
-    if (this.#optimizer === null) throw new Error('this trainer does not coordinate');
+    if (this.#optimizer === null || this.#following?.isWhole === false) throw new RangeError("this member has no coordinator's moments");
     return this.#optimizer;
+  }
+
+  #followingOptimizer(): { readonly following: Following; readonly optimizer: AdamWReference } {
+    const [following, optimizer] = [this.#following, this.#optimizer];
+    if (following === null || optimizer === null) throw new RangeError('this member follows no coordinator');
+    return { following, optimizer };
   }
 
   #heldSums(assignment: string): Float32Array {
@@ -199,6 +266,10 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
     const { gradientSum } = this.#coordinating();
     for (let at = 0; at < gradientSum.length; at += 1) gradientSum[at] = (gradientSum[at] ?? 0) + (sums[at] ?? 0);
   }
+}
+
+function roundToF32(values: Float64Array): void {
+  for (let at = 0; at < values.length; at += 1) values[at] = Math.fround(values[at] ?? 0);
 }
 
 function inputsOf(rows: MicrobatchRows, seed: Float64Array<ArrayBuffer> | null): ReadonlyMap<string, Float64Array> {

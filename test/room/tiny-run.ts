@@ -84,7 +84,7 @@ export async function undisturbedLosses(run: TinyRun): Promise<readonly number[]
     const microbatches = Array.from({ length: source.microbatchesPerStep }, (_, index) => ({ index, rows: source.draw(step, index) }));
     const { lossSum, weightSum } = await trainer.computeGradients({ assignment: 'all', step, microbatches });
     await trainer.addOwnContribution('all');
-    await trainer.commit(step, weightSum, { encodeUpdate: false });
+    await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false });
     losses.push(lossSum / weightSum);
   }
   return losses;

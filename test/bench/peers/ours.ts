@@ -22,7 +22,7 @@ export async function openOurs(task: Task, rowsPerMicrobatch: number): Promise<C
     const { lossSum, weightSum } = await trainer.computeGradients({ assignment, step, microbatches });
     await trainer.addOwnContribution(assignment);
     // Answers when the weights have been read for their hash: the GPU is done.
-    await trainer.commit(step, weightSum, { encodeUpdate: false });
+    await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false });
     step++;
     return lossSum / weightSum;
   }
