@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- step|queue|recompute|kernels|transport|peers|gpu|all`: prints the figures that the README and DECISIONS quote. Finds the
+ * `npm run bench -- step|queue|recompute|room|kernels|transport|peers|gpu|all`: prints the figures that the README and DECISIONS quote. Finds the
  * benchmarks by their files; measures nothing itself.
  */
 import { availableParallelism, cpus } from 'node:os';
