@@ -52,8 +52,7 @@ export class Following {
     const elements = this.#layout.totalElements;
     const firstMoments = decodeFloats(first, elements, 'first moment');
     const secondMoments = decodeFloats(second, elements, 'second moment');
-    const wrong = secondMoments.findIndex((value) => value < 0);
-    if (wrong >= 0) throw new CodecError(`a second moment holds ${secondMoments[wrong]} at element ${wrong}`);
+    if (secondMoments.some((value) => value < 0)) throw new CodecError('a second moment is negative');
     await this.#update.addMoments(firstMoments, secondMoments, this.#updates);
     this.#isWhole = true;
   }

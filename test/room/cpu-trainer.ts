@@ -56,7 +56,7 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
   #parameters: ReadonlyMap<string, Float64Array> = new Map();
   #hash = '';
   #step = 0;
-  #held: { readonly assignment: string; readonly step: number; readonly sums: Float32Array } | null = null;
+  #held: { readonly assignment: string; readonly step: number; readonly sums: Float32Array<ArrayBuffer> } | null = null;
   #summedStep: number | null = null;
 
   /** Trainers of one run may share a memo: the same weights and micro-batch give the same gradients wherever computed. */
@@ -146,7 +146,7 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
   }
 
   async takeContribution(assignment: string): Promise<ArrayBuffer> {
-    return fp32Codec.encodeContribution(this.#heldSums(assignment));
+    return fp32Codec.encodeContribution(this.#heldSums(assignment).slice());
   }
 
   async beginStep(step: number): Promise<void> {
@@ -172,13 +172,13 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
     const { gradNorm, applied, learningRate } = this.#update(optimizer, step, weightSum);
     this.#summedStep = null;
     if (applied) this.#use(Float32Array.from(optimizer.weights), step + 1);
-    const update = applied && options.encodeUpdate ? fp32Codec.encodeUpdate(this.#weights) : null;
+    const update = applied && options.encodeUpdate ? fp32Codec.encodeUpdate(this.#weights.slice()) : null;
     const gradient = applied && options.encodeGradient ? fp32Codec.encodeContribution(Float32Array.from(optimizer.gradientSum)) : null;
     return { step, gradNorm, learningRate, applied, replicaHash: this.hash, update, gradient };
   }
 
   async replica(): Promise<{ readonly step: number; readonly bytes: ArrayBuffer; readonly hash: string }> {
-    return { step: this.#step, bytes: fp32Codec.encodeUpdate(this.#weights), hash: this.hash };
+    return { step: this.#step, bytes: fp32Codec.encodeUpdate(this.#weights.slice()), hash: this.hash };
   }
 
   async masterState(): Promise<MasterState> {
@@ -257,7 +257,7 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
     return { following, optimizer };
   }
 
-  #heldSums(assignment: string): Float32Array {
+  #heldSums(assignment: string): Float32Array<ArrayBuffer> {
     if (this.#held?.assignment !== assignment) throw new RangeError(`${assignment} is not the last job`);
     return this.#held.sums;
   }

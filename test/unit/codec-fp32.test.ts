@@ -6,7 +6,13 @@ it('carries gradient sums and weights without changing a bit, in four bytes each
   const bytes = fp32Codec.encodeContribution(values.subarray(1));
   expect(bytes.byteLength).toBe(12);
   expect(fp32Codec.decodeContribution(bytes, 3)).toEqual(values.slice(1));
-  expect(fp32Codec.decodeUpdate(fp32Codec.encodeUpdate(values), 4)).toEqual(values);
+  expect(fp32Codec.decodeUpdate(fp32Codec.encodeUpdate(values.slice()), 4)).toEqual(values);
+});
+
+it('makes no copy of memory that is given away whole', () => {
+  const values = new Float32Array(3);
+  expect(fp32Codec.encodeUpdate(values)).toBe(values.buffer);
+  expect(fp32Codec.decodeUpdate(values.buffer, 3).buffer).toBe(values.buffer);
 });
 
 it('refuses bytes of another size and values that are not finite', () => {
