@@ -19,6 +19,9 @@ const identifier = v.pipe(v.string(), v.minLength(1), v.maxLength(80));
 const count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
 const finite = v.pipe(v.number(), v.finite());
 const rate = v.pipe(finite, v.minValue(0));
+/** What a GPU has added up. Sums of many such are finite, too. */
+const largestF32 = (2 - 2 ** -23) * 2 ** 127;
+const float32 = v.pipe(finite, v.minValue(-largestF32), v.maxValue(largestF32));
 const hash = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
 const peerId = v.pipe(identifier, v.brand('PeerId'));
 const term = v.pipe(count, v.brand('Term'));
@@ -149,7 +152,7 @@ export const memberBlobSchema = v.variant('kind', [
     term,
     step,
     assignment: identifier,
-    lossSum: finite,
+    lossSum: float32,
     weightSum: rate,
     computeMs: rate,
     tokens: count,

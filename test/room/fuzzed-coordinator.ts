@@ -1,0 +1,253 @@
+/**
+ * A coordinator under fuzz: its driver does what the effects ask, in order but at any moment and with failures, while peers
+ * whose keys are right send whatever passes the schemas. Two of them also answer honestly now and then, so that steps go on.
+ */
+import { coordinatorView } from '../../src/room/coordinator.ts';
+import type { CoordinatorState } from '../../src/room/coordinator.ts';
+import type { BlobRef, CoordinatorEffect, CoordinatorEvent } from '../../src/room/machine.ts';
+import { coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema, protocolVersion } from '../../src/room/messages.ts';
+import type { MemberBlob, MemberMessage } from '../../src/room/messages.ts';
+import { CoordinatorBench, goodDevice, hashAt, peer } from './bench.ts';
+import { expectSendable, Wire } from './fuzz.ts';
+import type { Move } from './fuzz.ts';
+import { Random } from './random.ts';
+
+export const memberWires = { message: new Wire<MemberMessage>(memberMessageSchema), blob: new Wire<MemberBlob>(memberBlobSchema) };
+
+/** Those are honest but for a message now and then; these never are. */
+const honest = ['bob', 'cid'];
+const hostile = ['eve', 'mal'];
+const weightOfMicrobatch = 9;
+const steps = 40;
+
+/** What a driver or an honest peer owes for an effect; `from` when it is a peer's. */
+interface Answer {
+  readonly from: string | null;
+  readonly events: (random: Random) => readonly CoordinatorEvent[];
+}
+
+function expectTrue(holds: boolean, what: string): void {
+  if (!holds) throw new Error(what);
+}
+
+export class FuzzedCoordinator {
+  readonly #room = new CoordinatorBench({ steps, evalEvery: 5, checkpointEverySteps: 3, weightOfMicrobatch: () => weightOfMicrobatch });
+  readonly #open = new Set<string>();
+  readonly #refs = new Map<BlobRef, 'held' | 'let go'>();
+  #answers: Answer[] = [];
+
+  constructor() {
+    this.#carryOut(this.#room.effects);
+    for (const name of honest) this.#join(name);
+  }
+
+  play(move: Move): void {
+    const random = new Random(move.seed);
+    this.#room.nowMs += move.afterMs;
+    const name = random.pick(random.chance(0.2) ? honest : hostile);
+    const chosen = random.next();
+    if (move.json === undefined && chosen < 0.25) return this.#answer(random);
+    if (move.json === undefined && chosen < 0.3) return this.#drive(random, name);
+    if (!this.#open.has(name)) return random.chance(0.8) ? this.#join(name) : this.#connect(name);
+    if (random.chance(this.#given(name).length > 0 ? 0.5 : 0.2)) {
+      const header = memberWires.blob.receive(move, random, (key) => this.#hints(key, name));
+      if (header !== null) this.#send(this.#blob(name, header));
+    } else {
+      const message = memberWires.message.receive(move, random, (key) => this.#hints(key, name));
+      if (message !== null) this.#send({ type: 'message', from: peer(name), message });
+    }
+  }
+
+  /** Everybody is gone: the coordinator alone must go on. */
+  goOn(): void {
+    for (const name of [...this.#open]) this.#close(name);
+    if (this.#room.state.phase === 'stopped') return;
+    this.#send({ type: 'ownDevice', device: goodDevice });
+    const { step: before } = this.#room.state;
+    const random = new Random(1);
+    const isDone = (): boolean => before >= steps || this.#room.state.step > before;
+    for (let count = 0; count < 400 && !isDone(); count += 1) {
+      this.#room.nowMs += 250;
+      this.#send({ type: 'command', command: 'resume' });
+      while (this.#answers.length > 0 && !isDone()) this.#answerNext(random, false);
+    }
+    expectTrue(isDone(), `the room stands still at step ${before}`);
+  }
+
+  /** What is worth guessing for a hostile peer. */
+  #hints(key: string, name: string): readonly unknown[] {
+    const { state } = this.#room;
+    const { config, work } = state;
+    const given = this.#given(name);
+    switch (key) {
+      case 'term':
+        return [...Array.from({ length: 8 }, () => config.term), config.term + 1, config.term - 1];
+      case 'step':
+        return [state.step, state.step, state.step, state.step, state.step + 1, state.step - 1];
+      case 'assignment':
+        return given.length > 0 ? given.map(({ id }) => id) : [...(work?.assignments.keys() ?? [])];
+      case 'weightSum':
+        return given.map(({ microbatches }) => weightOfMicrobatch * microbatches.length);
+      case 'hash':
+        return [hashAt(state.step), hashAt(state.step + 1)];
+      case 'protocol':
+        return [protocolVersion];
+      case 'wantsToWatch':
+        return [false];
+      case 'problem':
+        return [null];
+      default:
+        return [];
+    }
+  }
+
+  #given(name: string) {
+    return [...(this.#room.state.work?.assignments.values() ?? [])].filter(({ worker, phase }) => worker === name && phase === 'open');
+  }
+
+  #join(name: string): void {
+    this.#connect(name);
+    const message: MemberMessage = { type: 'hello', protocol: protocolVersion, name, wantsToWatch: false, device: goodDevice, replica: null };
+    this.#send({ type: 'message', from: peer(name), message });
+  }
+
+  #connect(name: string): void {
+    this.#open.add(name);
+    this.#send({ type: 'peerOpened', peer: peer(name) });
+  }
+
+  #close(name: string): void {
+    this.#open.delete(name);
+    this.#answers = this.#answers.filter(({ from }) => from !== name);
+    this.#send({ type: 'peerClosed', peer: peer(name), reason: '' });
+  }
+
+  /** What happens to a coordinator besides answers. */
+  #drive(random: Random, name: string): void {
+    const { state } = this.#room;
+    const chosen = random.next();
+    if (chosen < 0.3) return this.#send({ type: 'tick' });
+    if (chosen < 0.5 && this.#open.has(name)) return this.#close(name);
+    if (chosen < 0.7) return this.#send({ type: 'command', command: 'resume' });
+    if (chosen < 0.75) return this.#send({ type: 'command', command: 'pause' });
+    if (chosen < 0.755) return this.#send({ type: 'command', command: 'stop' });
+    if (chosen < 0.85) return this.#send({ type: 'sampled', step: state.step, text: 'abc' });
+    const isBroken = state.own.device.problem !== null;
+    if (!isBroken && !random.chance(0.3)) return this.#send({ type: 'tick' });
+    return this.#send({ type: 'ownDevice', device: { ...goodDevice, problem: isBroken ? null : { code: 'gpu-lost', message: '' } } });
+  }
+
+  #answer(random: Random): void {
+    if (this.#answers.length === 0) return this.#send({ type: 'tick' });
+    for (let count = 1 + random.below(4); count > 0 && this.#answers.length > 0; count -= 1) this.#answerNext(random, random.chance(0.1));
+  }
+
+  /** Those of one peer keep their order, and so do those of the trainer; which of them is next is anybody's guess. */
+  #answerNext(random: Random, fails: boolean): void {
+    const from = random.pick(this.#answers).from;
+    const at = this.#answers.findIndex((answer) => answer.from === from);
+    const [answer] = this.#answers.splice(at, 1);
+    if (answer === undefined || (fails && from !== null)) return;
+    for (const event of answer.events(fails ? random : neverFails)) this.#send(event);
+  }
+
+  #blob(name: string, header: MemberBlob): CoordinatorEvent {
+    const ref = `ref-${this.#refs.size}` as BlobRef;
+    this.#refs.set(ref, 'held');
+    return { type: 'blob', from: peer(name), header, ref, bytes: 100 };
+  }
+
+  #send(event: CoordinatorEvent): void {
+    const before = this.#room.state;
+    this.#room.send(event);
+    const { state, effects } = this.#room;
+    this.#carryOut(effects);
+    checkState(before, state);
+    for (const id of state.peers.keys()) expectTrue(this.#open.has(id), `${id} is in the room without a connection`);
+    if (event.type === 'blob') {
+      const isNamed = effects.some((effect) => 'ref' in effect && effect.ref === event.ref);
+      expectTrue(isNamed, 'bytes that came are neither used nor let go');
+    }
+  }
+
+  #carryOut(effects: readonly CoordinatorEffect[]): void {
+    for (const effect of effects) {
+      if ('ref' in effect) {
+        expectTrue(this.#refs.get(effect.ref) === 'held', 'bytes are used that are not there any more');
+        this.#refs.set(effect.ref, 'let go');
+      }
+      const answer = this.#answerTo(effect);
+      if (answer !== null) this.#answers.push(answer);
+    }
+  }
+
+  #answerTo(effect: CoordinatorEffect): Answer | null {
+    const owed = (events: Answer['events'], from: string | null = null): Answer => ({ from, events });
+    switch (effect.type) {
+      case 'send':
+        expectSendable(coordinatorMessageSchema, effect.message);
+        expectTrue(this.#open.has(effect.to), 'a message goes to nobody');
+        return null;
+      case 'assign': {
+        expectSendable(coordinatorBlobSchema, effect.header);
+        const { term, step: at, assignment, microbatches } = effect.header;
+        if (hostile.includes(effect.to)) return null;
+        const sums = { lossSum: 18 * microbatches.length, weightSum: weightOfMicrobatch * microbatches.length, computeMs: 5, tokens: 10 };
+        return owed(() => [this.#blob(effect.to, { kind: 'contribution', term, step: at, assignment, ...sums })], effect.to);
+      }
+      case 'sendReplica': {
+        const message: MemberMessage = { type: 'ready', term: this.#room.state.config.term, step: effect.step, hash: hashAt(effect.step) };
+        const unsent: CoordinatorEvent = { type: 'weightsNotSent', peer: effect.to, reason: 'x' };
+        return owed((random) => [random.chance(0.1) ? unsent : { type: 'message', from: effect.to, message }], effect.to);
+      }
+      case 'computeOwn': {
+        const { assignment, step: at, microbatches } = effect;
+        const sums = { lossSum: 18 * microbatches.length, weightSum: weightOfMicrobatch * microbatches.length, computeMs: 5, tokens: 10 };
+        return owed((random) => [{ type: 'ownResult', assignment, step: at, ...sums, failed: random.chance(0.5) }]);
+      }
+      case 'addOwn':
+      case 'addBlob': {
+        const { assignment } = effect;
+        return owed((random) => [random.chance(0.5) ? { type: 'contributionRejected', assignment, reason: 'x' } : { type: 'contributionAdded', assignment }]);
+      }
+      case 'commit': {
+        const { step: at, lossSum, weightSum } = effect;
+        expectTrue(Number.isFinite(lossSum) && weightSum > 0, `step ${at} is committed with a loss of ${lossSum} over a weight of ${weightSum}`);
+        const metrics = { gradNorm: 1, learningRate: 0.01, replicaHash: hashAt(at + 1), updateBytes: 100 };
+        return owed((random) => [{ type: 'committed', step: at, metrics: { ...metrics, applied: !random.chance(0.2) } }]);
+      }
+      case 'evaluate':
+        return owed(() => [{ type: 'evaluated', step: effect.step, loss: 2 }]);
+      case 'closePeer':
+        expectTrue(this.#open.delete(effect.peer), 'a connection is closed that is not there');
+        this.#answers = this.#answers.filter(({ from }) => from !== effect.peer);
+        return null;
+      default:
+        return null;
+    }
+  }
+}
+
+const neverFails = Object.assign(new Random(0), { chance: () => false });
+
+/** What holds after every event, whatever was sent. */
+function checkState(before: CoordinatorState, state: CoordinatorState): void {
+  const { work, step: at, config, history } = state;
+  expectTrue(at === before.step || at === before.step + 1, 'a step was lost or done twice');
+  expectTrue(state.config.term === before.config.term, 'the term changed');
+  expectTrue(history.length === at && (at === 0 || history[at - 1]?.step === at - 1), 'the history is not that of the steps');
+  if (work !== null) {
+    const open = [...work.assignments.values()];
+    const waiting = [...work.pool, ...open.flatMap(({ microbatches }) => microbatches)];
+    const counted = [...work.counted.values()].reduce((sum, count) => sum + count, 0);
+    expectTrue(new Set(waiting).size === waiting.length && waiting.length === work.missing, 'a micro-batch is in two places, or in none');
+    expectTrue(work.missing + counted === config.microbatchesPerStep, 'micro-batches were counted twice, or not at all');
+    expectTrue(Number.isFinite(work.lossSum) && Number.isFinite(work.weightSum), 'the sums of the step are not finite');
+    const workers = open.filter(({ phase }) => phase === 'open').map(({ worker }) => worker);
+    expectTrue(workers.every((id) => id === config.self || state.peers.get(id)?.stage === 'member'), 'one works who may not');
+  }
+  const speeds = [state.own.work, ...[...state.peers.values()].map((each) => each.work)].map(({ speed }) => speed.perSecond);
+  expectTrue(speeds.every((speed) => speed >= 0 && Number.isFinite(speed)), 'a speed is no number');
+  expectTrue(coordinatorView(state).step === at, 'the view is of another step');
+}
+
