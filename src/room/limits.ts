@@ -65,7 +65,7 @@ export const coordinatorSilentMs = 5_000;
 export const lookUpIntervalMs = 2_000;
 /** Nothing heard for this long: the member gives the connection up. */
 export const coordinatorLostMs = 15_000;
-/** Blobs that wait in a member until the one before them is applied. */
+/** Blobs that wait in a member until the one before them is applied or computed. */
 export const maxQueuedBlobs = 320;
 export const maxRememberedCancels = 64;
 /** Validation losses that overtake the history they belong to: more than one or two means that somebody makes them up. */

@@ -16,7 +16,7 @@ export function blobArrived(turn: MemberTurn, header: TrainerBlob, ref: BlobRef)
   const isExpected = state.phase === 'greeting' || (state.room !== null && header.term === state.room.term);
   if (!isExpected) return discard(turn, ref, 'of another term');
   if (state.device.problem !== null) return turnAway(turn, header, ref, 'device');
-  if (state.blobs.length >= maxQueuedBlobs) return turnAway(turn, header, ref, 'behind');
+  if (state.blobs.length + state.assignments.length >= maxQueuedBlobs) return turnAway(turn, header, ref, 'behind');
   state.blobs = [...state.blobs, { header, ref }];
   takeBlobs(turn);
 }

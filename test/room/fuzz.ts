@@ -5,7 +5,7 @@
 import * as fc from 'fast-check';
 import * as v from 'valibot';
 import { mutated } from './mutate.ts';
-import type { Random } from './random.ts';
+import { Random } from './random.ts';
 import { nameOf, namesIn, sample } from './samples.ts';
 import type { Hints } from './samples.ts';
 
@@ -61,6 +61,13 @@ export class Wire<Output> {
     return parsed.output;
   }
 }
+
+export function expectTrue(holds: boolean, what: string): void {
+  if (!holds) throw new Error(what);
+}
+
+/** For answers without a failure. */
+export const neverFails = Object.assign(new Random(0), { chance: () => false, below: () => 0 });
 
 /** Passes through JSON unchanged in meaning, and the other side takes it. */
 export function expectSendable(schema: v.GenericSchema, message: unknown): void {

@@ -2,10 +2,13 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import * as v from 'valibot';
+import { maxQueuedBlobs } from '../../src/room/limits.ts';
 import { memberBlobSchema } from '../../src/room/messages.ts';
+import { MemberBench } from '../room/bench.ts';
 import { moves } from '../room/fuzz.ts';
 import type { Wire } from '../room/fuzz.ts';
 import { FuzzedCoordinator, memberWires } from '../room/fuzzed-coordinator.ts';
+import { coordinatorWires, FuzzedMember } from '../room/fuzzed-member.ts';
 
 const fewestCases = 25_000;
 const fewestOfEach = 100;
@@ -28,9 +31,29 @@ test('nothing that members send breaks the coordinator, loses a micro-batch or s
   expectManyOfEach([memberWires.message, memberWires.blob]);
 });
 
-// Found by the above: two of them added up to infinity, which paused the room.
+test('nothing that a coordinator sends breaks a member, loses bytes or keeps it from joining the next one', { timeout: 120_000 }, () => {
+  fc.assert(
+    fc.property(moves, (played) => {
+      const member = new FuzzedMember();
+      for (const move of played) member.play(move);
+      member.goOn();
+    }),
+    { numRuns: 500 },
+  );
+  expectManyOfEach([coordinatorWires.message, coordinatorWires.blob]);
+});
+
+// Found by the first: two of them added up to infinity, which paused the room.
 test('a loss that no GPU can have computed is no contribution', () => {
   const header = { kind: 'contribution', term: 3, step: 1, assignment: 'a', weightSum: 9, computeMs: 1, tokens: 10 };
   expect(v.is(memberBlobSchema, { ...header, lossSum: 3.4e38 })).toBe(true);
   expect(v.is(memberBlobSchema, { ...header, lossSum: 3.5e38 })).toBe(false);
+});
+
+test('a coordinator that floods a member with work fills no memory with it', () => {
+  const member = new MemberBench().join();
+  for (let count = 0; count < 2 * maxQueuedBlobs; count += 1) member.assignment(`a${count}`);
+  const { blobs, assignments } = member.state;
+  expect(blobs.length + assignments.length).toBeLessThanOrEqual(maxQueuedBlobs);
+  expect(member.sent, 'what is turned away is handed back').toMatchObject([{ type: 'decline', code: 'behind' }]);
 });
