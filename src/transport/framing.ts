@@ -74,15 +74,21 @@ function frame(kindByte: number, content: Uint8Array): Uint8Array<ArrayBuffer> {
 
 /** Reassembles control messages. After it has thrown once it must not be fed again. */
 export class ControlReader {
-  #parts: Uint8Array[] = [];
+  /** The message so far, copied together: a piece of one byte kept as it came would take two hundred. */
+  #message = new Uint8Array();
   #bytes = 0;
+  readonly #maxBytes: number;
+
+  constructor(maxBytes: number = maxControlBytes) {
+    this.#maxBytes = maxBytes;
+  }
 
   read(data: Uint8Array): ControlEvent | null {
     const content = data.subarray(1);
     switch (data[0]) {
       case kind.handshake:
         if (content.byteLength > maxHandshakeBytes) throw new FrameError('a handshake message is too long');
-        return { type: 'handshake', message: parse([content]) };
+        return { type: 'handshake', message: parse(content) };
       case kind.close:
         return this.#close(content);
       case kind.part:
@@ -90,10 +96,10 @@ export class ControlReader {
         return null;
       case kind.end: {
         this.#add(content);
-        const parts = this.#parts;
-        this.#parts = [];
+        const whole = this.#message.subarray(0, this.#bytes);
+        this.#message = new Uint8Array();
         this.#bytes = 0;
-        return { type: 'message', message: parse(parts) };
+        return { type: 'message', message: parse(whole) };
       }
       default:
         throw new FrameError('an unknown kind of frame arrived on the control channel');
@@ -101,28 +107,29 @@ export class ControlReader {
   }
 
   #add(content: Uint8Array): void {
-    this.#bytes += content.byteLength;
-    if (this.#bytes > maxControlBytes) throw new FrameError('a control message is too long');
-    // An empty part would let a peer make this list grow without sending bytes.
-    if (content.byteLength > 0) this.#parts.push(content);
+    const bytes = this.#bytes + content.byteLength;
+    if (bytes > this.#maxBytes) throw new FrameError('a control message is too long');
+    if (bytes > this.#message.byteLength) {
+      const larger = new Uint8Array(Math.min(this.#maxBytes, Math.max(bytes, 2 * this.#message.byteLength)));
+      larger.set(this.#message.subarray(0, this.#bytes));
+      this.#message = larger;
+    }
+    this.#message.set(content, this.#bytes);
+    this.#bytes = bytes;
   }
 
   #close(content: Uint8Array): ControlEvent {
     if (content.byteLength > maxCloseBytes) throw new FrameError('a closing message is too long');
-    const message = parse([content]);
+    const message = parse(content);
     const isRecord = typeof message === 'object' && message !== null && 'code' in message && 'reason' in message;
     if (!isRecord || typeof message.code !== 'string' || typeof message.reason !== 'string') throw new FrameError('a closing message is malformed');
     return { type: 'close', code: message.code, reason: message.reason };
   }
 }
 
-/** JSON from pieces of UTF-8 that may be cut anywhere, inside a character too. */
-function parse(parts: readonly Uint8Array[]): unknown {
+function parse(utf8: Uint8Array): unknown {
   try {
-    const decoder = new TextDecoder('utf-8', { fatal: true });
-    let text = '';
-    for (const part of parts) text += decoder.decode(part, { stream: true });
-    return JSON.parse(text + decoder.decode()) as unknown;
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(utf8)) as unknown;
   } catch {
     throw new FrameError('a message is not valid JSON');
   }
@@ -246,6 +253,6 @@ export class BlobReader {
     if (this.#received < header.byteLength + blob.byteLength) return null;
     this.#header = null;
     this.#blob = null;
-    return { header: parse([header]), bytes: blob.buffer };
+    return { header: parse(header), bytes: blob.buffer };
   }
 }

@@ -1,4 +1,6 @@
 /** Frames: round trips of anything, and a hundred thousand ways of being wrong. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BlobReader, BlobWriter, ControlReader, controlFrames, frameBytes, FrameError, maxControlBytes, maxHeaderBytes } from '../../src/transport/framing.ts';
@@ -96,6 +98,8 @@ describe('blobs', () => {
 });
 
 describe('readers', () => {
+  const maxBytes = 500;
+
   /** Every answer to arbitrary bytes is an event, nothing yet, or a FrameError. */
   function survives(read: (frame: Uint8Array) => unknown, frames: readonly Uint8Array[]): void {
     try {
@@ -106,18 +110,62 @@ describe('readers', () => {
   }
 
   const kindByte = fc.oneof(fc.constantFrom(1, 2, 3, 4, 16, 17), fc.nat(255));
-  const anyFrame = fc.tuple(kindByte, fc.uint8Array({ maxLength: 24 })).map(([kind, content]) => new Uint8Array([kind, ...content]));
+  const content = fc.oneof(
+    { weight: 5, arbitrary: fc.uint8Array({ maxLength: 24 }) },
+    { weight: 1, arbitrary: fc.nat(2 * maxBytes).map((length) => new Uint8Array(length).fill(length)) },
+  );
+  const anyFrame = fc.tuple(kindByte, content).map(([kind, bytes]) => new Uint8Array([kind, ...bytes]));
 
-  it('survive 100,000 sequences of arbitrary frames', () => {
+  it('survive 60,000 sequences of arbitrary frames, some over the limits', () => {
     fc.assert(
       fc.property(fc.array(anyFrame, { maxLength: 6 }), (frames) => {
-        const control = new ControlReader();
+        const control = new ControlReader(maxBytes);
         survives((frame) => control.read(frame), frames);
-        const bulk = new BlobReader(1000);
+        const bulk = new BlobReader(maxBytes);
         survives((frame) => bulk.read(frame), frames);
       }),
-      { numRuns: 100_000 },
+      { numRuns: 60_000 },
     );
+  });
+
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+
+  /** Bytes that are kept alive by what `make` returns. */
+  function bytesKept(make: () => unknown): number {
+    const used = (): number => {
+      // What one collection finds unused the next one frees.
+      for (let round = 0; round < 3; round += 1) collectGarbage();
+      const { heapUsed, arrayBuffers } = process.memoryUsage();
+      return heapUsed + arrayBuffers;
+    };
+    const before = used();
+    const kept = make();
+    const bytes = used() - before;
+    // Named once more, so that it lives until here.
+    return kept === undefined ? 0 : bytes;
+  }
+
+  it.each([1, 2, 30, 1000])('keep little more than what was sent, in pieces of %i bytes', (pieceBytes) => {
+    const sentBytes = 2 ** 19;
+    const frameOf = (kind: number): Uint8Array => {
+      const frame = new Uint8Array(new ArrayBuffer(1 + pieceBytes));
+      frame[0] = kind;
+      return frame;
+    };
+    const control = bytesKept(() => {
+      const reader = new ControlReader();
+      for (let bytes = 0; bytes < sentBytes; bytes += pieceBytes) reader.read(frameOf(2));
+      return reader;
+    });
+    expect(control).toBeLessThan(4 * sentBytes);
+    const bulk = bytesKept(() => {
+      const reader = new BlobReader(2 * sentBytes);
+      reader.read(new Uint8Array([16, 0, 0, 0, 2, 0, 0, 0, 16, 0, 0]));
+      for (let bytes = 0; bytes < sentBytes; bytes += pieceBytes) reader.read(frameOf(17));
+      return reader;
+    });
+    expect(bulk).toBeLessThan(4 * sentBytes);
   });
 
   it('survive 20,000 valid streams with bytes changed, cut or put in another order', () => {
@@ -127,8 +175,8 @@ describe('readers', () => {
     fc.assert(
       fc.property(fc.array(damage, { minLength: 1, maxLength: 4 }), (damages) => {
         for (const [reader, frames] of [
-          [new BlobReader(1000), valid],
-          [new ControlReader(), validControl],
+          [new BlobReader(maxBytes), valid],
+          [new ControlReader(maxBytes), validControl],
         ] as const) {
           const damaged = frames.map((frame) => frame.slice());
           for (const { frame, at, byte, cut, swap } of damages) {
