@@ -10,8 +10,8 @@ import type { Wire } from '../room/fuzz.ts';
 import { FuzzedCoordinator, memberWires } from '../room/fuzzed-coordinator.ts';
 import { coordinatorWires, FuzzedMember } from '../room/fuzzed-member.ts';
 
-const fewestCases = 25_000;
-const fewestOfEach = 100;
+const fewestCases = 35_000;
+const fewestOfEach = 200;
 
 /** Of every message and header there is. */
 function expectManyOfEach(wires: readonly Wire<unknown>[]): void {
@@ -26,7 +26,7 @@ test('nothing that members send breaks the coordinator, loses a micro-batch or s
       for (const move of played) room.play(move);
       room.goOn();
     }),
-    { numRuns: 500 },
+    { numRuns: 900 },
   );
   expectManyOfEach([memberWires.message, memberWires.blob]);
 });
@@ -38,7 +38,7 @@ test('nothing that a coordinator sends breaks a member, loses bytes or keeps it 
       for (const move of played) member.play(move);
       member.goOn();
     }),
-    { numRuns: 500 },
+    { numRuns: 900 },
   );
   expectManyOfEach([coordinatorWires.message, coordinatorWires.blob]);
 });
