@@ -2,12 +2,12 @@
  * The directory over HTTP: JSON in, JSON out, everything checked before it is looked at.
  *
  *   GET  /rooms/ID              → 200 lease
- *   POST /rooms/ID/create       { coordinator, holder, term }          → 201 lease
- *   POST /rooms/ID/renew        { coordinator, holder, term }          → 200 lease
- *   POST /rooms/ID/take-over    { coordinator, holder, expectedTerm }  → 200 lease
- *   POST /rooms/ID/release      { holder, term }                       → 200 lease
+ *   POST /rooms/ID/create       { coordinator, holder, term, step } → 201 lease
+ *   POST /rooms/ID/renew        { coordinator, holder, term, step, successorHash, sequence } → 200 lease
+ *   POST /rooms/ID/take-over    { coordinator, holder, expectedTerm, step } → 200 lease
+ *   POST /rooms/ID/release      { holder, term, step } → 200 lease
  *
- * Writes carry `Authorization: Bearer <token>`. A refusal is { refusal, lease } with status 403, 404, 409 or 503.
+ * Writes carry `Authorization: Bearer <token>`. A refusal is { refusal, lease, retryInMs } with status 403, 404, 409 or 503.
  */
 import express from 'express';
 import * as v from 'valibot';
@@ -16,21 +16,29 @@ import type { RateLimiter } from './limits.ts';
 
 const maxBodyBytes = 2048;
 const maxTerm = 1_000_000_000;
+const maxStep = 1_000_000_000;
 
 const roomId = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{6,80}$/));
 const bearer = v.pipe(v.string(), v.regex(/^Bearer [A-Za-z0-9_-]{43}$/));
 const coordinator = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{1,80}$/));
 const holder = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{16,80}$/));
 const term = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(maxTerm));
+const step = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(maxStep));
+const sequence = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
+/** 32 bytes. */
+const successorHash = v.nullable(v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/)));
 
 const commandSchemas = {
-  create: v.pipe(v.strictObject({ coordinator, holder, term }), v.transform((body): Command => ({ type: 'create', ...body }))),
-  renew: v.pipe(v.strictObject({ coordinator, holder, term }), v.transform((body): Command => ({ type: 'renew', ...body }))),
+  create: v.pipe(v.strictObject({ coordinator, holder, term, step }), v.transform((body): Command => ({ type: 'create', ...body }))),
+  renew: v.pipe(
+    v.strictObject({ coordinator, holder, term, step, successorHash, sequence }),
+    v.transform((body): Command => ({ type: 'renew', ...body })),
+  ),
   'take-over': v.pipe(
-    v.strictObject({ coordinator, holder, expectedTerm: term }),
+    v.strictObject({ coordinator, holder, expectedTerm: term, step }),
     v.transform((body): Command => ({ type: 'takeOver', ...body })),
   ),
-  release: v.pipe(v.strictObject({ holder, term }), v.transform((body): Command => ({ type: 'release', ...body }))),
+  release: v.pipe(v.strictObject({ holder, term, step }), v.transform((body): Command => ({ type: 'release', ...body }))),
 } as const;
 
 const statusOf: Record<Refusal, number> = {
@@ -40,6 +48,8 @@ const statusOf: Record<Refusal, number> = {
   'stale-term': 409,
   held: 409,
   released: 409,
+  overtaken: 409,
+  election: 409,
   full: 503,
 };
 
@@ -83,6 +93,10 @@ export function directoryRoutes(directory: Directory, limiter: RateLimiter, nowM
 }
 
 function answer(response: express.Response, successStatus: number, outcome: Outcome): void {
-  if (outcome.ok) response.status(successStatus).json(outcome.lease);
-  else response.status(statusOf[outcome.refusal]).json({ refusal: outcome.refusal, lease: outcome.lease });
+  if (outcome.ok) {
+    response.status(successStatus).json(outcome.lease);
+    return;
+  }
+  const { refusal, lease, retryInMs } = outcome;
+  response.status(statusOf[refusal]).json({ refusal, lease, retryInMs });
 }

@@ -47,9 +47,9 @@ const firstByteTimeoutMs = 10_000;
 const idleTimeoutMs = 120_000;
 const maxTcpConnections = 10_000;
 const sweepIntervalMs = 60_000;
-/** Thirty members behind one address look a room up now and then; a coordinator renews every 3 s. */
+/** Thirty members behind one address look a room up now and then, and up to ninety of its rooms renew every 1.5 s. */
 const requestBurst = 300;
-const requestsPerSecond = 30;
+const requestsPerSecond = 60;
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const nowMs = (): number => Date.now();
@@ -58,7 +58,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const app = express();
   const http = createHttpServer(app);
   const https = createHttpsServer({ cert: options.certificate.certPem, key: options.certificate.keyPem, handshakeTimeout: firstByteTimeoutMs }, app);
-  const signal = signalServer(http, nowMs);
+  const signal = signalServer(http, nowMs, (peerId) => directory.socketClosed(peerId, nowMs()));
 
   app.disable('x-powered-by');
   app.set('trust proxy', false);

@@ -61,7 +61,8 @@ export interface SignalServer {
   close(): void;
 }
 
-export function signalServer(httpServer: Server, nowMs: () => number): SignalServer {
+/** `left` is told the id of each peer that has no socket any more. */
+export function signalServer(httpServer: Server, nowMs: () => number, left: (peerId: string) => void): SignalServer {
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: maxMessageBytes,
@@ -99,7 +100,10 @@ export function signalServer(httpServer: Server, nowMs: () => number): SignalSer
     socket.on('pong', () => alive.add(socket));
     socket.on('close', () => {
       perAddress.leave(address);
-      if (byId.get(self.output.id)?.socket === socket) byId.delete(self.output.id);
+      // Neither a stranger who was told that the id is taken, nor the old socket of a tab that is back on a new one.
+      if (byId.get(self.output.id)?.socket !== socket) return;
+      byId.delete(self.output.id);
+      left(self.output.id);
     });
     socket.gate = (data) => {
       if (messages.allows(address, nowMs()) && isSignal(data)) return true;

@@ -5,6 +5,8 @@
 import * as v from 'valibot';
 
 const requestTimeoutMs = 5000;
+/** A renewal that hangs makes room for the next one in time: a lease is 6 s long. */
+const renewTimeoutMs = 2000;
 
 const leaseSchema = v.object({
   /** Peer id at the signalling server. */
@@ -12,10 +14,20 @@ const leaseSchema = v.object({
   term: v.pipe(v.number(), v.integer(), v.minValue(1)),
   /** 0: released or run out; the room may be taken over. */
   expiresInMs: v.pipe(v.number(), v.minValue(0)),
+  /** Its holder gave it back; a lease that only ran out may belong to a leader that is cut off. */
+  isReleased: v.boolean(),
+  /** The newest committed step that the leader has reported. */
+  step: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  /** The leader has named somebody who is to follow. */
+  successor: v.boolean(),
 });
 export type Lease = v.InferOutput<typeof leaseSchema>;
 
-const refusalSchema = v.object({ refusal: v.string(), lease: v.optional(v.nullable(leaseSchema)) });
+const refusalSchema = v.object({
+  refusal: v.string(),
+  lease: v.optional(v.nullable(leaseSchema), null),
+  retryInMs: v.optional(v.nullable(v.pipe(v.number(), v.minValue(0))), null),
+});
 
 const iceSchema = v.object({
   iceServers: v.array(
@@ -35,21 +47,50 @@ export type DirectoryErrorKind =
   | 'not-found'
   /** The room was created with another key. */
   | 'forbidden'
-  /** Somebody was faster, still holds the lease, or the term has moved on; `lease` says how things stand. */
+  /** Somebody was faster, still holds the lease or comes first, or the term has moved on; `lease` says how things stand. */
   | 'conflict';
+
+/** What the server said when it refused; null where it said nothing of the kind. */
+interface Refusal {
+  readonly refusal: string;
+  readonly lease: Lease | null;
+  readonly retryInMs: number | null;
+}
 
 export class DirectoryError extends Error {
   override readonly name = 'DirectoryError';
   readonly kind: DirectoryErrorKind;
   readonly lease: Lease | null;
-  /** The server's word: 'exists', 'held', 'stale-term', 'released', … */
+  /** The server's word: 'exists', 'held', 'election', 'stale-term', 'released', … */
   readonly refusal: string;
-  constructor(kind: DirectoryErrorKind, refusal: string, lease: Lease | null, cause?: unknown) {
+  /** With 'election': when to ask again. */
+  readonly retryInMs: number | null;
+  constructor(kind: DirectoryErrorKind, { refusal, lease, retryInMs }: Refusal, cause?: unknown) {
     super(`The room directory said: ${refusal}.`, { cause });
     this.kind = kind;
     this.refusal = refusal;
     this.lease = lease;
+    this.retryInMs = retryInMs;
   }
+}
+
+/** What every claim to a room says. */
+export interface Claim {
+  /** At the signalling server: where others find the leader. */
+  readonly peerId: string;
+  /** This browser's secret, by which the lease stays its own. */
+  readonly holder: string;
+  /** The newest committed step that this peer can go on from. */
+  readonly step: number;
+}
+
+/** Also tells the directory of a changed peer id, and who is to follow. */
+export interface Renewal extends Claim {
+  readonly term: number;
+  /** `holderHash` of the successor's secret; null: nobody. */
+  readonly successorHash: string | null;
+  /** Grows with each renewal of a term, so that one that was delayed on its way can't undo a newer one. */
+  readonly sequence: number;
 }
 
 /** Every method rejects with a `DirectoryError` and nothing else. */
@@ -57,13 +98,15 @@ export interface DirectoryClient {
   /** null when there is no such room. */
   lookUp(): Promise<Lease | null>;
   /** `term` above 1 brings back a room that this peer led before and that the directory has forgotten. */
-  create(peerId: string, holder: string, term?: number): Promise<Lease>;
-  /** The new lease has term `expectedTerm + 1`. Allowed when the lease has ended, or to its own holder at any time. */
-  takeOver(peerId: string, expectedTerm: number, holder: string): Promise<Lease>;
-  /** Also tells the directory of a changed peer id. */
-  renew(peerId: string, term: number, holder: string): Promise<Lease>;
+  create(claim: Claim & { readonly term: number }): Promise<Lease>;
+  /**
+   * The new lease has term `expectedTerm + 1`. Allowed to the lease's own holder at any time, as long as no step is lost;
+   * to the named successor when the lease has ended; then to the others, newest step first (refusal 'election').
+   */
+  takeOver(claim: Claim & { readonly expectedTerm: number }): Promise<Lease>;
+  renew(renewal: Renewal): Promise<Lease>;
   /** Sent even while the page is closing. */
-  release(term: number, holder: string): Promise<void>;
+  release(held: { readonly term: number; readonly holder: string; readonly step: number }): Promise<void>;
   /** For `new RTCPeerConnection`; relay credentials in it end after a day. */
   iceServers(): Promise<readonly RTCIceServer[]>;
   /** Addresses for an invitation: a link to localhost is of no use on another machine. */
@@ -73,6 +116,11 @@ export interface DirectoryClient {
 /** A secret of this tab's, kept across reloads, by which it proves that a lease is its own. */
 export function newHolder(): string {
   return base64Url(crypto.getRandomValues(new Uint8Array(24)));
+}
+
+/** What a successor tells the leader of its secret, so that the directory knows it when it comes: SHA-256, base64url. */
+export async function holderHash(holder: string): Promise<string> {
+  return base64Url(new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(holder))));
 }
 
 /**
@@ -88,29 +136,30 @@ export async function directoryToken(room: string, key: string): Promise<string>
 export function createDirectoryClient(baseUrl: URL, room: string, key: string): DirectoryClient {
   let token: Promise<string> | null = null;
 
-  async function request<T>(path: string, schema: v.GenericSchema<unknown, T>, init: RequestInit = {}): Promise<T> {
+  async function request<T>(path: string, schema: v.GenericSchema<unknown, T>, init: RequestInit = {}, timeoutMs = requestTimeoutMs): Promise<T> {
     let response: Response;
     let body: unknown;
     try {
-      response = await fetch(new URL(path, baseUrl), { ...init, cache: 'no-store', signal: AbortSignal.timeout(requestTimeoutMs) });
+      response = await fetch(new URL(path, baseUrl), { ...init, cache: 'no-store', signal: AbortSignal.timeout(timeoutMs) });
       body = await response.json();
     } catch (error) {
-      throw new DirectoryError('unreachable', 'no answer', null, error);
+      throw new DirectoryError('unreachable', onlyWord('no answer'), error);
     }
     if (!response.ok) throw refused(response.status, body);
     const parsed = v.safeParse(schema, body);
-    if (!parsed.success) throw new DirectoryError('unreachable', 'an answer that makes no sense', null);
+    if (!parsed.success) throw new DirectoryError('unreachable', onlyWord('an answer that makes no sense'));
     return parsed.output;
   }
 
-  async function write(command: string, body: unknown): Promise<Lease> {
+  async function write(command: string, body: unknown, timeoutMs?: number): Promise<Lease> {
     token ??= directoryToken(room, key);
-    return request(`rooms/${room}/${command}`, leaseSchema, {
+    const init = {
       method: 'POST',
       keepalive: true,
       headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${await token}` },
       body: JSON.stringify(body),
-    });
+    };
+    return request(`rooms/${room}/${command}`, leaseSchema, init, timeoutMs);
   }
 
   return {
@@ -122,11 +171,12 @@ export function createDirectoryClient(baseUrl: URL, room: string, key: string): 
         throw error;
       }
     },
-    create: (peerId, holder, term = 1) => write('create', { coordinator: peerId, holder, term }),
-    takeOver: (peerId, expectedTerm, holder) => write('take-over', { coordinator: peerId, holder, expectedTerm }),
-    renew: (peerId, term, holder) => write('renew', { coordinator: peerId, holder, term }),
-    async release(term, holder) {
-      await write('release', { holder, term });
+    create: ({ peerId, holder, term, step }) => write('create', { coordinator: peerId, holder, term, step }),
+    takeOver: ({ peerId, holder, expectedTerm, step }) => write('take-over', { coordinator: peerId, holder, expectedTerm, step }),
+    renew: ({ peerId, holder, term, step, successorHash, sequence }) =>
+      write('renew', { coordinator: peerId, holder, term, step, successorHash, sequence }, renewTimeoutMs),
+    async release({ holder, term, step }) {
+      await write('release', { holder, term, step });
     },
     iceServers: async () => (await request('ice', iceSchema)).iceServers.map(toIceServer),
     serverUrls: async () => (await request('health', healthSchema)).urls,
@@ -143,14 +193,20 @@ function toIceServer(server: v.InferOutput<typeof iceSchema>['iceServers'][numbe
 
 function refused(status: number, body: unknown): DirectoryError {
   const parsed = v.safeParse(refusalSchema, body);
-  const refusal = parsed.success ? parsed.output.refusal : `status ${status}`;
-  const lease = parsed.success ? (parsed.output.lease ?? null) : null;
+  const said = parsed.success ? parsed.output : onlyWord(`status ${status}`);
+  return new DirectoryError(kindOf(status, said.refusal), said);
+}
+
+function kindOf(status: number, refusal: string): DirectoryErrorKind {
   // A 404 that isn't the directory's own comes from a server without a directory, not from an absent room.
-  if (status === 404 && refusal === 'not-found') return new DirectoryError('not-found', refusal, lease);
-  if (status === 403) return new DirectoryError('forbidden', refusal, lease);
-  if (status === 409) return new DirectoryError('conflict', refusal, lease);
-  if (status === 429 || status === 503) return new DirectoryError('busy', refusal, lease);
-  return new DirectoryError('unreachable', refusal, lease);
+  if (status === 404 && refusal === 'not-found') return 'not-found';
+  if (status === 403) return 'forbidden';
+  if (status === 409) return 'conflict';
+  return status === 429 || status === 503 ? 'busy' : 'unreachable';
+}
+
+function onlyWord(refusal: string): Refusal {
+  return { refusal, lease: null, retryInMs: null };
 }
 
 function base64Url(bytes: Uint8Array): string {

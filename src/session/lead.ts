@@ -6,10 +6,11 @@ import { weightOf } from '../data/batches.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
 import type { CheckpointFacts, RunRecord } from '../checkpoint/types.ts';
 import type { DeviceReport } from '../trainer/types.ts';
+import type { Claim, DirectoryClient } from './directory-client.ts';
 import type { Gpu } from './gpu.ts';
 import { LeadDriver } from './lead-driver.ts';
 import type { LeadOptions } from './lead-driver.ts';
-import { LeaseKeeper } from './lease.ts';
+import { LeaseKeeper, createRoom, takeOver } from './lease.ts';
 import type { RoomAddress } from './link.ts';
 import { holderOf } from './memory.ts';
 import { peerDevice } from './peer-device.ts';
@@ -94,17 +95,38 @@ export async function prepareReign(
   }
   const endpoint = await visit.signalling.endpoint().catch(() => null);
   const self = (endpoint?.id ?? `offline-${crypto.randomUUID()}`) as PeerId;
-  const lease = new LeaseKeeper({
+  const holder = await holderOf(address.room);
+  const step = restored?.facts.step ?? 0;
+  const term = await grantedTerm(visit.directory, { peerId: self, holder, step }, Math.max(lastTerm, restored?.facts.term ?? 0));
+  if (term === null) return null;
+  const options = {
     directory: visit.directory,
-    holder: await holderOf(address.room),
-    peerId: () => visit.signalling.id,
-    reachable: (isReachable) => {
+    holder,
+    peerId: () => visit.signalling.id ?? self,
+    step: () => Math.max(step, store.state.step),
+    reachable: (isReachable: boolean) => {
       store.update({ signalling: isReachable ? 'online' : 'offline' });
     },
+    named: () => undefined,
     deposed,
-  });
-  const otherLead = await lease.acquire(self, Math.max(lastTerm, restored?.facts.term ?? 0));
-  return otherLead === null ? { lease, self, startHash, restored: restored?.facts ?? null } : null;
+  };
+  return { lease: new LeaseKeeper(options, { term }), self, startHash, restored: restored?.facts ?? null };
+}
+
+/**
+ * A term above `lastTerm` (0: the room is new) under which this page leads; null: somebody else does. When the directory
+ * can't be reached it is the next one, to be claimed when the directory is back.
+ */
+async function grantedTerm(directory: DirectoryClient, claim: Claim, lastTerm: number): Promise<number | null> {
+  // A room that was just made up is in no directory.
+  const known = lastTerm === 0 ? null : await directory.lookUp().catch(() => 'unreachable' as const);
+  if (known === 'unreachable') return lastTerm + 1;
+  const outcome =
+    known === null
+      ? await createRoom(directory, { ...claim, term: lastTerm + 1 })
+      : await takeOver(directory, { ...claim, expectedTerm: known.term });
+  if (outcome.kind === 'unreachable') return lastTerm + 1;
+  return outcome.kind === 'led' ? outcome.term : null;
 }
 
 /** From here on the room's machine runs. */

@@ -1,100 +1,157 @@
 /**
- * Holds the room's lease in the directory for as long as this peer leads: takes it, renews it, hands it back, and says
- * when somebody else holds a higher term. While the directory can't be reached the lead goes on; joins wait.
+ * The room's lease in the directory: two ways to get it, and a keeper that holds it for as long as this peer leads. The
+ * keeper renews it, says there who is to follow, hands it back, and tells when somebody else leads. While the directory
+ * can't be reached the lead goes on; joins and hand-offs wait. When to try for a lease is the session's to decide.
  */
 import { DirectoryError } from './directory-client.ts';
-import type { DirectoryClient, Lease } from './directory-client.ts';
+import type { Claim, DirectoryClient, Lease } from './directory-client.ts';
 
-const renewIntervalMs = 3000;
+/** A quarter of what the directory grants. */
+const renewIntervalMs = 1500;
+
+export type ClaimOutcome =
+  /** This peer leads under `term`. */
+  | { readonly kind: 'led'; readonly term: number }
+  /** Somebody else does. The lease may have ended meanwhile: look at `expiresInMs`. */
+  | { readonly kind: 'led-by-other'; readonly lease: Lease }
+  /** Nobody does, and others come first: ask again after this. */
+  | { readonly kind: 'wait'; readonly retryInMs: number }
+  /** The directory does not know the room (any more). */
+  | { readonly kind: 'forgotten' }
+  /** No answer, or too many requests. A room that was never anybody else's may be led all the same: the keeper claims it later. */
+  | { readonly kind: 'unreachable' };
+
+/** For a room that the directory does not know. Rejects with a `DirectoryError` when the key is wrong. */
+export function createRoom(directory: DirectoryClient, claim: Claim & { readonly term: number }): Promise<ClaimOutcome> {
+  return outcomeOf(directory.create(claim), claim.peerId, claim.term);
+}
+
+/** For a room whose lease was seen under `expectedTerm`. Rejects with a `DirectoryError` when the key is wrong. */
+export function takeOver(directory: DirectoryClient, claim: Claim & { readonly expectedTerm: number }): Promise<ClaimOutcome> {
+  return outcomeOf(directory.takeOver(claim), claim.peerId, claim.expectedTerm + 1);
+}
+
+async function outcomeOf(asking: Promise<Lease>, peerId: string, term: number): Promise<ClaimOutcome> {
+  try {
+    return { kind: 'led', term: (await asking).term };
+  } catch (error) {
+    if (!(error instanceof DirectoryError)) throw error;
+    const { kind, lease, retryInMs } = error;
+    if (kind === 'not-found') return { kind: 'forgotten' };
+    if (kind === 'unreachable' || kind === 'busy') return { kind: 'unreachable' };
+    if (kind === 'conflict' && retryInMs !== null) return { kind: 'wait', retryInMs };
+    if (kind !== 'conflict' || lease === null) throw error;
+    // The very lease that was asked for: it was granted before, and that answer was lost.
+    const isOwn = lease.coordinator === peerId && lease.term === term && lease.expiresInMs > 0;
+    return isOwn ? { kind: 'led', term } : { kind: 'led-by-other', lease };
+  }
+}
 
 export interface LeaseOptions {
   readonly directory: DirectoryClient;
   /** This browser's proof that a lease of this room is its own. */
   readonly holder: string;
-  /** The peer id at the signalling server; changes when signalling was lost and came back. */
-  readonly peerId: () => string | null;
+  /** Where others find this peer; changes when signalling was lost and came back. */
+  readonly peerId: () => string;
+  /** The newest committed step. */
+  readonly step: () => number;
   readonly reachable: (isReachable: boolean) => void;
+  /** The directory knows now whom `name` named last; told once for each `name`. */
+  readonly named: (successorHash: string | null) => void;
   /** Another peer leads now. */
   readonly deposed: (lease: Lease | null) => void;
 }
 
+/** Whom the leader wants to be followed by, and whether the directory has said that it knows. */
+interface Wish {
+  readonly successorHash: string | null;
+  isConfirmed: boolean;
+}
+
 export class LeaseKeeper {
+  readonly term: number;
   readonly #options: LeaseOptions;
-  #term = 0;
-  #renewedAtMs = 0;
+  /** A lease starts with nobody named. */
+  #wish: Wish = { successorHash: null, isConfirmed: true };
+  #renewedAtMs = Number.NEGATIVE_INFINITY;
   #renewing = false;
+  #renewals = 0;
   #ended = false;
 
-  constructor(options: LeaseOptions) {
+  /** `lease`: one that was granted, or the term of one that is to be claimed as soon as the directory can be reached. */
+  constructor(options: LeaseOptions, lease: { readonly term: number }) {
     this.#options = options;
-  }
-
-  get term(): number {
-    return this.#term;
-  }
-
-  /**
-   * Becomes the room's coordinator with a term above `lastTerm` (0: the room is new). Returns the lease of whoever leads instead, or null on
-   * success. When the directory can't be reached, takes the next term and claims it when the directory is back.
-   */
-  async acquire(peerId: string, lastTerm: number): Promise<Lease | null> {
-    const { directory, holder } = this.#options;
-    try {
-      // A room that was just made up is in no directory.
-      const current = lastTerm === 0 ? null : await directory.lookUp();
-      const lease =
-        current === null
-          ? await directory.create(peerId, holder, lastTerm + 1)
-          : await directory.takeOver(peerId, current.term, holder);
-      this.#term = lease.term;
-      this.#renewedAtMs = performance.now();
-      this.#options.reachable(true);
-      return null;
-    } catch (error) {
-      if (!(error instanceof DirectoryError)) throw error;
-      if (error.kind === 'conflict' && error.lease !== null) return error.lease;
-      if (error.kind !== 'unreachable' && error.kind !== 'busy') throw error;
-      this.#term = lastTerm + 1;
-      this.#options.reachable(false);
-      return null;
-    }
+    this.term = lease.term;
   }
 
   /** Renews when it is time; call it often. */
   tick(nowMs: number): void {
-    if (this.#ended || this.#renewing || nowMs - this.#renewedAtMs < renewIntervalMs) return;
+    if (this.#renewing || nowMs - this.#renewedAtMs < renewIntervalMs) return;
     this.#renewedAtMs = nowMs;
     void this.#renew();
   }
 
+  /** Only this one may take over as soon as the lease ends (`holderHash` of its secret; null: nobody). */
+  name(successorHash: string | null): void {
+    this.#wish = { successorHash, isConfirmed: false };
+    void this.#renew();
+  }
+
+  /** One renewal at a time, and another one at once when somebody else was named meanwhile. */
   async #renew(): Promise<void> {
-    const { directory, holder, reachable } = this.#options;
-    const peerId = this.#options.peerId();
-    if (peerId === null) return;
+    if (this.#renewing || this.#ended) return;
     this.#renewing = true;
     try {
-      await directory.renew(peerId, this.#term, holder);
-      reachable(true);
-    } catch (error) {
-      if (!(error instanceof DirectoryError)) throw error;
-      if (error.kind === 'not-found') await this.#claimAgain(peerId);
-      else if (error.kind === 'conflict') this.#lose(error.lease);
-      else if (error.kind === 'forbidden') this.#lose(null);
-      else reachable(false);
+      let sent: Wish;
+      do {
+        sent = this.#wish;
+        await this.#send(sent);
+      } while (sent !== this.#wish && !this.#ended);
     } finally {
       this.#renewing = false;
     }
   }
 
-  /** The directory forgot the room (it was restarted). */
-  async #claimAgain(peerId: string): Promise<void> {
+  async #send(wish: Wish): Promise<void> {
+    const { directory } = this.#options;
+    this.#renewals += 1;
     try {
-      await this.#options.directory.create(peerId, this.#options.holder, this.#term);
-      this.#options.reachable(true);
+      await directory.renew({ ...this.#claim(), successorHash: wish.successorHash, sequence: this.#renewals });
+      this.#answered(true);
+      if (this.#ended || wish !== this.#wish || wish.isConfirmed) return;
+      wish.isConfirmed = true;
+      this.#options.named(wish.successorHash);
     } catch (error) {
-      if (error instanceof DirectoryError && error.kind === 'conflict') this.#lose(error.lease);
-      else this.#options.reachable(false);
+      if (!(error instanceof DirectoryError)) throw error;
+      if (error.kind === 'not-found') await this.#createAgain();
+      else this.#refused(error);
     }
+  }
+
+  /** The directory forgot the room (it was restarted). Whom it shall name it hears with the next renewal. */
+  async #createAgain(): Promise<void> {
+    try {
+      await this.#options.directory.create(this.#claim());
+      this.#answered(true);
+    } catch (error) {
+      if (!(error instanceof DirectoryError)) throw error;
+      this.#refused(error);
+    }
+  }
+
+  #claim(): Claim & { readonly term: number } {
+    const { peerId, holder, step } = this.#options;
+    return { peerId: peerId(), holder, term: this.term, step: step() };
+  }
+
+  #refused(error: DirectoryError): void {
+    if (error.kind === 'conflict') this.#lose(error.lease);
+    else if (error.kind === 'forbidden') this.#lose(null);
+    else this.#answered(false);
+  }
+
+  #answered(isReachable: boolean): void {
+    if (!this.#ended) this.#options.reachable(isReachable);
   }
 
   #lose(lease: Lease | null): void {
@@ -107,8 +164,9 @@ export class LeaseKeeper {
   async release(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
+    const { directory, holder, step } = this.#options;
     try {
-      await this.#options.directory.release(this.#term, this.#options.holder);
+      await directory.release({ holder, term: this.term, step: step() });
     } catch {
       // It runs out by itself.
     }

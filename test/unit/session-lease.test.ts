@@ -1,15 +1,17 @@
-/** Who leads: the lease keeper against a real directory over HTTP, through conflicts and a server that forgets. */
+/** Who leads: claims and the lease's keeper against a real directory over HTTP, through conflicts, outages and a server that forgets. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { makeCertificate } from '../../signaling/certificate.ts';
 import { startServer } from '../../signaling/server.ts';
 import type { RunningServer } from '../../signaling/server.ts';
-import { createDirectoryClient, newHolder } from '../../src/session/directory-client.ts';
-import type { Lease } from '../../src/session/directory-client.ts';
-import { LeaseKeeper } from '../../src/session/lease.ts';
+import { createDirectoryClient, DirectoryError, holderHash, newHolder } from '../../src/session/directory-client.ts';
+import type { DirectoryClient, Lease, Renewal } from '../../src/session/directory-client.ts';
+import { createRoom, LeaseKeeper, takeOver } from '../../src/session/lease.ts';
 import { newRoomAddress } from '../../src/session/link.ts';
 
 const certificate = makeCertificate(['localhost'], new Date());
+const address = newRoomAddress();
 let server: RunningServer;
+let directory: DirectoryClient;
 
 function start(port: number): Promise<RunningServer> {
   return startServer({ port, host: '127.0.0.1', certificate, ice: { turnUrls: [], turnSecret: null, stunUrls: [] }, pageDirectory: null });
@@ -17,99 +19,270 @@ function start(port: number): Promise<RunningServer> {
 
 beforeEach(async () => {
   server = await start(0);
+  directory = createDirectoryClient(new URL(`http://127.0.0.1:${server.port}/`), address.room, address.key);
 });
 afterEach(() => server.close());
 
-const address = newRoomAddress();
-
-interface Watched {
-  readonly keeper: LeaseKeeper;
-  readonly reachable: boolean[];
-  /** Resolves with the lease of whoever leads instead. */
-  readonly deposed: Promise<Lease | null>;
-  /** Resolves when the directory's next answer (or silence) was told. */
-  readonly told: () => Promise<boolean>;
+/** What somebody says to get a lease; everybody's step is 40. */
+function claimOf(peerId: string, holder = newHolder()): { readonly peerId: string; readonly holder: string; readonly step: number } {
+  return { peerId, holder, step: 40 };
 }
 
-function keeperOf(peerId: string, holder: string, port: number): Watched {
-  const reachable: boolean[] = [];
-  let waiting: ((isReachable: boolean) => void) | null = null;
-  let depose: (lease: Lease | null) => void = () => undefined;
-  const deposed = new Promise<Lease | null>((resolve) => {
-    depose = resolve;
-  });
-  const keeper = new LeaseKeeper({
-    directory: createDirectoryClient(new URL(`http://127.0.0.1:${port}/`), address.room, address.key),
-    holder,
-    peerId: () => peerId,
-    reachable: (isReachable) => {
-      reachable.push(isReachable);
-      waiting?.(isReachable);
-    },
-    deposed: depose,
-  });
-  const told = (): Promise<boolean> =>
-    new Promise((resolve) => {
-      waiting = resolve;
+/** Things that happen, each to be awaited once, in their order. */
+class Happenings<T> {
+  readonly all: T[] = [];
+  #awaited = 0;
+  #wake: () => void = () => undefined;
+
+  readonly add = (happening: T): void => {
+    this.all.push(happening);
+    this.#wake();
+  };
+
+  async next(): Promise<T> {
+    const index = this.#awaited;
+    this.#awaited += 1;
+    while (this.all.length <= index) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    // Whoever told of it comes to an end first: a keeper tells before it is ready for its next renewal.
+    await new Promise((resolve) => {
+      setImmediate(resolve);
     });
-  return { keeper, reachable, deposed, told };
+    return this.all[index] as T;
+  }
 }
 
-const longAfter = Number.MAX_SAFE_INTEGER;
+interface Kept {
+  readonly keeper: LeaseKeeper;
+  /** Time passes, so that a renewal is due. */
+  readonly tick: () => void;
+  readonly reachable: Happenings<boolean>;
+  readonly named: Happenings<string | null>;
+  readonly deposed: Happenings<Lease | null>;
+  readonly led: { peerId: string; step: number };
+}
 
-describe('the lease of a room', () => {
-  it('goes to one peer; another learns who has it', async () => {
-    const first = keeperOf('ada', newHolder(), server.port);
-    const second = keeperOf('ben', newHolder(), server.port);
-    expect(await first.keeper.acquire('ada', 0)).toBeNull();
-    expect(first.keeper.term).toBe(1);
-    const other = await second.keeper.acquire('ben', 1);
-    expect(other).toMatchObject({ coordinator: 'ada', term: 1 });
+function keep(peerId: string, holder: string, term: number, through: DirectoryClient = directory): Kept {
+  const reachable = new Happenings<boolean>();
+  const named = new Happenings<string | null>();
+  const deposed = new Happenings<Lease | null>();
+  const led = { peerId, step: 40 };
+  const keeper = new LeaseKeeper(
+    {
+      directory: through,
+      holder,
+      peerId: () => led.peerId,
+      step: () => led.step,
+      reachable: reachable.add,
+      named: named.add,
+      deposed: deposed.add,
+    },
+    { term },
+  );
+  let nowMs = 0;
+  const tick = (): void => {
+    nowMs += 1e6;
+    keeper.tick(nowMs);
+  };
+  return { keeper, tick, reachable, named, deposed, led };
+}
+
+/** A new room that this one leads. */
+async function leading(peerId: string, holder = newHolder()): Promise<Kept> {
+  expect(await createRoom(directory, { ...claimOf(peerId, holder), term: 1 })).toEqual({ kind: 'led', term: 1 });
+  return keep(peerId, holder, 1);
+}
+
+describe('a claim to a room', () => {
+  it('that is new makes its sender the leader; another learns who leads', async () => {
+    await leading('ada');
+    const ben = claimOf('ben');
+    expect(await createRoom(directory, { ...ben, term: 1 })).toMatchObject({ kind: 'led-by-other', lease: { coordinator: 'ada', term: 1, step: 40 } });
+    expect(await takeOver(directory, { ...ben, expectedTerm: 1 })).toMatchObject({ kind: 'led-by-other', lease: { coordinator: 'ada', term: 1 } });
   });
 
-  it('is taken over at once, with a higher term, by the browser that holds it', async () => {
+  it('is granted to whoever asks first once the lease was released', async () => {
+    const ada = await leading('ada');
+    await ada.keeper.release();
+    const [ben, cid] = [claimOf('ben'), claimOf('cid')];
+    expect(await takeOver(directory, { ...ben, expectedTerm: 1 })).toEqual({ kind: 'led', term: 2 });
+    expect(await takeOver(directory, { ...cid, expectedTerm: 1 })).toMatchObject({ kind: 'led-by-other', lease: { coordinator: 'ben', term: 2 } });
+  });
+
+  it('has to wait, and says how long, when others come first', async () => {
+    const ada = await leading('ada');
+    await ada.keeper.release();
+    const outcome = await takeOver(directory, { ...claimOf('ben'), step: 39, expectedTerm: 1 });
+    expect(outcome.kind).toBe('wait');
+  });
+
+  it('whose answer was lost is granted when it is sent again', async () => {
+    const ada = { ...claimOf('ada'), term: 1 };
+    await createRoom(directory, ada);
+    expect(await createRoom(directory, ada)).toEqual({ kind: 'led', term: 1 });
+    const again = { ...claimOf('ada-reloaded', ada.holder), expectedTerm: 1 };
+    await takeOver(directory, again);
+    expect(await takeOver(directory, again)).toEqual({ kind: 'led', term: 2 });
+    await directory.release({ holder: ada.holder, term: 2, step: 40 });
+    expect(await takeOver(directory, again)).toMatchObject({ kind: 'led-by-other', lease: { term: 2, expiresInMs: 0 } });
+  });
+
+  it('tells a forgotten room, a wrong key and a server that is gone apart', async () => {
+    const ada = claimOf('ada');
+    expect(await takeOver(directory, { ...ada, expectedTerm: 1 })).toEqual({ kind: 'forgotten' });
+    await createRoom(directory, { ...ada, term: 1 });
+    const stranger = createDirectoryClient(new URL(`http://127.0.0.1:${server.port}/`), address.room, 'another key');
+    await expect(takeOver(stranger, { ...ada, expectedTerm: 1 })).rejects.toMatchObject({ kind: 'forbidden' });
+    await server.close();
+    expect(await takeOver(directory, { ...ada, expectedTerm: 1 })).toEqual({ kind: 'unreachable' });
+    expect(await createRoom(directory, { ...ada, term: 1 })).toEqual({ kind: 'unreachable' });
+    server = await start(0);
+  });
+});
+
+describe('the keeper of a lease', () => {
+  it('renews every 1.5 s, with the peer id and the step as they are by then', async () => {
+    const ada = await leading('ada');
+    const startMs = 5000;
+    ada.keeper.tick(startMs);
+    await ada.reachable.next();
+    ada.led.step = 41;
+    ada.led.peerId = 'ada-later';
+    ada.keeper.tick(startMs + 1499);
+    expect(await directory.lookUp()).toMatchObject({ step: 40, coordinator: 'ada' });
+    ada.keeper.tick(startMs + 1500);
+    expect(await ada.reachable.next()).toBe(true);
+    expect(await directory.lookUp()).toMatchObject({ step: 41, coordinator: 'ada-later' });
+    expect(ada.reachable.all).toEqual([true, true]);
+  });
+
+  it('tells when the same browser, reloaded, leads under a higher term', async () => {
     const holder = newHolder();
-    const before = keeperOf('ada-1', holder, server.port);
-    await before.keeper.acquire('ada-1', 0);
-    const after = keeperOf('ada-2', holder, server.port);
-    expect(await after.keeper.acquire('ada-2', 1)).toBeNull();
-    expect(after.keeper.term).toBe(2);
-    before.keeper.tick(longAfter);
-    expect(await before.deposed).toMatchObject({ coordinator: 'ada-2', term: 2 });
+    const ada = await leading('ada', holder);
+    await takeOver(directory, { ...claimOf('ada-reloaded', holder), expectedTerm: 1 });
+    ada.tick();
+    expect(await ada.deposed.next()).toMatchObject({ coordinator: 'ada-reloaded', term: 2 });
+    ada.tick();
+    ada.keeper.name(null);
+    await ada.keeper.release();
+    expect(await directory.lookUp()).toMatchObject({ isReleased: false });
+    expect(ada.deposed.all).toHaveLength(1);
   });
 
-  it('is free for others once it was released', async () => {
-    const first = keeperOf('ada', newHolder(), server.port);
-    await first.keeper.acquire('ada', 0);
-    await first.keeper.release();
-    const second = keeperOf('ben', newHolder(), server.port);
-    expect(await second.keeper.acquire('ben', 1)).toBeNull();
-    expect(second.keeper.term).toBe(2);
+  it('hands the lease back with the newest step', async () => {
+    const ada = await leading('ada');
+    ada.led.step = 44;
+    await ada.keeper.release();
+    expect(await directory.lookUp()).toMatchObject({ isReleased: true, step: 44, expiresInMs: 0 });
   });
 
-  it('is claimed again, with the same term, from a server that was restarted', async () => {
-    const port = server.port;
-    const first = keeperOf('ada', newHolder(), port);
-    await first.keeper.acquire('ada', 0);
+  it('leads on when the directory cannot be reached, and claims the term when it is back', async () => {
+    const { port } = server;
     await server.close();
-    const silence = first.told();
-    first.keeper.tick(longAfter);
-    expect(await silence).toBe(false);
+    const ada = keep('ada', newHolder(), 8);
+    ada.tick();
+    expect(await ada.reachable.next()).toBe(false);
     server = await start(port);
-    const answer = first.told();
-    first.keeper.tick(2 * longAfter);
-    expect(await answer).toBe(true);
-    const seen = await createDirectoryClient(new URL(`http://127.0.0.1:${port}/`), address.room, address.key).lookUp();
-    expect(seen).toMatchObject({ coordinator: 'ada', term: 1 });
+    ada.tick();
+    expect(await ada.reachable.next()).toBe(true);
+    expect(await directory.lookUp()).toMatchObject({ coordinator: 'ada', term: 8, step: 40 });
+    expect(ada.deposed.all).toEqual([]);
+  });
+});
+
+describe('a successor’s name', () => {
+  it('reaches the directory at once, is told once, and stays with every renewal', async () => {
+    const ada = await leading('ada');
+    const secret = newHolder();
+    const hash = await holderHash(secret);
+    ada.keeper.name(hash);
+    expect(await ada.named.next()).toBe(hash);
+    expect(await directory.lookUp()).toMatchObject({ successor: true });
+    await ada.reachable.next();
+    ada.tick();
+    await ada.reachable.next();
+    expect(ada.named.all).toEqual([hash]);
+    await ada.keeper.release();
+    // Not so to anybody else with an older step.
+    expect(await takeOver(directory, { ...claimOf('ben', secret), step: 1, expectedTerm: 1 })).toEqual({ kind: 'led', term: 2 });
   });
 
-  it('does not stand in the way of training when there is no server', async () => {
-    const port = server.port;
+  it('is taken back by naming nobody', async () => {
+    const ada = await leading('ada');
+    ada.keeper.name(await holderHash(newHolder()));
+    await ada.named.next();
+    ada.keeper.name(null);
+    expect(await ada.named.next()).toBeNull();
+    expect(await directory.lookUp()).toMatchObject({ successor: false });
+  });
+
+  it('is tried again at every renewal until the directory has it', async () => {
+    const { port } = server;
+    const ada = await leading('ada');
     await server.close();
-    const alone = keeperOf('ada', newHolder(), port);
-    expect(await alone.keeper.acquire('ada', 0)).toBeNull();
-    expect(alone.keeper.term).toBe(1);
-    expect(alone.reachable).toEqual([false]);
+    const hash = await holderHash(newHolder());
+    ada.keeper.name(hash);
+    expect(await ada.reachable.next()).toBe(false);
+    ada.tick();
+    expect(await ada.reachable.next()).toBe(false);
+    expect(ada.named.all).toEqual([]);
     server = await start(port);
+    ada.tick();
+    // The room was made anew, without the name.
+    expect(await ada.reachable.next()).toBe(true);
+    expect(ada.named.all).toEqual([]);
+    ada.tick();
+    expect(await ada.named.next()).toBe(hash);
+    expect(await directory.lookUp()).toMatchObject({ coordinator: 'ada', term: 1, successor: true });
+  });
+
+  it('is said again to a directory that was restarted, and told no second time', async () => {
+    const { port } = server;
+    const ada = await leading('ada');
+    const hash = await holderHash(newHolder());
+    ada.keeper.name(hash);
+    await ada.named.next();
+    await ada.reachable.next();
+    await server.close();
+    server = await start(port);
+    // A connection that the old server left behind may fail first.
+    do ada.tick();
+    while (!(await ada.reachable.next()));
+    expect(await directory.lookUp()).toMatchObject({ term: 1, successor: false });
+    ada.tick();
+    expect(await ada.reachable.next()).toBe(true);
+    expect(await directory.lookUp()).toMatchObject({ term: 1, successor: true });
+    expect(ada.named.all).toEqual([hash]);
+  });
+
+  it('replaces an older one that is still on its way: only the newer is told, and its renewal counts as the newer', async () => {
+    await leading('ada');
+    const sent: { readonly renewal: Renewal; readonly answer: (error: DirectoryError | null) => void }[] = [];
+    const arrived = new Happenings<null>();
+    const slow: DirectoryClient = {
+      ...directory,
+      renew: (renewal) =>
+        new Promise((resolve, reject) => {
+          const lease = { coordinator: 'ada', term: 1, expiresInMs: 6000, isReleased: false, step: 40, successor: true };
+          sent.push({ renewal, answer: (error) => (error === null ? resolve(lease) : reject(error)) });
+          arrived.add(null);
+        }),
+    };
+    const ada = keep('ada', newHolder(), 1, slow);
+    ada.keeper.name('ben');
+    await arrived.next();
+    ada.keeper.name('cid');
+    ada.keeper.name('dan');
+    ada.tick();
+    expect(sent).toHaveLength(1);
+    sent[0]?.answer(null);
+    await arrived.next();
+    expect(ada.named.all).toEqual([]);
+    sent[1]?.answer(null);
+    expect(await ada.named.next()).toBe('dan');
+    expect(sent.map(({ renewal: { successorHash, sequence } }) => [successorHash, sequence])).toEqual([['ben', 1], ['dan', 2]]);
   });
 });

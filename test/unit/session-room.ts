@@ -184,7 +184,7 @@ export class DriverRoom {
     const driver = new MemberDriver({
       config: { name, wantsToWatch: options.watch ?? false, device, seed: 1 },
       directory: {
-        lookUp: async () => ({ coordinator: leadId, term, expiresInMs: 1e6 }),
+        lookUp: async () => ({ coordinator: leadId, term, expiresInMs: 1e6, isReleased: false, step: 0, successor: false }),
         create: nobodyAsks,
         takeOver: nobodyAsks,
         renew: nobodyAsks,

@@ -1,109 +1,109 @@
-/** The directory's leases: who may lead, when, and that never two tabs hold one term. */
-import * as fc from 'fast-check';
+/** The directory's leases: who holds one, how it goes on and ends, what others see of it. Take-overs have a file of their own. */
 import { describe, expect, it } from 'vitest';
-import { Directory, leaseMs, roomLifetimeMs, type Command, type Outcome } from '../../signaling/directory.ts';
-
-const room = 'room-one';
-const token = 'token-of-the-room';
-
-function create(directory: Directory, nowMs: number, holder = 'holder-a'): Outcome {
-  return directory.apply(room, token, '10.0.0.1', { type: 'create', coordinator: 'peer-a', holder, term: 1 }, nowMs);
-}
+import { Directory, leaseMs, leaseWithoutSocketMs, roomLifetimeMs } from '../../signaling/directory.ts';
+import { TestRoom, hashOf, holderOf, ledByAda, peerOf, room } from './signaling-room.ts';
 
 describe('a room’s lease', () => {
-  it('is given to whoever creates the room, under term 1, and is seen by others', () => {
-    const directory = new Directory();
-    expect(create(directory, 0)).toEqual({ ok: true, lease: { coordinator: 'peer-a', term: 1, expiresInMs: leaseMs } });
-    expect(directory.lookUp(room, 4000)).toEqual({ coordinator: 'peer-a', term: 1, expiresInMs: leaseMs - 4000 });
+  it('is given to whoever creates the room, and is seen by others', () => {
+    const led = new TestRoom();
+    const lease = { coordinator: peerOf('ada'), term: 1, expiresInMs: leaseMs, isReleased: false, step: 0, successor: false };
+    expect(led.create('ada')).toEqual({ ok: true, lease });
+    expect(led.wait(4000).lease).toEqual({ ...lease, expiresInMs: leaseMs - 4000 });
   });
 
   it('is not given twice', () => {
-    const directory = new Directory();
-    create(directory, 0);
-    expect(create(directory, 1, 'holder-b')).toMatchObject({ ok: false, refusal: 'exists', lease: { coordinator: 'peer-a' } });
+    const led = ledByAda(0);
+    expect(led.create('ben')).toMatchObject({ ok: false, refusal: 'exists', lease: { coordinator: peerOf('ada') } });
   });
 
-  it('can be taken over when it has run out, not a millisecond before', () => {
-    const directory = new Directory();
-    create(directory, 0);
-    const takeOver: Command = { type: 'takeOver', coordinator: 'peer-b', holder: 'holder-b', expectedTerm: 1 };
-    expect(directory.apply(room, token, '', takeOver, leaseMs - 1)).toMatchObject({ ok: false, refusal: 'held' });
-    expect(directory.apply(room, token, '', takeOver, leaseMs)).toMatchObject({ ok: true, lease: { coordinator: 'peer-b', term: 2 } });
-  });
-
-  it('goes to the first of two who saw it run out, even when it is free again by the time the second asks', () => {
-    const directory = new Directory();
-    create(directory, 0);
-    const takeOver = (name: string): Command => ({ type: 'takeOver', coordinator: `peer-${name}`, holder: `holder-${name}`, expectedTerm: 1 });
-    expect(directory.apply(room, token, '', takeOver('b'), leaseMs)).toMatchObject({ ok: true, lease: { term: 2 } });
-    expect(directory.apply(room, token, '', takeOver('c'), leaseMs * 3)).toMatchObject({ ok: false, refusal: 'stale-term', lease: { coordinator: 'peer-b', term: 2 } });
-  });
-
-  it('is its holder’s at once after a reload, under a new term', () => {
-    const directory = new Directory();
-    create(directory, 0);
-    const again: Command = { type: 'takeOver', coordinator: 'peer-a2', holder: 'holder-a', expectedTerm: 1 };
-    expect(directory.apply(room, token, '', again, 10)).toMatchObject({ ok: true, lease: { coordinator: 'peer-a2', term: 2 } });
-  });
-
-  it('goes on with renewals, and a renewal carries a changed peer id', () => {
-    const directory = new Directory();
-    create(directory, 0);
-    const renew: Command = { type: 'renew', coordinator: 'peer-a-later', holder: 'holder-a', term: 1 };
-    expect(directory.apply(room, token, '', renew, 9000)).toMatchObject({ ok: true });
-    expect(directory.lookUp(room, 18_000)).toEqual({ coordinator: 'peer-a-later', term: 1, expiresInMs: 1000 });
+  it('goes on with renewals, which carry a changed peer id, the step, and whether somebody is named', () => {
+    const led = ledByAda(7);
+    led.wait(leaseMs - 1);
+    const renewal = { type: 'renew', coordinator: 'ada-later', holder: holderOf('ada'), term: 1, step: 9, successorHash: hashOf('ben'), sequence: 8 } as const;
+    expect(led.directory.apply(room, 'token-of-the-room', '', renewal, led.nowMs)).toMatchObject({ ok: true });
+    expect(led.lease).toEqual({ coordinator: 'ada-later', term: 1, expiresInMs: leaseMs, isReleased: false, step: 9, successor: true });
+    led.renew('ada', { step: 9, sequence: 9 });
+    expect(led.lease.successor).toBe(false);
   });
 
   it('can be renewed late as long as nobody has taken over', () => {
-    const directory = new Directory();
-    create(directory, 0);
-    const renew: Command = { type: 'renew', coordinator: 'peer-a', holder: 'holder-a', term: 1 };
-    expect(directory.apply(room, token, '', renew, leaseMs * 3)).toMatchObject({ ok: true, lease: { term: 1 } });
+    const led = ledByAda(0);
+    expect(led.wait(leaseMs * 3).renew('ada')).toMatchObject({ ok: true, lease: { term: 1, expiresInMs: leaseMs } });
   });
 
-  it('once released is free at once and not renewable', () => {
-    const directory = new Directory();
-    create(directory, 0);
-    expect(directory.apply(room, token, '', { type: 'release', holder: 'holder-a', term: 1 }, 5)).toMatchObject({ ok: true, lease: { expiresInMs: 0 } });
-    const renew: Command = { type: 'renew', coordinator: 'peer-a', holder: 'holder-a', term: 1 };
-    expect(directory.apply(room, token, '', renew, 6)).toMatchObject({ ok: false, refusal: 'released' });
-    const takeOver: Command = { type: 'takeOver', coordinator: 'peer-b', holder: 'holder-b', expectedTerm: 1 };
-    expect(directory.apply(room, token, '', takeOver, 6)).toMatchObject({ ok: true, lease: { term: 2 } });
+  it('is not changed by a renewal that a newer one has overtaken on its way', () => {
+    const led = ledByAda(0);
+    led.renew('ada', { step: 5, successor: 'cid', sequence: 7 });
+    expect(led.renew('ada', { step: 4, successor: 'ben', sequence: 6 })).toMatchObject({ ok: false, refusal: 'overtaken' });
+    expect(led.wait(leaseMs).claim('ben', 4)).toEqual({ askAgainInMs: 63_000 });
+    expect(led.claim('cid', 5)).toBe('led');
+    // Renewals are counted within a term.
+    expect(led.renew('cid', { sequence: 1 })).toMatchObject({ ok: true });
+  });
+
+  it('never reports a step below one that was reported in its term', () => {
+    const led = ledByAda(9);
+    led.renew('ada', { step: 8 });
+    expect(led.lease.step).toBe(9);
+    led.release('ada', { step: 11 });
+    expect(led.lease.step).toBe(11);
+  });
+
+  it('ends at once when it is released, is not renewable then, and keeps its successor’s name', () => {
+    const led = ledByAda(0, { named: true });
+    expect(led.release('ada', { step: 3 })).toMatchObject({ ok: true, lease: { expiresInMs: 0, isReleased: true, step: 3, successor: true } });
+    expect(led.renew('ada')).toMatchObject({ ok: false, refusal: 'released' });
+    expect(led.release('ada', { step: 3 })).toMatchObject({ ok: true });
+  });
+
+  it('is shortened when its coordinator’s socket closes, and made whole by the next renewal', () => {
+    const led = ledByAda(0, { named: true });
+    led.socketCloses('cid');
+    expect(led.lease.expiresInMs).toBe(leaseMs);
+    led.socketCloses('ada');
+    expect(led.lease.expiresInMs).toBe(leaseWithoutSocketMs);
+    expect(led.wait(leaseWithoutSocketMs - 1).claim('ben', 0)).toBe('held');
+    led.renew('ada', { successor: 'ben' });
+    expect(led.lease.expiresInMs).toBe(leaseMs);
+    led.wait(leaseMs - 500).socketCloses('ada');
+    expect(led.lease.expiresInMs).toBe(500);
+    expect(led.wait(500).claim('ben', 0)).toBe('led');
   });
 
   it('cannot be renewed or released by somebody who knows the room’s key but not the holder’s secret', () => {
-    const directory = new Directory();
-    create(directory, 0);
-    for (const command of [
-      { type: 'renew', coordinator: 'peer-b', holder: 'holder-b', term: 1 },
-      { type: 'release', holder: 'holder-b', term: 1 },
-    ] as const) {
-      expect(directory.apply(room, token, '', command, 1)).toMatchObject({ ok: false, refusal: 'held' });
-    }
+    const led = ledByAda(0, { named: true });
+    expect(led.renew('ben')).toMatchObject({ ok: false, refusal: 'held' });
+    expect(led.release('ben')).toMatchObject({ ok: false, refusal: 'held' });
+    expect(led.renew('ada', { term: 2 })).toMatchObject({ ok: false, refusal: 'stale-term' });
   });
 
   it('cannot be touched without the room’s token', () => {
-    const directory = new Directory();
-    create(directory, 0);
+    const led = ledByAda(0);
+    const held = { coordinator: peerOf('ada'), holder: holderOf('ada'), step: 0 };
     for (const command of [
-      { type: 'create', coordinator: 'peer-a', holder: 'holder-a', term: 1 },
-      { type: 'renew', coordinator: 'peer-a', holder: 'holder-a', term: 1 },
-      { type: 'takeOver', coordinator: 'peer-a', holder: 'holder-a', expectedTerm: 1 },
-      { type: 'release', holder: 'holder-a', term: 1 },
+      { type: 'create', ...held, term: 1 },
+      { type: 'renew', ...held, term: 1, successorHash: null, sequence: 5 },
+      { type: 'takeOver', ...held, expectedTerm: 1 },
+      { type: 'release', holder: held.holder, term: 1, step: 0 },
     ] as const) {
-      expect(directory.apply(room, 'another token', '', command, 1)).toEqual({ ok: false, refusal: 'forbidden', lease: null });
+      expect(led.directory.apply(room, 'another token', '', command, 1)).toEqual({ ok: false, refusal: 'forbidden', lease: null, retryInMs: null });
     }
   });
 
   it('is forgotten with its room after a day of silence, and the room can come back under its old term', () => {
-    const directory = new Directory();
-    create(directory, 0);
-    expect(directory.lookUp(room, roomLifetimeMs - 1)).not.toBeNull();
-    expect(directory.lookUp(room, roomLifetimeMs)).toBeNull();
-    directory.sweep(roomLifetimeMs);
-    expect(directory.size).toBe(0);
-    const back: Command = { type: 'create', coordinator: 'peer-a', holder: 'holder-a', term: 7 };
-    expect(directory.apply(room, token, '', back, roomLifetimeMs)).toMatchObject({ ok: true, lease: { term: 7 } });
+    const led = new TestRoom();
+    led.create('ada');
+    expect(led.directory.lookUp(room, roomLifetimeMs - 1)).not.toBeNull();
+    expect(led.directory.lookUp(room, roomLifetimeMs)).toBeNull();
+    led.directory.sweep(roomLifetimeMs);
+    expect(led.directory.size).toBe(0);
+    expect(led.wait(roomLifetimeMs).create('ada', { term: 7, step: 30 })).toMatchObject({ ok: true, lease: { term: 7, step: 30 } });
+  });
+
+  it('is forgotten even while others keep asking for it', () => {
+    const led = ledByAda(9, { named: true });
+    for (let asked = 1; asked < 24; asked += 1) led.wait(roomLifetimeMs / 24).claim('cid', 8);
+    expect(led.wait(roomLifetimeMs / 24).takeOver('cid', { term: 1, step: 8 })).toMatchObject({ ok: false, refusal: 'not-found' });
   });
 });
 
@@ -111,49 +111,8 @@ describe('the directory', () => {
   it('refuses rooms past its limit and past one address’s share, and takes new ones when old ones have died', () => {
     const directory = new Directory({ maxRooms: 3, maxRoomsPerAddress: 2 });
     const add = (id: string, from: string, nowMs: number): boolean =>
-      directory.apply(id, token, from, { type: 'create', coordinator: 'p', holder: 'h', term: 1 }, nowMs).ok;
+      directory.apply(id, 'token', from, { type: 'create', coordinator: 'p', holder: 'h', term: 1, step: 0 }, nowMs).ok;
     expect([add('a', 'x', 0), add('b', 'x', 0), add('c', 'x', 0), add('c', 'y', 0), add('d', 'y', 0)]).toEqual([true, true, false, true, false]);
     expect(add('d', 'y', roomLifetimeMs)).toBe(true);
-  });
-
-  it('never gives one term to two holders, and never lets a term fall, whatever is asked in whatever order', () => {
-    const holder = fc.constantFrom('h1', 'h2', 'h3');
-    const term = fc.integer({ min: 1, max: 6 });
-    const command: fc.Arbitrary<Command> = fc.oneof(
-      fc.record({ type: fc.constant('create' as const), coordinator: holder, holder, term }),
-      fc.record({ type: fc.constant('renew' as const), coordinator: holder, holder, term }),
-      fc.record({ type: fc.constant('takeOver' as const), coordinator: holder, holder, expectedTerm: term }),
-      fc.record({ type: fc.constant('release' as const), holder, term }),
-    );
-    const history = fc.array(fc.record({ command, waitMs: fc.integer({ min: 0, max: leaseMs + 1 }) }), { maxLength: 40 });
-    fc.assert(
-      fc.property(history, (steps) => {
-        const directory = new Directory();
-        const holderOfTerm = new Map<number, string>();
-        let nowMs = 0;
-        let highest = 0;
-        let leading: { holder: string; untilMs: number } | null = null;
-        for (const step of steps) {
-          nowMs += step.waitMs;
-          const outcome = directory.apply(room, token, '', step.command, nowMs);
-          if (!outcome.ok) continue;
-          const { term: granted } = outcome.lease;
-          expect(granted).toBeGreaterThanOrEqual(highest);
-          if (step.command.type === 'takeOver') expect(granted).toBe(step.command.expectedTerm + 1);
-          highest = granted;
-          if (step.command.type === 'release') {
-            leading = null;
-            continue;
-          }
-          // Every success but a release says "you lead this term": it must be the same one for ever.
-          expect(holderOfTerm.get(granted) ?? step.command.holder).toBe(step.command.holder);
-          holderOfTerm.set(granted, step.command.holder);
-          // And nobody is put out of a lease that still runs.
-          if (leading !== null && leading.holder !== step.command.holder) expect(leading.untilMs).toBeLessThanOrEqual(nowMs);
-          leading = { holder: step.command.holder, untilMs: nowMs + leaseMs };
-        }
-      }),
-      { numRuns: 3000 },
-    );
   });
 });

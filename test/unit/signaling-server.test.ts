@@ -9,8 +9,9 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { makeCertificate } from '../../signaling/certificate.ts';
+import { leaseWithoutSocketMs } from '../../signaling/directory.ts';
 import { startServer, type RunningServer } from '../../signaling/server.ts';
-import { createDirectoryClient, newHolder } from '../../src/session/directory-client.ts';
+import { createDirectoryClient, DirectoryError, holderHash, newHolder } from '../../src/session/directory-client.ts';
 
 const certificate = makeCertificate(['localhost', '127.0.0.1'], new Date());
 const script = `console.log(${JSON.stringify('x'.repeat(4000))});`;
@@ -189,6 +190,27 @@ describe('signalling', () => {
     expect(await closed(openSignal('ws', encodeURIComponent('<script>')).socket)).toBe(1008);
   });
 
+  it('shortens the lease of a leader whose socket is gone, not of one who is back on a new socket or whose id a stranger wants', async () => {
+    const directory = createDirectoryClient(new URL(`http://127.0.0.1:${server.port}/`), 'room-socket', 'the key');
+    const expiresInMs = async (): Promise<number> => (await directory.lookUp())?.expiresInMs ?? -1;
+    const before = openSignal('ws', 'tab-lead', 'mine');
+    await before.next();
+    const claim = { peerId: 'tab-lead', holder: newHolder(), term: 1, step: 0 };
+    await directory.create(claim);
+    const stranger = openSignal('ws', 'tab-lead', 'not mine');
+    expect(await stranger.next()).toMatchObject({ type: 'ID-TAKEN' });
+    const gone = Promise.all([closed(before.socket), closed(stranger.socket)]);
+    stranger.socket.close();
+    const after = openSignal('ws', 'tab-lead', 'mine');
+    await after.next();
+    await gone;
+    expect(await expiresInMs()).toBeGreaterThan(leaseWithoutSocketMs);
+    after.socket.terminate();
+    await expect.poll(expiresInMs).toBeLessThanOrEqual(leaseWithoutSocketMs);
+    await directory.renew({ ...claim, successorHash: null, sequence: 1 });
+    expect(await expiresInMs()).toBeGreaterThan(leaseWithoutSocketMs);
+  });
+
   it('is nowhere else', async () => {
     const socket = new WebSocket(`ws://127.0.0.1:${server.port}/elsewhere`);
     const error = await new Promise<Error>((resolve) => socket.once('error', resolve));
@@ -204,20 +226,31 @@ describe('the room directory over HTTP', () => {
     const other = createDirectoryClient(base(), 'room-life-1', 'the key');
     const holder = newHolder();
     expect(await other.lookUp()).toBeNull();
-    expect(await leader.create('peer-a', holder)).toMatchObject({ coordinator: 'peer-a', term: 1 });
+    expect(await leader.create({ peerId: 'peer-a', holder, term: 1, step: 0 })).toMatchObject({ coordinator: 'peer-a', term: 1, step: 0, successor: false });
     expect(await other.lookUp()).toMatchObject({ coordinator: 'peer-a', term: 1 });
-    expect(await leader.renew('peer-a2', 1, holder)).toMatchObject({ coordinator: 'peer-a2', term: 1 });
-    await expect(other.takeOver('peer-b', 1, newHolder())).rejects.toMatchObject({ kind: 'conflict', refusal: 'held', lease: { coordinator: 'peer-a2' } });
-    await leader.release(1, holder);
-    expect(await other.lookUp()).toMatchObject({ expiresInMs: 0 });
-    expect(await other.takeOver('peer-b', 1, newHolder())).toMatchObject({ coordinator: 'peer-b', term: 2 });
-    await expect(leader.renew('peer-a2', 1, holder)).rejects.toMatchObject({ kind: 'conflict', refusal: 'stale-term', lease: { term: 2 } });
+    const successor = newHolder();
+    const renewal = { peerId: 'peer-a2', holder, term: 1, step: 5, successorHash: await holderHash(successor), sequence: 1 };
+    expect(await leader.renew(renewal)).toMatchObject({ coordinator: 'peer-a2', term: 1, step: 5, successor: true });
+    const claim = { peerId: 'peer-b', holder: successor, expectedTerm: 1, step: 6 };
+    await expect(other.takeOver(claim)).rejects.toMatchObject({ kind: 'conflict', refusal: 'held', retryInMs: null, lease: { coordinator: 'peer-a2' } });
+    await leader.release({ holder, term: 1, step: 6 });
+    expect(await other.lookUp()).toMatchObject({ expiresInMs: 0, isReleased: true, step: 6 });
+    const unnamed: unknown = await other.takeOver({ ...claim, peerId: 'peer-c', holder: newHolder(), step: 4 }).catch((error: unknown) => error);
+    expect(unnamed).toMatchObject({ kind: 'conflict', refusal: 'election', lease: { term: 1 } });
+    const retryInMs = unnamed instanceof DirectoryError ? unnamed.retryInMs : null;
+    // 10 s from the release, and the window; less what the request took.
+    expect(retryInMs).toBeGreaterThan(3000);
+    expect(retryInMs).toBeLessThanOrEqual(13_000);
+    expect(await other.takeOver(claim)).toMatchObject({ coordinator: 'peer-b', term: 2, step: 6, successor: false });
+    await expect(leader.renew(renewal)).rejects.toMatchObject({ kind: 'conflict', refusal: 'stale-term', lease: { term: 2 } });
   });
 
   it('tells a wrong key, an absent room and a server that is gone apart', async () => {
-    await createDirectoryClient(base(), 'room-errors', 'the key').create('peer-a', newHolder());
-    await expect(createDirectoryClient(base(), 'room-errors', 'another key').takeOver('p', 1, newHolder())).rejects.toMatchObject({ kind: 'forbidden' });
-    await expect(createDirectoryClient(base(), 'room-absent', 'k').renew('p', 1, newHolder())).rejects.toMatchObject({ kind: 'not-found' });
+    const claim = { peerId: 'peer-a', holder: newHolder(), step: 0 };
+    const renewal = { ...claim, term: 1, successorHash: null, sequence: 1 };
+    await createDirectoryClient(base(), 'room-errors', 'the key').create({ ...claim, term: 1 });
+    await expect(createDirectoryClient(base(), 'room-errors', 'another key').takeOver({ ...claim, expectedTerm: 1 })).rejects.toMatchObject({ kind: 'forbidden' });
+    await expect(createDirectoryClient(base(), 'room-absent', 'k').renew(renewal)).rejects.toMatchObject({ kind: 'not-found' });
     await expect(createDirectoryClient(new URL('http://127.0.0.1:9/'), 'room-errors', 'k').lookUp()).rejects.toMatchObject({ kind: 'unreachable' });
   });
 
@@ -230,15 +263,20 @@ describe('the room directory over HTTP', () => {
   });
 
   it('refuses malformed and oversized writes without an exception', async () => {
-    const post = async (body: string): Promise<number> =>
-      (await fetch(new URL('rooms/room-mal-1/create', base()), { method: 'POST', headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${'a'.repeat(43)}` }, body })).status;
-    const good = { coordinator: 'peer-a', holder: 'h'.repeat(32), term: 1 };
+    const post = async (body: string, command = 'create'): Promise<number> =>
+      (await fetch(new URL(`rooms/room-mal-1/${command}`, base()), { method: 'POST', headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${'a'.repeat(43)}` }, body })).status;
+    const good = { coordinator: 'peer-a', holder: 'h'.repeat(32), term: 1, step: 0 };
     expect(await post('{')).toBe(400);
     expect(await post('[]')).toBe(400);
     expect(await post(JSON.stringify({ ...good, term: 1.5 }))).toBe(400);
     expect(await post(JSON.stringify({ ...good, extra: 1 }))).toBe(400);
     expect(await post(JSON.stringify({ ...good, coordinator: 'x'.repeat(3000) }))).toBe(413);
+    expect(await post(JSON.stringify({ ...good, step: -1 }))).toBe(400);
     expect(await post(JSON.stringify(good))).toBe(201);
+    const renewal = { ...good, successorHash: 's'.repeat(43), sequence: 1 };
+    for (const successorHash of ['', 's'.repeat(42), 's'.repeat(44), 7, {}]) expect(await post(JSON.stringify({ ...renewal, successorHash }), 'renew')).toBe(400);
+    expect(await post(JSON.stringify({ ...renewal, sequence: 0.5 }), 'renew')).toBe(400);
+    expect(await post(JSON.stringify(renewal), 'renew')).toBe(200);
     expect((await fetch(new URL('rooms/!', base()))).status).toBe(400);
   });
 
