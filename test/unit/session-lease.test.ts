@@ -179,6 +179,23 @@ describe('the keeper of a lease', () => {
     expect(await directory.lookUp()).toMatchObject({ isReleased: true, step: 44, expiresInMs: 0 });
   });
 
+  it('sends nothing more once it has handed the lease back', async () => {
+    const ada = await leading('ada');
+    const sent: Renewal[] = [];
+    const watched: DirectoryClient = {
+      ...directory,
+      renew: (renewal) => {
+        sent.push(renewal);
+        return directory.renew(renewal);
+      },
+    };
+    const { keeper, tick } = keep('ada', newHolder(), ada.keeper.term, watched);
+    await keeper.release();
+    tick();
+    keeper.name(null);
+    expect(sent).toEqual([]);
+  });
+
   it('leads on when the directory cannot be reached, and claims the term when it is back', async () => {
     const { port } = server;
     await server.close();
