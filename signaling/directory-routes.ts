@@ -2,9 +2,9 @@
  * The directory over HTTP: JSON in, JSON out, everything checked before it is looked at.
  *
  *   GET  /rooms/ID              → 200 lease
- *   POST /rooms/ID/create       { coordinator, holder, term, step } → 201 lease
+ *   POST /rooms/ID/create       { coordinator, holder, term, step, isReclaim } → 201 lease
  *   POST /rooms/ID/renew        { coordinator, holder, term, step, successorHash, sequence } → 200 lease
- *   POST /rooms/ID/take-over    { coordinator, holder, expectedTerm, step } → 200 lease
+ *   POST /rooms/ID/take-over    { coordinator, holder, expectedTerm, step, isWarm } → 200 lease
  *   POST /rooms/ID/release      { holder, term, step } → 200 lease
  *
  * Writes carry `Authorization: Bearer <token>`. A refusal is { refusal, lease, retryInMs } with status 403, 404, 409 or 503.
@@ -29,13 +29,16 @@ const sequence = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Numbe
 const successorHash = v.nullable(v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/)));
 
 const commandSchemas = {
-  create: v.pipe(v.strictObject({ coordinator, holder, term, step }), v.transform((body): Command => ({ type: 'create', ...body }))),
+  create: v.pipe(
+    v.strictObject({ coordinator, holder, term, step, isReclaim: v.boolean() }),
+    v.transform((body): Command => ({ type: 'create', ...body })),
+  ),
   renew: v.pipe(
     v.strictObject({ coordinator, holder, term, step, successorHash, sequence }),
     v.transform((body): Command => ({ type: 'renew', ...body })),
   ),
   'take-over': v.pipe(
-    v.strictObject({ coordinator, holder, expectedTerm: term, step }),
+    v.strictObject({ coordinator, holder, expectedTerm: term, step, isWarm: v.boolean() }),
     v.transform((body): Command => ({ type: 'takeOver', ...body })),
   ),
   release: v.pipe(v.strictObject({ holder, term, step }), v.transform((body): Command => ({ type: 'release', ...body }))),

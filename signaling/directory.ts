@@ -59,7 +59,15 @@ interface Room {
  * step that the sender can go on from.
  */
 export type Command =
-  | { readonly type: 'create'; readonly coordinator: string; readonly holder: string; readonly term: number; readonly step: number }
+  | {
+      readonly type: 'create';
+      readonly coordinator: string;
+      readonly holder: string;
+      readonly term: number;
+      readonly step: number;
+      /** Its sender leads under this term already, and this directory has forgotten it. */
+      readonly isReclaim: boolean;
+    }
   | {
       readonly type: 'renew';
       readonly coordinator: string;
@@ -71,7 +79,15 @@ export type Command =
       /** Grows with each renewal of a term. */
       readonly sequence: number;
     }
-  | { readonly type: 'takeOver'; readonly coordinator: string; readonly holder: string; readonly expectedTerm: number; readonly step: number }
+  | {
+      readonly type: 'takeOver';
+      readonly coordinator: string;
+      readonly holder: string;
+      readonly expectedTerm: number;
+      readonly step: number;
+      /** It goes on from memory, having kept up with the leader; false: from what its browser has saved. */
+      readonly isWarm: boolean;
+    }
   | { readonly type: 'release'; readonly holder: string; readonly term: number; readonly step: number };
 
 export type Refusal =
@@ -187,7 +203,10 @@ interface No {
 function change(room: Room, command: Command, nowMs: number): No | null {
   switch (command.type) {
     case 'create':
-      return { refusal: 'exists' };
+      // A directory that was restarted may first hear of somebody who led before: the newest leader has the highest term.
+      if (!command.isReclaim || command.term <= room.term) return { refusal: 'exists' };
+      Object.assign(room, reign(command, command.term, nowMs));
+      return null;
     case 'renew': {
       const no = notItsLease(room, command);
       if (no !== null) return no;
@@ -229,14 +248,16 @@ function notItsLease(room: Room, { holder, term }: Extract<Command, { type: 'ren
 }
 
 /** Whether the claim has to wait: for the lease's end, and then for those who come first. */
-function notItsTurn(room: Room, { holder, step }: Extract<Command, { type: 'takeOver' }>, nowMs: number): No | null {
+function notItsTurn(room: Room, { holder, step, isWarm }: Extract<Command, { type: 'takeOver' }>, nowMs: number): No | null {
   const by = sha256(holder);
   const { successorHash } = room;
-  // The holder itself may start a new term at once: a reloaded leader needn't wait for its own lease to end. Unless it
-  // has lost steps (its last save is older) that a successor has kept.
-  if (timingSafeEqual(room.holderHash, by) && (step >= room.step || successorHash === null)) return null;
+  // The holder itself may start a new term at once: a reloaded leader needn't wait for its own lease to end. Unless a
+  // successor may have steps that its last save lacks; only a release says exactly which the last one was.
+  const isCurrent = step >= room.step;
+  if (timingSafeEqual(room.holderHash, by) && (successorHash === null || (room.isReleased && isCurrent))) return null;
   if (room.leaseEndsMs > nowMs) return { refusal: 'held' };
-  if (successorHash !== null && timingSafeEqual(successorHash, by)) return null;
+  // Named for what its page keeps in memory. When it was reloaded, it is like everybody else.
+  if (isWarm && successorHash !== null && timingSafeEqual(successorHash, by)) return null;
   room.election ??= new Election();
   const vacancy = {
     endedMs: room.leaseEndsMs,

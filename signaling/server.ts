@@ -52,7 +52,8 @@ const requestBurst = 300;
 const requestsPerSecond = 60;
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const nowMs = (): number => Date.now();
+  // Leases are short: a wall clock that is set would end them all at once, or keep them.
+  const nowMs = (): number => performance.now();
   const limiter = new RateLimiter(requestBurst, requestsPerSecond);
   const directory = new Directory(options.directoryLimits);
   const app = express();
@@ -70,7 +71,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   });
   app.get('/ice', (request, response) => {
     response.set('Cache-Control', 'no-store');
-    if (limiter.allows(request.socket.remoteAddress ?? '', nowMs())) response.json({ iceServers: iceServers(options.ice, nowMs()) });
+    if (limiter.allows(request.socket.remoteAddress ?? '', nowMs())) response.json({ iceServers: iceServers(options.ice, Date.now()) });
     else response.status(429).set('Retry-After', '2').json({ refusal: 'rate' });
   });
   app.use('/rooms', directoryRoutes(directory, limiter, nowMs));

@@ -4,13 +4,23 @@ import type { SessionState } from '../session/types.ts';
 import { baseStyles } from './base-styles.ts';
 import { formatInteger } from './format.ts';
 
+/** Who would lead when this tab, which does, is gone; null where nobody could. */
+function followerOf({ role, peers }: SessionState): string | null {
+  if (role !== 'coordinator') return null;
+  return peers.find(({ succession }) => succession === 'ready')?.name ?? null;
+}
+
 function consequence(state: SessionState): string {
+  const follower = followerOf(state);
+  if (follower !== null) {
+    return `${follower} takes over at step ${formatInteger(state.step)}, and the room goes on without you. The link lets you in again.`;
+  }
   if (state.role === 'coordinator' && state.phase === 'finished') {
     return 'The run is finished; you find it again on the start page, under “Continue”. The room closes for everybody in it.';
   }
   if (state.role === 'coordinator') {
     const others = state.peers.length - 1;
-    const forOthers = others > 0 ? ` It ends for ${others === 1 ? 'the other peer' : `the ${others} others`} too, since this tab leads it.` : '';
+    const forOthers = others > 0 ? ` It stops for ${others === 1 ? 'the other peer' : `the ${others} others`} too: nobody is ready to take over yet.` : '';
     return `The run stops at step ${formatInteger(state.step)} and is saved in this browser; you can continue it from the start page.${forOthers}`;
   }
   if (state.role === 'member') {
@@ -64,7 +74,7 @@ export class LeaveDialog extends LitElement {
   }
 
   override render(): unknown {
-    const stops = this.state.role === 'coordinator' && this.state.phase !== 'finished';
+    const stops = this.state.role === 'coordinator' && this.state.phase !== 'finished' && followerOf(this.state) === null;
     return html`<dialog aria-labelledby="question" aria-describedby="consequence">
       <h2 id="question">${stops ? 'Stop the run and leave?' : 'Leave the room?'}</h2>
       <p id="consequence" class="read">${consequence(this.state)}</p>

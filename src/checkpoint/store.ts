@@ -9,7 +9,7 @@ import type { Part } from './checksum.ts';
 import { entriesByRoom, openDatabase, requestResult, stores, transact } from './database.ts';
 import type { StoreName } from './database.ts';
 import { StorageError } from './errors.ts';
-import type { Checkpoint, CheckpointFacts, LoadedCheckpoint, RunRecord, SavedRunSummary } from './types.ts';
+import type { Checkpoint, CheckpointFacts, LoadedCheckpoint, RunRecord, SavedProgress, SavedRunSummary } from './types.ts';
 
 const keptPerRoom = 2;
 
@@ -24,6 +24,8 @@ export interface CheckpointStore {
   saveRun(run: RunRecord): Promise<void>;
   /** null when this browser knows nothing of the room. */
   loadRun(room: string): Promise<RunRecord | null>;
+  /** Reads no weights. null when this browser knows nothing of the room. */
+  progress(room: string): Promise<SavedProgress | null>;
   saveCheckpoint(checkpoint: Checkpoint): Promise<void>;
   /** The newest checkpoint whose checksum holds; null when there is none. Damaged newer ones are removed. */
   loadCheckpoint(room: string): Promise<LoadedCheckpoint | null>;
@@ -89,6 +91,14 @@ export async function openCheckpointStore(options: CheckpointStoreOptions = {}):
         if (stored === undefined || tokens === undefined) return null;
         const { corpusBytes: _, ...facts } = stored;
         return { ...facts, tokens };
+      }),
+    progress: (room) =>
+      transact(database, [stores.runs, stores.entries], 'readonly', async (transaction) => {
+        const stored = await requestResult<StoredRun | undefined>(transaction.objectStore(stores.runs).get(room));
+        if (stored === undefined) return null;
+        const entries = await requestResult<StoredEntry[]>(transaction.objectStore(stores.entries).index(entriesByRoom).getAll(room));
+        const [newest] = sortNewestFirst(entries);
+        return newest === undefined ? { step: 0, term: 1 } : { step: newest.step, term: newest.term };
       }),
     saveCheckpoint(checkpoint) {
       const saved = lastSave.then(() => save(checkpoint));

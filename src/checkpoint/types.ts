@@ -52,6 +52,13 @@ export interface SavedRunSummary {
   readonly loss: number | null;
 }
 
+/** How far a room's run has been saved; step 0 where there is a run and no checkpoint yet. */
+export interface SavedProgress {
+  readonly step: number;
+  /** The highest under which anything was saved; 1 where there is no checkpoint yet. */
+  readonly term: number;
+}
+
 /** What reading a room's newest good checkpoint found. */
 export interface LoadedCheckpoint {
   readonly checkpoint: Checkpoint;

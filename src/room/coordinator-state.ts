@@ -41,6 +41,10 @@ export interface Peer {
   readonly partingReason: string;
   readonly name: string;
   readonly device: PeerDevice;
+  readonly canSucceed: boolean;
+  readonly holderHash: string;
+  /** Appointments as successor that came to nothing. */
+  readonly failedSuccessions: number;
   /** Why it watches, when not by choice. */
   readonly note: string | null;
   readonly holding: Holding | null;
@@ -91,6 +95,22 @@ export interface StepWork {
   readonly isCommitting: boolean;
 }
 
+/** The member that keeps the master state. `named`: it has all of it, and is (or is about to be) named in the directory. */
+export interface Successor {
+  readonly peer: PeerId;
+  /** It gets the gradients of the steps from this one on. */
+  readonly since: Step;
+  readonly stage: 'warming' | 'named';
+  /** Everything it needs has reached it. */
+  readonly isWhole: boolean;
+  /** The directory has said that it lets it take over. */
+  readonly isConfirmed: boolean;
+  /** Newest step that it is known to have. */
+  readonly confirmed: Step;
+  /** When it last confirmed one. */
+  readonly sinceMs: number;
+}
+
 export interface CoordinatorState {
   readonly config: CoordinatorConfig;
   readonly phase: RoomPhase;
@@ -103,6 +123,18 @@ export interface CoordinatorState {
   readonly peers: ReadonlyMap<PeerId, Peer>;
   readonly own: OwnWorker;
   readonly work: StepWork | null;
+  /** Committed here and not announced yet: what would be lost with this peer. The next step is computed, but not committed, meanwhile. */
+  readonly unannounced: HistoryPoint | null;
+  readonly committedAtMs: number;
+  readonly successor: Successor | null;
+  /** Who the directory was last asked to name. */
+  readonly wishedName: string | null;
+  /** Nobody else can have taken the lead before, by this peer's clock. */
+  readonly leaseUntilMs: number;
+  /** Somebody else may hold an older state, and could go on from it if the directory let it. */
+  readonly hasHeirs: boolean;
+  /** Somebody who was lost as successor and is perhaps still named. */
+  readonly fencedHash: string | null;
   readonly assignmentsMade: number;
   readonly updateBytes: number;
   readonly lastCallMs: number;
@@ -155,6 +187,11 @@ export function changePeer(turn: Turn, id: PeerId, change: Partial<Peer>): void 
 export function touchPeers(turn: Turn): void {
   turn.state.isPeersTableDirty = true;
   turn.isVisible = true;
+}
+
+/** Steps that everybody may know of: all that are committed here but one that waits for its announcement. */
+export function announcedStep({ step, unannounced }: Pick<CoordinatorState, 'step' | 'unannounced'>): Step {
+  return unannounced === null ? step : unannounced.step;
 }
 
 export function isGreeted(peer: Peer): boolean {

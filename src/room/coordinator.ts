@@ -2,7 +2,7 @@
  * The coordinator's machine: (state, event, nowMs) → (state, effects). It decides who belongs to the room, who computes what,
  * and when a step is done; the session does what the effects say. No timers, sockets, GPU or randomness.
  */
-import { beginTurn, broadcast, changeWorkRecord, isGreeted, sendTo, touchPeers } from './coordinator-state.ts';
+import { announcedStep, beginTurn, broadcast, changeWorkRecord, isGreeted, sendTo, touchPeers } from './coordinator-state.ts';
 import type { CoordinatorState, Turn } from './coordinator-state.ts';
 import { hashesKept } from './limits.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView, StepMetrics } from './machine.ts';
@@ -17,6 +17,8 @@ import {
   ready,
   refetch,
   sendPeersTable,
+  receiversOf,
+  sendGradient,
   sendUpdate,
   serveReplicas,
   watchConnections,
@@ -38,6 +40,7 @@ import {
   pauseForTrouble,
   withdrawAll,
 } from './step-work.ts';
+import { chooseSuccessor, isSafe, isWaitingForDirectory, resigned, successorLost, successorNamed, warm, watchSuccessor } from './succession.ts';
 import { newWorkRecord } from './workers.ts';
 
 export type { CoordinatorState } from './coordinator-state.ts';
@@ -63,6 +66,13 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
       work: newWorkRecord(config.selfDevice, config.tokensPerMicrobatch, config.startStep, nowMs),
     },
     work: null,
+    unannounced: null,
+    committedAtMs: nowMs,
+    successor: null,
+    wishedName: null,
+    fencedHash: null,
+    leaseUntilMs: config.leaseUntilMs,
+    hasHeirs: config.hasHeirs,
     assignmentsMade: 0,
     updateBytes: 0,
     lastCallMs: nowMs,
@@ -108,6 +118,13 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
       return committed(turn, event.step, event.metrics);
     case 'weightsNotSent':
       return weightsNotSent(turn, event.peer, event.reason);
+    case 'successorNamed':
+      return successorNamed(turn, event.holderHash);
+    case 'lease':
+      turn.state.leaseUntilMs = event.untilMs;
+      return;
+    case 'notAppointed':
+      return successorLost(turn, event.peer);
     case 'evaluated':
       return evaluated(turn, event.step, event.loss);
     case 'sampled':
@@ -134,7 +151,13 @@ function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
     case 'decline':
       return decline(turn, from, message.assignment, message.code);
     case 'refetch':
+      // What it had besides went with its weights.
+      resigned(turn, from);
       return refetch(turn, from);
+    case 'warm':
+      return warm(turn, from, message.step);
+    case 'unable':
+      return resigned(turn, from);
     case 'command':
       return command(turn, message.command);
   }
@@ -144,10 +167,13 @@ function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
 function settle(turn: Turn): CoordinatorStep {
   const { state } = turn;
   watchConnections(turn);
+  watchSuccessor(turn);
+  announceIfSafe(turn);
   if (state.phase !== 'stopped') {
     checkDeadlines(turn);
     serveReplicas(turn);
-    if (state.phase === 'running' && state.work === null) beginStep(turn);
+    chooseSuccessor(turn);
+    if (state.phase === 'running' && state.work === null && state.step < state.config.steps) beginStep(turn);
     advanceStep(turn);
   }
   sendPeersTable(turn);
@@ -169,7 +195,8 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
   );
   changeWorkRecord(turn, config.self, { microbatches: work.counted.get(config.self) ?? 0 });
   for (const id of state.peers.keys()) changeWorkRecord(turn, id, { microbatches: work.counted.get(id) ?? 0 });
-  const receivers = sendUpdate(turn, step);
+  state.committedAtMs = nowMs;
+  const receivers = receiversOf(state, step);
   const point: HistoryPoint = {
     step,
     loss: work.lossSum / work.weightSum,
@@ -177,17 +204,29 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
     lr: metrics.learningRate,
     ms: nowMs - work.beganAtMs,
     tokens: config.microbatchesPerStep * config.tokensPerMicrobatch,
-    bytesDown: metrics.updateBytes * receivers,
+    bytesDown: metrics.updateBytes * receivers.length + metrics.gradientBytes,
     bytesUp: work.bytesUp,
     replicaHash: metrics.replicaHash,
   };
+  if (metrics.gradientBytes > 0) sendGradient(turn, step, work.weightSum, point);
+  sendUpdate(turn, step, receivers);
+  state.unannounced = point;
+  touchPeers(turn);
+}
+
+/** Everybody hears of the step, now that it can't be lost. */
+function announceIfSafe(turn: Turn): void {
+  const { state } = turn;
+  const { config, unannounced: point } = state;
+  if (point === null || !isSafe(state, turn.nowMs)) return;
+  state.unannounced = null;
   state.history = [...state.history, point];
-  const isLast = next >= config.steps;
+  const isLast = state.step >= config.steps;
   const isStopped = state.phase === 'stopped';
   if (isLast && !isStopped) state.phase = 'finished';
   broadcast(turn, { type: 'progress', term: config.term, phase: state.phase, point });
   touchPeers(turn);
-  if (config.evalEvery > 0 && (isLast || next % config.evalEvery === 0)) turn.effects.push({ type: 'evaluate', step });
+  if (config.evalEvery > 0 && (isLast || state.step % config.evalEvery === 0)) turn.effects.push({ type: 'evaluate', step: point.step });
   if (isStopped) {
     checkpoint(turn, 'stopped');
   } else if (isLast) {
@@ -236,7 +275,9 @@ function command(turn: Turn, wish: 'pause' | 'resume' | 'stop'): void {
   if (wish === 'pause' && state.phase === 'running') {
     enterPhase(turn, 'paused');
     // A step on its way is finished first, and saved then; one that nobody works on is not waited for.
-    const isUnderWay = state.work !== null && (state.work.isCommitting || state.work.assignments.size > 0 || state.work.counted.size > 0);
+    const { work } = state;
+    const isComputing = work !== null && (work.isCommitting || work.assignments.size > 0 || work.counted.size > 0);
+    const isUnderWay = isComputing || state.unannounced !== null;
     if (!isUnderWay && state.step !== state.lastCheckpointStep) checkpoint(turn, 'paused');
   } else if (wish === 'resume' && state.phase === 'paused') {
     enterPhase(turn, 'running');
@@ -244,7 +285,7 @@ function command(turn: Turn, wish: 'pause' | 'resume' | 'stop'): void {
     const isCommitting = state.work?.isCommitting ?? false;
     if (!isCommitting) dropStep(turn);
     enterPhase(turn, 'stopped');
-    if (!isCommitting) checkpoint(turn, 'stopped');
+    if (!isCommitting && state.unannounced === null) checkpoint(turn, 'stopped');
   }
 }
 
@@ -276,7 +317,7 @@ export function coordinatorView(state: CoordinatorState): CoordinatorView {
     self: config.self,
     role: 'coordinator',
     term: config.term,
-    step: state.step,
+    step: announcedStep(state),
     steps: config.steps,
     phase: state.phase,
     startedAtMs: config.startedAtMs,
@@ -284,5 +325,6 @@ export function coordinatorView(state: CoordinatorState): CoordinatorView {
     peers: peerRows(state),
     problem: state.problem,
     isWaitingForWorkers: isWaitingForWorkers(state),
+    isWaitingForDirectory: isWaitingForDirectory(state, state.lastCallMs),
   };
 }

@@ -52,6 +52,14 @@ export const catchUpMs = 1_000;
 /** Hashes of past replicas kept to compare with what peers report. */
 export const hashesKept = 512;
 
+/** A successor may take so long to confirm a step, and as long again as its bytes need at the slowest rate put up with. */
+export const successorConfirmMs = 2_500;
+export const slowestSuccessorBytesPerMs = 1_000;
+/** A step may wait so long for the directory's answer before the page says that it waits. */
+export const directoryPatienceMs = 1_500;
+/** Appointments that came to nothing before a peer is no longer chosen. */
+export const maxFailedSuccessions = 2;
+
 export const peersTableIntervalMs = 500;
 
 /** A member's pauses between attempts to reach the coordinator. */
@@ -61,10 +69,20 @@ export const lookUpTimeoutMs = 15_000;
 export const connectTimeoutMs = 30_000;
 export const welcomeTimeoutMs = 10_000;
 /** Nothing heard from the coordinator for this long: the member asks the directory whether another one leads. */
-export const coordinatorSilentMs = 5_000;
-export const lookUpIntervalMs = 2_000;
+export const coordinatorSilentMs = 3_000;
+/** How often whoever could lead, and whoever waits for somebody to lead, asks the directory. */
+export const lookUpIntervalMs = 700;
+/** For so long after the coordinator was lost another one is expected, and asked for often. */
+export const handOffExpectedMs = 20_000;
+/** A successor whose coordinator's lease is still renewed after this long was only cut off: it connects again. */
+export const successorPatienceMs = 8_000;
+/** A room the directory does not know may be known to it again soon: its coordinator re-claims it, and may rely on its lease for so long. */
+export const forgottenRoomMs = 6_000;
+/** A room made anew gets a term so far above the last one known, and by chance up to this much further. */
+export const forgottenTermGap = 1_000;
+export const forgottenTermSpread = 100_000;
 /** Nothing heard for this long: the member gives the connection up. */
-export const coordinatorLostMs = 15_000;
+export const coordinatorLostMs = 8_000;
 /** Blobs that wait in a member until the one before them is applied or computed. */
 export const maxQueuedBlobs = 320;
 export const maxRememberedCancels = 64;

@@ -36,10 +36,14 @@ export interface StepMetrics {
   readonly applied: boolean;
   /** Bytes of the encoded update. */
   readonly updateBytes: number;
+  /** Bytes of the encoded gradient for the successor; 0 when none was asked for. */
+  readonly gradientBytes: number;
 }
 
 export interface CoordinatorConfig {
   readonly self: PeerId;
+  /** As in a hello: another tab of this very browser is no successor, since both would be gone at once. */
+  readonly holderHash: string;
   readonly name: string;
   readonly term: Term;
   /** Serialized run settings, sent with every welcome. */
@@ -61,6 +65,10 @@ export interface CoordinatorConfig {
   readonly history: readonly HistoryPoint[];
   readonly startedAtMs: number;
   readonly startPaused: boolean;
+  /** Other peers may have kept a state of this run from before this reign. */
+  readonly hasHeirs: boolean;
+  /** As in the event `lease`. */
+  readonly leaseUntilMs: number;
 }
 
 /**
@@ -68,7 +76,9 @@ export interface CoordinatorConfig {
  * an earlier connection after a later one's `peerOpened`; trainer calls in the order of the effects; every `addBlob` and
  * `addOwn` is answered by `contributionAdded` or `contributionRejected`, every `commit` by `committed` (when the master
  * state is lost instead, a new reign starts from a checkpoint); a `sendReplica` or `sendUpdate` that can't be carried out,
- * though the peer is there, by `weightsNotSent`.
+ * though the peer is there, by `weightsNotSent`;
+ * every `nameSuccessor` by `successorNamed` once the directory has confirmed it, however long that takes, unless a newer one
+ * replaced it.
  */
 export type CoordinatorEvent =
   | { readonly type: 'tick' }
@@ -95,6 +105,12 @@ export type CoordinatorEvent =
   | { readonly type: 'committed'; readonly step: Step; readonly metrics: StepMetrics }
   /** What this peer was to hold could not be read from the trainer. */
   | { readonly type: 'weightsNotSent'; readonly peer: PeerId; readonly reason: string }
+  /** The directory names this one, or nobody, as whoever may take the lead over. */
+  | { readonly type: 'successorNamed'; readonly holderHash: string | null }
+  /** Until when, by this peer's own clock, nobody else can have taken the lead: it changes with every renewal. */
+  | { readonly type: 'lease'; readonly untilMs: number }
+  /** What a successor needs to begin could not be read. */
+  | { readonly type: 'notAppointed'; readonly peer: PeerId; readonly reason: string }
   | { readonly type: 'evaluated'; readonly step: Step; readonly loss: number }
   /** Text drawn from the weights, for those who have none to draw from. */
   | { readonly type: 'sampled'; readonly step: Step; readonly text: string }
@@ -109,6 +125,12 @@ export type CoordinatorEffect =
   | { readonly type: 'sendHistory'; readonly to: PeerId; readonly history: readonly HistoryPoint[] }
   /** Send the replica as it is now (after `step` updates), before any later update. */
   | { readonly type: 'sendReplica'; readonly to: PeerId; readonly step: Step }
+  /** Send the appointment, then moments as they are now (after `step` updates) and corpus, piece by piece behind everything else. */
+  | { readonly type: 'appoint'; readonly to: PeerId; readonly step: Step; readonly unannounced: HistoryPoint | null }
+  /** Ask the directory, again and again until it has confirmed, to let this one (or nobody) take the lead over. */
+  | { readonly type: 'nameSuccessor'; readonly holderHash: string | null }
+  /** Send the gradient of the last committed step, before its update. */
+  | { readonly type: 'sendGradient'; readonly to: PeerId; readonly step: Step; readonly weightSum: number; readonly point: HistoryPoint }
   /** Send the update of the last committed step. */
   | { readonly type: 'sendUpdate'; readonly to: readonly PeerId[]; readonly step: Step }
   | { readonly type: 'beginStep'; readonly step: Step }
@@ -118,7 +140,15 @@ export type CoordinatorEffect =
   | { readonly type: 'addBlob'; readonly assignment: string; readonly step: Step; readonly ref: BlobRef }
   | { readonly type: 'discardBlob'; readonly ref: BlobRef; readonly reason: string }
   /** Every micro-batch of the step was added exactly once. `encodeUpdate`: somebody else needs it. */
-  | { readonly type: 'commit'; readonly step: Step; readonly lossSum: number; readonly weightSum: number; readonly encodeUpdate: boolean }
+  | {
+      readonly type: 'commit';
+      readonly step: Step;
+      readonly lossSum: number;
+      readonly weightSum: number;
+      readonly encodeUpdate: boolean;
+      /** The successor needs the gradient. */
+      readonly encodeGradient: boolean;
+    }
   /** Validation loss of the weights as they are now, right after the update of `step`. */
   | { readonly type: 'evaluate'; readonly step: Step }
   | { readonly type: 'checkpoint'; readonly step: Step; readonly reason: 'interval' | 'paused' | 'finished' | 'stopped' }
@@ -127,10 +157,21 @@ export type CoordinatorEffect =
   | { readonly type: 'changed' }
   | { readonly type: 'problem'; readonly problem: RoomProblem };
 
+/** What this browser has saved of the room: it can lead from there when nobody else does. */
+export interface SavedState {
+  readonly step: Step;
+  readonly term: Term;
+}
+
 export interface MemberConfig {
   readonly name: string;
   readonly wantsToWatch: boolean;
   readonly device: PeerDevice;
+  /** By which the directory would know this peer as successor; public. */
+  readonly holderHash: string;
+  /** It has what a leader needs: somewhere to save, and memory enough. */
+  readonly canSucceed: boolean;
+  readonly saved: SavedState | null;
   /** Of the jitter in the pauses between attempts to connect. */
   readonly seed: number;
 }
@@ -139,20 +180,39 @@ export interface MemberConfig {
  * The driver's duties: `tick` as for the coordinator; nothing of a connection after its `disconnected` (or after the
  * `disconnect` effect); trainer calls in the order of the effects; every `compute` is answered by `computed`, every
  * `loadReplica` and `applyUpdate` by its event or by `replicaFailed`, unless the `device` is reported lost; every
+ * `takeOver` by `leadTaken`, `leadRefused` or `directoryUnreachable`; every `completeSuccession` by its event; every
  * `readHistory` by `historyRead`, or by `disconnected` when the bytes are not what was announced.
  */
+export interface DirectoryLead {
+  readonly coordinator: PeerId;
+  readonly term: Term;
+  /** False: the lease was released or ran out. */
+  readonly isHeld: boolean;
+  /** Somebody is named who may take over at once. */
+  readonly hasSuccessor: boolean;
+}
+
+export type SuccessionPart = Extract<CoordinatorBlob, { kind: 'piece' }>['part'];
+
 export type MemberEvent =
   | { readonly type: 'tick' }
   /** The directory's answer: who leads the room now, if anybody. */
-  | { readonly type: 'directory'; readonly lead: { readonly coordinator: PeerId; readonly term: Term } | null }
+  | { readonly type: 'directory'; readonly lead: DirectoryLead | null }
+  /** This peer leads from now on, under this term. */
+  | { readonly type: 'leadTaken'; readonly term: Term }
+  | { readonly type: 'leadRefused'; readonly lead: DirectoryLead | null }
+  /** The master state was saved. */
+  | { readonly type: 'saved'; readonly saved: SavedState }
   | { readonly type: 'directoryUnreachable' }
   | { readonly type: 'connected'; readonly coordinator: PeerId }
   /** `isFinal`: trying again can't help (wrong key). */
   | { readonly type: 'connectFailed'; readonly problem: RoomProblem; readonly isFinal?: boolean }
   | { readonly type: 'disconnected'; readonly reason: string }
   | { readonly type: 'message'; readonly message: CoordinatorMessage }
-  | { readonly type: 'blob'; readonly header: CoordinatorBlob; readonly ref: BlobRef }
+  | { readonly type: 'blob'; readonly header: CoordinatorBlob; readonly ref: BlobRef; readonly bytes: number }
   | { readonly type: 'historyRead'; readonly ref: BlobRef; readonly points: readonly HistoryPoint[] }
+  /** All pieces of a succession are put to use (`problem` null), or can't be. */
+  | { readonly type: 'successionCompleted'; readonly step: Step; readonly problem: string | null }
   | { readonly type: 'replicaLoaded'; readonly step: Step; readonly hash: string }
   /** `step` as in `applyUpdate`: the replica, whose hash this is, is now at `step + 1`. */
   | { readonly type: 'updateApplied'; readonly step: Step; readonly hash: string }
@@ -170,6 +230,21 @@ export type MemberEvent =
     }
   | { readonly type: 'device'; readonly device: PeerDevice }
   | { readonly type: 'command'; readonly command: 'pause' | 'resume' | 'leave' };
+
+export interface FollowedStep {
+  readonly ref: BlobRef;
+  readonly weightSum: number;
+}
+
+/** What a successor goes on from; the trainer holds the master state. */
+export interface WarmReign {
+  readonly step: Step;
+  readonly hash: string;
+  readonly run: string;
+  readonly history: readonly HistoryPoint[];
+  readonly startedAtMs: number;
+  readonly isPaused: boolean;
+}
 
 export type MemberEffect =
   | { readonly type: 'lookUp' }
@@ -189,7 +264,19 @@ export type MemberEffect =
       readonly endStep: Step;
     }
   | { readonly type: 'loadReplica'; readonly step: Step; readonly ref: BlobRef }
-  | { readonly type: 'applyUpdate'; readonly step: Step; readonly ref: BlobRef }
+  /** `followed`: the moments take the step first, by this gradient. */
+  | { readonly type: 'applyUpdate'; readonly step: Step; readonly ref: BlobRef; readonly followed: FollowedStep | null }
+  /** Keep moments from the replica's present step on (it is at `step`), and expect pieces of these sizes. */
+  | { readonly type: 'follow'; readonly step: Step; readonly momentsBytes: number; readonly corpusBytes: number }
+  | { readonly type: 'keepPiece'; readonly part: SuccessionPart; readonly offset: number; readonly ref: BlobRef }
+  /** Every piece is there: adopt the moments as they were at `step`, and keep run and corpus. */
+  | { readonly type: 'completeSuccession'; readonly step: Step }
+  /** Pieces and moments are of no use any more. */
+  | { readonly type: 'endSuccession' }
+  /** Ask the directory for the lead after `term`; or, where it has forgotten the room, to make it anew with `term`. */
+  | { readonly type: 'takeOver'; readonly term: Term; readonly step: Step; readonly isForgotten: boolean; readonly isWarm: boolean }
+  /** This peer leads now. `reign` null: from what this browser has saved. Nothing else comes after it. */
+  | { readonly type: 'lead'; readonly term: Term; readonly reign: WarmReign | null }
   | {
       readonly type: 'compute';
       readonly assignment: string;
@@ -223,10 +310,15 @@ export interface RoomView {
 export interface CoordinatorView extends RoomView {
   /** Micro-batches wait and nobody who could compute them is here. */
   readonly isWaitingForWorkers: boolean;
+  /** A step is done but can't be announced: somebody else could take the lead without it, and the directory does not answer. */
+  readonly isWaitingForDirectory: boolean;
 }
 
-/** `finding` → `connecting` → `greeting` (hello sent) → `fetching` (replica on its way) → `joined`; the last two are final. */
-export type MemberPhase = 'finding' | 'connecting' | 'greeting' | 'fetching' | 'joined' | 'refused' | 'left';
+/**
+ * `finding` → `connecting` → `greeting` (hello sent) → `fetching` (replica on its way) → `joined`; `claiming` (the lead) from
+ * `finding`; the last three are final.
+ */
+export type MemberPhase = 'finding' | 'connecting' | 'greeting' | 'fetching' | 'joined' | 'claiming' | 'refused' | 'left' | 'leading';
 
 export interface MemberView extends RoomView {
   readonly connection: MemberPhase;
@@ -234,6 +326,8 @@ export interface MemberView extends RoomView {
   readonly wasWelcomed: boolean;
   /** The replica that this peer's trainer holds, when it is known to be whole. */
   readonly replica: { readonly step: Step; readonly hash: string } | null;
+  /** It has all that leading takes, and is kept up to date. */
+  readonly isSuccessor: boolean;
   /** Newest sample the coordinator sent to those without a replica. */
   readonly sample: { readonly step: Step; readonly text: string } | null;
 }

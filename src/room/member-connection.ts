@@ -4,24 +4,21 @@ import {
   coordinatorLostMs,
   coordinatorSilentMs,
   firstRetryMs,
+  handOffExpectedMs,
   longestRetryMs,
   lookUpIntervalMs,
   lookUpTimeoutMs,
   welcomeTimeoutMs,
 } from './limits.ts';
-import type { RoomProblem } from './machine.ts';
+import type { DirectoryLead, RoomProblem } from './machine.ts';
 import { announcedHistory, forgetAwaitedHistory, takeEarlyHistory } from './member-history.ts';
 import { isConnected, nextRandom, send, setPhase, setProblem } from './member-state.ts';
 import type { MemberTurn } from './member-state.ts';
+import { claimLead, connectionLost, endSuccession, waitsForLead } from './member-succession.ts';
 import { abandonAll, askForReplica, takeBlobs } from './member-work.ts';
 import { protocolVersion } from './messages.ts';
-import type { CoordinatorMessage, PeerId, Term } from './messages.ts';
+import type { CoordinatorMessage, PeerId } from './messages.ts';
 import { problems } from './problems.ts';
-
-interface Lead {
-  readonly coordinator: PeerId;
-  readonly term: Term;
-}
 
 export function lookUp(turn: MemberTurn): void {
   const { state, nowMs } = turn;
@@ -31,30 +28,54 @@ export function lookUp(turn: MemberTurn): void {
   turn.effects.push({ type: 'lookUp' });
 }
 
-export function directoryAnswered(turn: MemberTurn, lead: Lead | null): void {
+export function directoryAnswered(turn: MemberTurn, lead: DirectoryLead | null): void {
   const { state } = turn;
   const isStale = lead !== null && state.highestTerm !== null && lead.term < state.highestTerm;
+  const isLed = lead !== null && lead.isHeld && !isStale;
   if (state.phase === 'finding') {
-    if (lead === null) return tryLater(turn, state.room?.phase === 'stopped' ? problems.roomStopped : problems.roomEmpty);
-    if (isStale) return tryLater(turn, problems.coordinatorGone);
+    if (!isLed) return nobodyLeads(turn, lead);
+    if (waitsForLead(turn, lead)) return tryLater(turn, problems.coordinatorGone);
     return connect(turn, lead);
   }
+  // The connection is silent, and whoever should be at its other end has lost the lead: so this peer may take it.
+  if (!isLed && isConnected(state) && state.succession?.stage === 'warm' && lead?.term === state.succession.term) {
+    dropConnection(turn);
+    return nobodyLeads(turn, lead);
+  }
   // While a connection is there (or on its way), only a newer reign matters.
-  const isNewer = lead !== null && !isStale && state.leadTerm !== null && lead.term > state.leadTerm;
+  const isNewer = isLed && state.leadTerm !== null && lead.term > state.leadTerm;
   if (isNewer && (isConnected(state) || state.phase === 'connecting')) {
     dropConnection(turn);
     connect(turn, lead);
   }
 }
 
-export function directoryUnreachable(turn: MemberTurn): void {
-  if (turn.state.phase === 'finding') tryLater(turn, problems.signallingUnreachable);
+/** Takes the lead where this peer can, or waits until somebody has it. */
+function nobodyLeads(turn: MemberTurn, lead: DirectoryLead | null): void {
+  const { state } = turn;
+  if (claimLead(turn, lead)) return;
+  if (lead?.hasSuccessor === true) return tryLater(turn, problems.handingOver);
+  tryLater(turn, state.room?.phase === 'stopped' ? problems.roomStopped : problems.roomEmpty);
 }
 
-function connect(turn: MemberTurn, lead: Lead): void {
+/** Somebody else has the lead, or will have it first. */
+export function leadRefused(turn: MemberTurn, lead: DirectoryLead | null): void {
+  if (turn.state.phase !== 'claiming') return;
+  setPhase(turn, 'finding');
+  if (lead?.isHeld === true) return directoryAnswered(turn, lead);
+  tryLater(turn, lead?.hasSuccessor === true ? problems.handingOver : problems.roomEmpty);
+}
+
+export function directoryUnreachable(turn: MemberTurn): void {
+  const { phase } = turn.state;
+  if (phase === 'finding' || phase === 'claiming') tryLater(turn, problems.signallingUnreachable);
+}
+
+function connect(turn: MemberTurn, lead: DirectoryLead): void {
   const { state } = turn;
   state.coordinator = lead.coordinator;
   state.leadTerm = lead.term;
+  state.forgottenSinceMs = null;
   state.retryAtMs = null;
   setPhase(turn, 'connecting');
   turn.effects.push({ type: 'connect', coordinator: lead.coordinator });
@@ -64,6 +85,8 @@ export function connected(turn: MemberTurn, coordinator: PeerId): void {
   const { state, nowMs } = turn;
   if (state.phase !== 'connecting' || coordinator !== state.coordinator) return;
   state.heardAtMs = nowMs;
+  // Whoever says hello gives up what it had from before: the coordinator counts on that.
+  endSuccession(turn);
   setPhase(turn, 'greeting');
   send(turn, {
     type: 'hello',
@@ -71,6 +94,8 @@ export function connected(turn: MemberTurn, coordinator: PeerId): void {
     name: state.config.name,
     wantsToWatch: state.config.wantsToWatch,
     device: state.device,
+    canSucceed: state.config.canSucceed,
+    holderHash: state.config.holderHash,
     // While the trainer is busy with an old update, what it holds is about to change.
     replica: state.loading === null ? state.replica : null,
   });
@@ -187,7 +212,9 @@ export function dropConnection(turn: MemberTurn): void {
 function forgetConnection(turn: MemberTurn): void {
   const { state } = turn;
   abandonAll(turn);
+  connectionLost(turn);
   forgetAwaitedHistory(turn);
+  if (isConnected(state)) state.lostAtMs = turn.nowMs;
   if (state.loading !== null) state.loading = { ...state.loading, isOrphan: true };
   state.awaitsReplica = false;
   state.coordinator = null;
@@ -198,7 +225,8 @@ function tryLater(turn: MemberTurn, problem: RoomProblem): void {
   const { state, nowMs } = turn;
   setPhase(turn, 'finding');
   setProblem(turn, problem);
-  const pauseMs = Math.min(firstRetryMs * 2 ** state.retries, longestRetryMs);
+  const isExpected = nowMs - state.lostAtMs < handOffExpectedMs;
+  const pauseMs = Math.min(firstRetryMs * 2 ** state.retries, isExpected ? lookUpIntervalMs : longestRetryMs);
   // A room's members must not all come back in the same moment.
   state.retryAtMs = nowMs + pauseMs * (0.75 + 0.5 * nextRandom(turn));
   state.retries = Math.min(state.retries + 1, 10);
@@ -221,8 +249,11 @@ export function watchClock(turn: MemberTurn): void {
         lookUp(turn);
       }
       return;
+    case 'claiming':
+      if (waitedMs > lookUpTimeoutMs) tryLater(turn, problems.signallingUnreachable);
+      return;
     case 'connecting':
-      if (waitedMs <= connectTimeoutMs) return;
+      if (waitedMs <= connectTimeoutMs) return askWhoLeads(turn);
       dropConnection(turn);
       return tryLater(turn, problems.coordinatorGone);
     case 'greeting':
@@ -234,8 +265,16 @@ export function watchClock(turn: MemberTurn): void {
       return watchCoordinator(turn);
     case 'refused':
     case 'left':
+    case 'leading':
       return;
   }
+}
+
+function askWhoLeads(turn: MemberTurn): void {
+  const { state, nowMs } = turn;
+  if (nowMs - state.lastLookUpMs < lookUpIntervalMs) return;
+  state.lastLookUpMs = nowMs;
+  turn.effects.push({ type: 'lookUp' });
 }
 
 /** A silent coordinator may have been followed by another: ask the directory, and in the end start over. */
@@ -248,7 +287,5 @@ function watchCoordinator(turn: MemberTurn): void {
     return tryLater(turn, problems.coordinatorGone);
   }
   setProblem(turn, problems.coordinatorGone);
-  if (nowMs - state.lastLookUpMs < lookUpIntervalMs) return;
-  state.lastLookUpMs = nowMs;
-  turn.effects.push({ type: 'lookUp' });
+  askWhoLeads(turn);
 }

@@ -1,17 +1,18 @@
 /** What a member knows, and the turn in which one event changes it. As for the coordinator, states are never mutated. */
 import { ownStallMs } from './limits.ts';
-import type { BlobRef, MemberConfig, MemberEffect, MemberPhase, RoomProblem } from './machine.ts';
+import type { BlobRef, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
 import type { CoordinatorBlob, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, RoomPhase, Step, Term } from './messages.ts';
 
 export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
 
 export type HistoryHeader = Extract<CoordinatorBlob, { kind: 'history' }>;
-/** Of what the trainer is given: weights and work. */
+/** Of what the trainer is given: weights, work, and what a successor keeps. */
 export type TrainerBlob = Exclude<CoordinatorBlob, HistoryHeader>;
 
 export interface QueuedBlob {
   readonly header: TrainerBlob;
   readonly ref: BlobRef;
+  readonly bytes: number;
 }
 
 /** The history that the welcome announced, while it is on its way, and what has happened since. */
@@ -24,6 +25,22 @@ export interface AwaitedHistory {
   readonly since: readonly HistoryPoint[];
   /** Of steps that are in it: it may have been sent before they were known. */
   readonly validations: readonly { readonly step: Step; readonly loss: number }[];
+}
+
+/** What this member has been sent, so that it could lead. */
+export interface Succession {
+  readonly term: Term;
+  /** The moments that come in pieces are of this step; gradients are followed from it on. */
+  readonly step: Step;
+  readonly momentsBytes: number;
+  readonly corpusBytes: number;
+  readonly received: Readonly<Record<SuccessionPart, number>>;
+  /** `completing`: every piece is there and is being put to use. */
+  readonly stage: 'following' | 'completing' | 'warm';
+  /** Waits for its update. */
+  readonly gradient: { readonly step: Step; readonly ref: BlobRef; readonly weightSum: number; readonly point: HistoryPoint } | null;
+  /** Of the last steps applied, whether announced or not. */
+  readonly points: readonly HistoryPoint[];
 }
 
 /** Room as the coordinator described it; what is still shown while the connection is being re-made. */
@@ -57,6 +74,13 @@ export interface MemberState {
   readonly room: KnownRoom | null;
   /** What the trainer has planned. */
   readonly preparedRun: string | null;
+
+  readonly succession: Succession | null;
+  readonly saved: SavedState | null;
+  /** When the last connection was lost; -Infinity before the first. */
+  readonly lostAtMs: number;
+  /** Since when the directory does not know the room. */
+  readonly forgottenSinceMs: number | null;
 
   /** Since when the answer that the phase waits for is awaited. */
   readonly waitingSinceMs: number;

@@ -5,19 +5,21 @@
 import { maxQueuedBlobs, maxRememberedCancels } from './limits.ts';
 import type { BlobRef } from './machine.ts';
 import { send, setPhase } from './member-state.ts';
-import type { AssignmentHeader, MemberTurn, TrainerBlob } from './member-state.ts';
+import { appointed, endSuccession, gradientArrived, pieceArrived, resign, takeGradient } from './member-succession.ts';
+import type { AssignmentHeader, MemberTurn, QueuedBlob, TrainerBlob } from './member-state.ts';
 import type { MemberMessage, Step } from './messages.ts';
 
 type DeclineCode = Extract<MemberMessage, { type: 'decline' }>['code'];
 
-export function blobArrived(turn: MemberTurn, header: TrainerBlob, ref: BlobRef): void {
+export function blobArrived(turn: MemberTurn, blob: QueuedBlob): void {
   const { state } = turn;
+  const { header, ref } = blob;
   // A blob may overtake the welcome it follows: then it waits.
   const isExpected = state.phase === 'greeting' || (state.room !== null && header.term === state.room.term);
   if (!isExpected) return discard(turn, ref, 'of another term');
   if (state.device.problem !== null) return turnAway(turn, header, ref, 'device');
   if (state.blobs.length + state.assignments.length >= maxQueuedBlobs) return turnAway(turn, header, ref, 'behind');
-  state.blobs = [...state.blobs, { header, ref }];
+  state.blobs = [...state.blobs, blob];
   takeBlobs(turn);
 }
 
@@ -28,18 +30,28 @@ export function takeBlobs(turn: MemberTurn): void {
     const [next, ...rest] = state.blobs;
     if (next === undefined) break;
     state.blobs = rest;
-    if (next.header.term === state.room?.term) take(turn, next.header, next.ref);
+    if (next.header.term === state.room?.term) take(turn, next);
     else discard(turn, next.ref, 'of another term');
   }
   startNext(turn);
 }
 
-function take(turn: MemberTurn, header: TrainerBlob, ref: BlobRef): void {
+function take(turn: MemberTurn, { header, ref, bytes }: QueuedBlob): void {
   const { state } = turn;
   const heldStep = state.awaitsReplica ? null : (state.replica?.step ?? null);
   switch (header.kind) {
+    case 'appointment':
+      discard(turn, ref, 'it has no bytes');
+      return appointed(turn, header);
+    case 'gradient':
+      return gradientArrived(turn, header, ref);
+    case 'piece':
+      return pieceArrived(turn, header, ref, bytes);
     case 'replica':
+      // Delivered twice, perhaps: it must not undo updates that came after it.
+      if (heldStep !== null && header.step <= heldStep) return discard(turn, ref, 'what is held is newer');
       abandonAssignments(turn);
+      endSuccession(turn);
       state.replica = null;
       state.loading = { kind: 'load', step: header.step, isOrphan: false };
       turn.effects.push({ type: 'loadReplica', step: header.step, ref });
@@ -53,7 +65,7 @@ function take(turn: MemberTurn, header: TrainerBlob, ref: BlobRef): void {
       // The step is done, with or without what is being computed here.
       abandonAssignments(turn);
       state.loading = { kind: 'apply', step: header.step, isOrphan: false };
-      turn.effects.push({ type: 'applyUpdate', step: header.step, ref });
+      turn.effects.push({ type: 'applyUpdate', step: header.step, ref, followed: takeGradient(turn, header.step) });
       return;
     case 'assignment':
       if (state.cancelled.includes(header.assignment)) return discard(turn, ref, 'cancelled');
@@ -103,6 +115,7 @@ export function loadFailed(turn: MemberTurn, step: Step): void {
   const { isOrphan } = state.loading;
   state.loading = null;
   state.replica = null;
+  endSuccession(turn);
   if (!isOrphan) askForReplica(turn);
   takeBlobs(turn);
 }
@@ -111,6 +124,7 @@ export function loadFailed(turn: MemberTurn, step: Step): void {
 export function askForReplica(turn: MemberTurn): void {
   const { state } = turn;
   if (state.room === null) return;
+  endSuccession(turn);
   state.awaitsReplica = true;
   send(turn, { type: 'refetch', term: state.room.term });
   setPhase(turn, 'fetching');
@@ -192,6 +206,7 @@ function stopComputing(turn: MemberTurn): void {
 function turnAway(turn: MemberTurn, header: TrainerBlob, ref: BlobRef, code: DeclineCode): void {
   discard(turn, ref, code === 'device' ? 'this device can’t compute' : 'this device is too far behind');
   if (header.kind === 'assignment') decline(turn, header.assignment, code);
+  if (header.kind === 'gradient' || header.kind === 'piece') resign(turn, 'it is too far behind');
 }
 
 const declineReasons: Readonly<Record<DeclineCode, string>> = {

@@ -11,6 +11,7 @@ import {
   disconnected,
   dropConnection,
   heardFromCoordinator,
+  leadRefused,
   lookUp,
   refused,
   watchClock,
@@ -18,6 +19,7 @@ import {
 } from './member-connection.ts';
 import type { MemberConfig, MemberEffect, MemberEvent, MemberView } from './machine.ts';
 import { historyArrived, historyRead, progressed, validated } from './member-history.ts';
+import { completed, completeIfWhole, endSuccession, leadTaken } from './member-succession.ts';
 import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem } from './member-state.ts';
 import type { MemberState, MemberTurn } from './member-state.ts';
 import { blobArrived, cancelled, computed, declineAll, loaded, loadFailed } from './member-work.ts';
@@ -41,6 +43,10 @@ export function createMember(config: MemberConfig, nowMs: number): MemberStep {
     highestTerm: null,
     room: null,
     preparedRun: null,
+    succession: null,
+    saved: config.saved,
+    lostAtMs: -Infinity,
+    forgottenSinceMs: null,
     waitingSinceMs: nowMs,
     retryAtMs: null,
     retries: 0,
@@ -72,7 +78,7 @@ export function memberStep(state: MemberState, event: MemberEvent, nowMs: number
 }
 
 function handle(turn: MemberTurn, event: MemberEvent): void {
-  if (turn.state.phase === 'left' || turn.state.phase === 'refused') return afterTheEnd(turn, event);
+  if (turn.state.phase === 'left' || turn.state.phase === 'refused' || turn.state.phase === 'leading') return afterTheEnd(turn, event);
   switch (event.type) {
     case 'tick':
       return;
@@ -88,11 +94,22 @@ function handle(turn: MemberTurn, event: MemberEvent): void {
       return disconnected(turn);
     case 'message':
       return fromCoordinator(turn, event.message);
+    case 'leadTaken':
+      return leadTaken(turn, event.term);
+    case 'leadRefused':
+      return leadRefused(turn, event.lead);
     case 'blob':
       heardFromCoordinator(turn);
-      return event.header.kind === 'history' ? historyArrived(turn, event.header, event.ref) : blobArrived(turn, event.header, event.ref);
+      if (event.header.kind === 'history') return historyArrived(turn, event.header, event.ref);
+      return blobArrived(turn, { header: event.header, ref: event.ref, bytes: event.bytes });
     case 'historyRead':
-      return historyRead(turn, event.ref, event.points);
+      historyRead(turn, event.ref, event.points);
+      return completeIfWhole(turn);
+    case 'saved':
+      turn.state.saved = event.saved;
+      return;
+    case 'successionCompleted':
+      return completed(turn, event.step, event.problem);
     case 'replicaLoaded':
       return loaded(turn, 'load', event.step, event.hash);
     case 'updateApplied':
@@ -125,6 +142,8 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
   switch (message.type) {
     case 'cancel':
       return cancelled(turn, message.assignment);
+    case 'dismissed':
+      return endSuccession(turn);
     case 'progress':
       return progressed(turn, message);
     case 'phase':
@@ -146,6 +165,7 @@ function deviceChanged(turn: MemberTurn, device: PeerDevice): void {
     if (!couldCompute) deviceIsBack(turn);
   } else if (couldCompute) {
     declineAll(turn, 'device');
+    endSuccession(turn);
     state.computing = null;
     state.loading = null;
     state.replica = null;
@@ -166,6 +186,7 @@ function command(turn: MemberTurn, wish: 'pause' | 'resume' | 'leave'): void {
     send(turn, { type: 'leave', reason: 'It left the room.' });
   }
   if (isConnected(state) || state.phase === 'connecting') dropConnection(turn);
+  endSuccession(turn);
   state.retryAtMs = null;
   setPhase(turn, 'left');
   setProblem(turn, null);
@@ -188,6 +209,7 @@ export function memberView(state: MemberState): MemberView {
     connection: state.phase,
     wasWelcomed: room !== null,
     replica: state.replica,
+    isSuccessor: state.succession?.stage === 'warm',
     sample: room?.sample ?? null,
   };
 }

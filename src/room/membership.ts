@@ -2,8 +2,8 @@
  * Who is in the room and what each holds: greeting, replicas and updates, pings and silence, goodbyes. What they compute
  * is `step-work.ts`.
  */
-import { broadcast, changePeer, isGreeted, sendTo, touchPeers } from './coordinator-state.ts';
-import type { Peer, Turn } from './coordinator-state.ts';
+import { announcedStep, broadcast, changePeer, isGreeted, sendTo, touchPeers } from './coordinator-state.ts';
+import type { CoordinatorState, Peer, Turn } from './coordinator-state.ts';
 import {
   closedAfterMs,
   farewellMs,
@@ -20,11 +20,12 @@ import {
 } from './limits.ts';
 import type { RoomProblem } from './machine.ts';
 import { protocolVersion } from './messages.ts';
-import type { MemberMessage, PeerDevice, PeerId, Step } from './messages.ts';
+import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Step } from './messages.ts';
 import { cleanName, distinctName } from './names.ts';
 import { problems } from './problems.ts';
 import { peerRows } from './roster.ts';
 import { holdsStep, makeWatcher, withdrawAll } from './step-work.ts';
+import { confirmedBy, greetedAgain, resigned, successorLost } from './succession.ts';
 import { newWorkRecord } from './workers.ts';
 
 const unknownDevice: PeerDevice = { name: '', isSoftware: false, probeTokensPerSecond: 0, problem: null };
@@ -42,6 +43,9 @@ export function peerOpened(turn: Turn, id: PeerId): void {
     partingReason: '',
     name: '',
     device: unknownDevice,
+    canSucceed: false,
+    holderHash: '',
+    failedSuccessions: 0,
     note: null,
     holding: null,
     wantsReplica: false,
@@ -58,6 +62,7 @@ export function peerOpened(turn: Turn, id: PeerId): void {
 /** The connection is gone (or replaced): its work goes back to the pool at once. */
 export function peerGone(turn: Turn, id: PeerId): void {
   if (!turn.state.peers.delete(id)) return;
+  successorLost(turn, id);
   withdrawAll(turn, id, 'gone');
   touchPeers(turn);
 }
@@ -77,6 +82,7 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
   if (message.protocol !== protocolVersion) {
     return refuse(turn, id, problems.versionMismatch(message.protocol));
   }
+  greetedAgain(turn, message.holderHash);
   const greeted = [...state.peers.values()].filter(isGreeted);
   if (greeted.length >= maxPeers) return refuse(turn, id, problems.roomFull(maxPeers));
   const taken = new Set([cleanName(config.name), ...greeted.map((other) => other.name)]);
@@ -89,6 +95,8 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
     stage: watches ? 'watcher' : 'member',
     name: distinctName(cleanName(message.name), taken),
     device: message.device,
+    canSucceed: message.canSucceed,
+    holderHash: message.holderHash,
     note: message.wantsToWatch ? null : (message.device.problem?.message ?? null),
     wantsReplica: !watches && !keeps,
     holding: keeps ? { base: state.step, sent: state.step, acknowledged: null, isStalled: false } : null,
@@ -98,7 +106,7 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
     type: 'welcome',
     term: config.term,
     you: id,
-    step: state.step,
+    step: announcedStep(state),
     steps: config.steps,
     phase: state.phase,
     startedAtMs: config.startedAtMs,
@@ -122,6 +130,7 @@ function part(turn: Turn, id: PeerId, partingReason: string): void {
 }
 
 export function leave(turn: Turn, id: PeerId): void {
+  resigned(turn, id);
   withdrawAll(turn, id, 'returned');
   part(turn, id, 'it left the room');
   touchPeers(turn);
@@ -145,6 +154,7 @@ export function applied(turn: Turn, id: PeerId, step: Step, hash: string): void 
 
 function acknowledge(turn: Turn, peer: Peer, step: Step): void {
   if (peer.holding === null) return;
+  confirmedBy(turn, peer.id, step);
   const wasUnknown = peer.holding.acknowledged === null || (peer.lateStep !== null && step > peer.lateStep);
   const hasCaughtUp = peer.holding.isStalled && step === peer.holding.sent;
   changePeer(turn, peer.id, {
@@ -172,6 +182,7 @@ function isRightHash(turn: Turn, peer: Peer, step: Step, hash: string): boolean 
 /** It has lost its replica: a new one is due, and until it is confirmed there is no work for it. */
 export function refetch(turn: Turn, id: PeerId): void {
   if (turn.state.peers.get(id)?.stage !== 'member') return;
+  successorLost(turn, id);
   withdrawAll(turn, id, 'returned');
   changePeer(turn, id, { holding: null, wantsReplica: true });
   touchPeers(turn);
@@ -199,24 +210,35 @@ export function serveReplicas(turn: Turn): void {
   }
 }
 
-/** Sends the update that has just been committed to all who hold the step before it. Returns how many they are. */
-export function sendUpdate(turn: Turn, step: Step): number {
-  const { state } = turn;
+/** Who gets the update of this step: all who hold the step before it, unless they have too much before them. */
+export function receiversOf(state: CoordinatorState, step: Step): readonly PeerId[] {
+  return [...state.peers.values()].filter((peer) => holdsStep(peer, step) && !isOverwhelmed(state, peer, step)).map(({ id }) => id);
+}
+
+function isOverwhelmed({ updateBytes }: CoordinatorState, { holding }: Peer, step: Step): boolean {
+  if (holding === null) return false;
+  const unacknowledged = step - (holding.acknowledged ?? holding.base);
+  return unacknowledged >= maxUnacknowledgedUpdates || unacknowledged * updateBytes > maxUnacknowledgedBytes;
+}
+
+/** Sends the update that has just been committed to its receivers; whoever should have it and is not among them is stalled. */
+export function sendUpdate(turn: Turn, step: Step, to: readonly PeerId[]): void {
   const next = (step + 1) as Step;
-  const to: PeerId[] = [];
-  for (const peer of state.peers.values()) {
+  const receivers = new Set(to);
+  for (const peer of turn.state.peers.values()) {
     const { holding } = peer;
     if (holding === null || !holdsStep(peer, step)) continue;
-    const unacknowledged = step - (holding.acknowledged ?? holding.base);
-    if (unacknowledged >= maxUnacknowledgedUpdates || unacknowledged * state.updateBytes > maxUnacknowledgedBytes) {
-      changePeer(turn, peer.id, { holding: { ...holding, isStalled: true } });
-    } else {
-      to.push(peer.id);
-      changePeer(turn, peer.id, { holding: { ...holding, sent: next } });
-    }
+    changePeer(turn, peer.id, { holding: receivers.has(peer.id) ? { ...holding, sent: next } : { ...holding, isStalled: true } });
   }
   if (to.length > 0) turn.effects.push({ type: 'sendUpdate', to, step });
-  return to.length;
+}
+
+/** To the successor, unless it was lost while the step was committed. */
+export function sendGradient(turn: Turn, step: Step, weightSum: number, point: HistoryPoint): void {
+  const { successor, peers } = turn.state;
+  const peer = successor === null ? undefined : peers.get(successor.peer);
+  if (successor === null || peer === undefined || successor.since > step || !holdsStep(peer, step)) return;
+  turn.effects.push({ type: 'sendGradient', to: peer.id, step, weightSum, point });
 }
 
 /** Pings, and what silence and time do to connections. */

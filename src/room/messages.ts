@@ -5,7 +5,7 @@
  */
 import * as v from 'valibot';
 
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 /** No run has more steps, and no history more points. */
 export const longestRunSteps = 10_000_000;
@@ -23,6 +23,8 @@ const rate = v.pipe(finite, v.minValue(0));
 const largestF32 = (2 - 2 ** -23) * 2 ** 127;
 const float32 = v.pipe(finite, v.minValue(-largestF32), v.maxValue(largestF32));
 const hash = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
+/** SHA-256, base64url: by which the directory knows whoever may take the lead over. */
+const holderHash = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/));
 const peerId = v.pipe(identifier, v.brand('PeerId'));
 const term = v.pipe(count, v.brand('Term'));
 /** Far beyond any run, and far enough from the largest exact integer that the step after it is still valid. */
@@ -73,6 +75,10 @@ const peerRowSchema = v.object({
   /** Micro-batches counted in the last committed step. */
   microbatches: count,
   state: v.picklist(['joining', 'syncing', 'ready', 'computing', 'late', 'silent', 'watching', 'leaving']),
+  /** It keeps what is needed to lead (`ready`), or is being sent it (`warming`). */
+  succession: v.optional(v.picklist(['warming', 'ready'])),
+  /** Of whoever would follow: steps committed that it has not confirmed. */
+  lagSteps: v.optional(count),
   /** Why this peer does not work though it did not choose to watch: its device's problem, or what the coordinator refused. */
   note: v.optional(v.pipe(v.string(), v.maxLength(400))),
 });
@@ -90,6 +96,9 @@ export const memberMessageSchema = v.variant('type', [
     name: v.pipe(v.string(), v.maxLength(maxName)),
     wantsToWatch: v.boolean(),
     device: deviceSchema,
+    /** It would lead the room if it must. */
+    canSucceed: v.boolean(),
+    holderHash,
     /** Replica the peer still holds, so that a quick re-join need not fetch one. */
     replica: v.nullable(v.object({ step, hash })),
   }),
@@ -106,6 +115,10 @@ export const memberMessageSchema = v.variant('type', [
     reason: v.pipe(v.string(), v.maxLength(200)),
   }),
   v.object({ type: v.literal('refetch'), term }),
+  /** It could lead from `step` on: master state, corpus and history are all there. Each `applied` from now on says the same. */
+  v.object({ type: v.literal('warm'), term, step }),
+  /** It can't follow (any more), and will not take the lead on the strength of what it has. */
+  v.object({ type: v.literal('unable'), term, reason: v.pipe(v.string(), v.maxLength(200)) }),
   v.object({ type: v.literal('command'), term, command: v.picklist(['pause', 'resume']) }),
   v.object({ type: v.literal('pong'), nonce: count }),
   v.object({ type: v.literal('leave'), reason: v.pipe(v.string(), v.maxLength(200)) }),
@@ -131,6 +144,8 @@ export const coordinatorMessageSchema = v.variant('type', [
   }),
   v.object({ type: v.literal('refused'), code: identifier, message: v.pipe(v.string(), v.maxLength(400)) }),
   v.object({ type: v.literal('cancel'), term, assignment: identifier }),
+  /** Somebody else is to follow: what was sent for that purpose is of no use any more. */
+  v.object({ type: v.literal('dismissed'), term }),
   v.object({ type: v.literal('progress'), term, phase: phaseSchema, point: historyPointSchema }),
   v.object({
     type: v.literal('phase'),
@@ -175,5 +190,22 @@ export const coordinatorBlobSchema = v.variant('kind', [
     assignment: identifier,
     microbatches: v.pipe(v.array(count), v.minLength(1), v.maxLength(maxMicrobatches)),
   }),
+  /**
+   * No bytes: this member is to keep the master state from `step` on. Gradients of the steps follow at once, each before its
+   * update; moments as they were at `step`, and the corpus, come in pieces meanwhile.
+   */
+  v.object({
+    kind: v.literal('appointment'),
+    term,
+    step,
+    momentsBytes: count,
+    corpusBytes: count,
+    /** Of the step before, where that is not announced yet. */
+    unannounced: v.nullable(historyPointSchema),
+  }),
+  /** The sum of the step's gradients, and what the history will say of the step. Comes before the step's update. */
+  v.object({ kind: v.literal('gradient'), term, step: updateStep, weightSum: rate, point: historyPointSchema }),
+  /** A piece of what the successor appointed at `step` needs to begin; pieces of a part come in order. */
+  v.object({ kind: v.literal('piece'), term, step, part: v.picklist(['firstMoments', 'secondMoments', 'corpus']), offset: count }),
 ]);
 export type CoordinatorBlob = v.InferOutput<typeof coordinatorBlobSchema>;

@@ -14,10 +14,13 @@ export type RoomCode =
   /** The room pauses with a step undone. */
   | 'non-finite'
   | 'nothing-scored'
+  /** The coordinator can't announce a step. */
+  | 'waiting-for-directory'
   /** A member looks for its coordinator. */
   | 'room-empty'
   | 'room-stopped'
   | 'coordinator-gone'
+  | 'handing-over'
   | 'signalling-unreachable';
 
 function problem(code: RoomCode, message: string): RoomProblem {
@@ -35,7 +38,12 @@ export const problems = {
   resultsNotFinite: problem('non-finite', 'Every peer that computed a part of this step came back with numbers that are not finite.'),
   nothingScored: (step: Step): RoomProblem =>
     problem('nothing-scored', `No position in the batch of step ${step} is scored, so there is nothing to learn from it.`),
-  roomEmpty: problem('room-empty', 'Nobody leads this room now. It goes on as soon as its owner is back.'),
+  waitingForDirectory: problem(
+    'waiting-for-directory',
+    'The peer that kept this room’s state is gone, and the server does not answer: somebody else may be taking the lead.',
+  ),
+  roomEmpty: problem('room-empty', 'Nobody leads this room now. It goes on as soon as somebody who led it, or was to, is back.'),
+  handingOver: problem('handing-over', 'Nobody leads this room now; the peer that keeps its state is about to take over.'),
   roomStopped: problem('room-stopped', 'The owner has closed this room.'),
   coordinatorGone: problem('coordinator-gone', 'The tab that leads this room no longer answers.'),
   signallingUnreachable: problem('signalling-unreachable', 'The server that knows where the room is can’t be reached.'),

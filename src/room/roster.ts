@@ -25,6 +25,7 @@ export function peerRows(state: CoordinatorState): readonly PeerRow[] {
       role: peer.stage === 'watcher' ? 'watcher' : 'member',
       ...deviceColumns(peer, config.tokensPerMicrobatch),
       state: stateOf(peer, busy.has(peer.id)),
+      ...successionColumns(state, peer),
       ...(peer.note !== null && { note: peer.note }),
     });
   }
@@ -39,6 +40,11 @@ function deviceColumns(worker: Pick<OwnWorker, 'device' | 'work'>, tokensPerMicr
     tokensPerSecond: work.speed.isMeasured ? work.speed.perSecond * tokensPerMicrobatch : 0,
     microbatches: work.microbatches,
   };
+}
+
+function successionColumns({ successor, step }: CoordinatorState, peer: Peer): Pick<PeerRow, 'succession' | 'lagSteps'> {
+  if (successor?.peer !== peer.id) return {};
+  return { succession: successor.isConfirmed ? 'ready' : 'warming', lagSteps: step - successor.confirmed };
 }
 
 function stateOf(peer: Peer, isBusy: boolean): PeerRow['state'] {

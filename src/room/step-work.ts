@@ -11,6 +11,7 @@ import { problems } from './problems.ts';
 import { idealStepMs, shareOfRest, shareOfStep } from './sharing.ts';
 import type { Worker } from './sharing.ts';
 import { decayedSpeed, expectedMs, observedSpeed } from './speed.ts';
+import { isFollowed, successorLost } from './succession.ts';
 import { heldOff, possibleWorkers, readyWorkers } from './workers.ts';
 
 /**
@@ -44,7 +45,8 @@ export function advanceStep(turn: Turn): void {
   if (work === null || work.isCommitting) return;
   distribute(turn);
   startOwn(turn);
-  if (turn.state.work?.missing === 0) commit(turn, turn.state.work);
+  // Never two steps at once that could be lost with this peer.
+  if (turn.state.work?.missing === 0 && turn.state.unannounced === null) commit(turn, turn.state.work);
 }
 
 /** Gives up the running step: nothing of it will count. */
@@ -252,6 +254,7 @@ function refuse(turn: Turn, assignment: Assignment, reason: string): void {
 /** Its numbers can't be used: from now on it only looks on, and everybody sees why. */
 export function makeWatcher(turn: Turn, id: PeerId, note: string): void {
   withdrawAll(turn, id, 'gone');
+  successorLost(turn, id);
   changePeer(turn, id, { stage: 'watcher', note, holding: null, wantsReplica: false });
   touchPeers(turn);
 }
@@ -285,7 +288,10 @@ export function withdraw(turn: Turn, id: string, why: Withdrawal): void {
   const elapsedMs = nowMs - Math.max(assignment.sentAtMs, record.busySinceMs);
   const speed = why === 'late' ? decayedSpeed(record.speed, microbatches.length, elapsedMs) : record.speed;
   changeWorkRecord(turn, worker, { ...heldOff(record, nowMs), speed });
-  if (why === 'late') changePeer(turn, worker, { lateStep: work.step });
+  if (why !== 'late') return;
+  changePeer(turn, worker, { lateStep: work.step });
+  // Steps would wait for its confirmation next.
+  successorLost(turn, worker);
 }
 
 function cancel(turn: Turn, assignment: Assignment): void {
@@ -317,7 +323,9 @@ function commit(turn: Turn, work: StepWork): void {
   if (work.weightSum <= 0) return pauseForTrouble(turn, problems.nothingScored(work.step));
   state.work = { ...work, isCommitting: true };
   const encodeUpdate = [...state.peers.values()].some((peer) => holdsStep(peer, work.step));
-  turn.effects.push({ type: 'commit', step: work.step, lossSum: work.lossSum, weightSum: work.weightSum, encodeUpdate });
+  const encodeGradient = isFollowed(state, work.step);
+  const { step, lossSum, weightSum } = work;
+  turn.effects.push({ type: 'commit', step, lossSum, weightSum, encodeUpdate, encodeGradient });
 }
 
 /** Everything up to this step was sent to it, so the next update is what it needs next. */

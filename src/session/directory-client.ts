@@ -97,13 +97,17 @@ export interface Renewal extends Claim {
 export interface DirectoryClient {
   /** null when there is no such room. */
   lookUp(): Promise<Lease | null>;
-  /** `term` above 1 brings back a room that this peer led before and that the directory has forgotten. */
-  create(claim: Claim & { readonly term: number }): Promise<Lease>;
   /**
-   * The new lease has term `expectedTerm + 1`. Allowed to the lease's own holder at any time, as long as no step is lost;
-   * to the named successor when the lease has ended; then to the others, newest step first (refusal 'election').
+   * For a room that the directory does not know; `term` above 1 brings one back. `isReclaim`: this peer leads it already, and a
+   * directory that has forgotten it may have heard of a leader before the last one.
    */
-  takeOver(claim: Claim & { readonly expectedTerm: number }): Promise<Lease>;
+  create(claim: Claim & { readonly term: number; readonly isReclaim: boolean }): Promise<Lease>;
+  /**
+   * The new lease has term `expectedTerm + 1`. Allowed at once to the lease's own holder where no step can be lost; when the
+   * lease has ended, to the named successor if it `isWarm` (it goes on from memory); then to the others, newest step first
+   * (refusal 'election').
+   */
+  takeOver(claim: Claim & { readonly expectedTerm: number; readonly isWarm: boolean }): Promise<Lease>;
   renew(renewal: Renewal): Promise<Lease>;
   /** Sent even while the page is closing. */
   release(held: { readonly term: number; readonly holder: string; readonly step: number }): Promise<void>;
@@ -171,8 +175,8 @@ export function createDirectoryClient(baseUrl: URL, room: string, key: string): 
         throw error;
       }
     },
-    create: ({ peerId, holder, term, step }) => write('create', { coordinator: peerId, holder, term, step }),
-    takeOver: ({ peerId, holder, expectedTerm, step }) => write('take-over', { coordinator: peerId, holder, expectedTerm, step }),
+    create: ({ peerId, holder, term, step, isReclaim }) => write('create', { coordinator: peerId, holder, term, step, isReclaim }),
+    takeOver: ({ peerId, holder, expectedTerm, step, isWarm }) => write('take-over', { coordinator: peerId, holder, expectedTerm, step, isWarm }),
     renew: ({ peerId, holder, term, step, successorHash, sequence }) =>
       write('renew', { coordinator: peerId, holder, term, step, successorHash, sequence }, renewTimeoutMs),
     async release({ holder, term, step }) {

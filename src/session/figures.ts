@@ -1,5 +1,5 @@
 /** Figures derived from the shared history: speed, time spent and time left. Pure. */
-import type { HistoryPoint, PeerRow } from '../room/messages.ts';
+import type { HistoryPoint } from '../room/messages.ts';
 
 /** Long enough to even out single slow steps, short enough to follow a peer that joins or leaves. */
 const recentSteps = 20;
@@ -24,15 +24,4 @@ export class TrainingClock {
     this.#history = history;
     return this.#sumMs;
   }
-}
-
-/** Who came and who went between two tables, in plain words. The first table is no news, and neither is `self`. */
-export function comingsAndGoings(before: readonly PeerRow[], after: readonly PeerRow[], self: string | null): string[] {
-  if (before.length === 0) return [];
-  const has = (rows: readonly PeerRow[], id: string): boolean => rows.some((row) => row.id === id);
-  const joined = after
-    .filter((row) => !has(before, row.id) && row.id !== self)
-    .map((row) => `${row.name} joined${row.role === 'watcher' ? ' to watch' : ''}.`);
-  const left = before.filter((row) => !has(after, row.id) && row.id !== self).map((row) => `${row.name} left.`);
-  return [...joined, ...left];
 }

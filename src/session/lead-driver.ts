@@ -13,6 +13,8 @@ import type { Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
 import { encodeHistory } from './history.ts';
+import { piecesOf } from './inheritance.ts';
+import type { LeaseKeeper } from './lease.ts';
 import { explain, problemOf, storageProblemOf } from './problems.ts';
 import { encodeRows } from './rows.ts';
 
@@ -22,6 +24,9 @@ export interface LeadOptions {
   readonly trainer: Trainer;
   readonly storage: RunStorage;
   readonly source: BatchSource;
+  /** What a successor draws the batches from. */
+  readonly corpus: () => ArrayBuffer;
+  readonly lease: Pick<LeaseKeeper, 'name'>;
   readonly nowMs: () => number;
   readonly changed: () => void;
   readonly problem: (problem: Problem | null) => void;
@@ -35,7 +40,7 @@ export class LeadDriver {
   readonly #blobs = new BlobShelf();
   readonly #events: CoordinatorEvent[] = [];
   #state;
-  #update: { readonly step: number; readonly bytes: ArrayBuffer } | null = null;
+  #update: { readonly step: number; readonly bytes: ArrayBuffer; readonly gradient: ArrayBuffer | null } | null = null;
   #isDispatching = false;
   #closed = false;
   #checkpoint: Promise<void> = Promise.resolve();
@@ -152,8 +157,17 @@ export class LeadDriver {
       case 'sendReplica':
         this.#sendReplica(effect.to, effect.step);
         return;
+      case 'sendGradient':
+        this.#sendGradient(effect);
+        return;
       case 'sendUpdate':
         this.#sendUpdate(effect.to, effect.step);
+        return;
+      case 'appoint':
+        void this.#appoint(effect);
+        return;
+      case 'nameSuccessor':
+        this.#options.lease.name(effect.holderHash);
         return;
       case 'beginStep':
         this.#trainerCall(trainer.beginStep(effect.step), () => undefined);
@@ -174,7 +188,7 @@ export class LeadDriver {
         this.#blobs.discard(effect.ref);
         return;
       case 'commit':
-        this.#commit(effect.step, effect.weightSum, effect.encodeUpdate);
+        this.#commit(effect);
         return;
       case 'evaluate': {
         if (source.validation.length === 0) return;
@@ -217,6 +231,41 @@ export class LeadDriver {
         this.#weightsNotSent(to, error instanceof Error ? error.message : String(error));
       },
     );
+  }
+
+  #sendGradient({ to, step, weightSum, point }: Extract<CoordinatorEffect, { type: 'sendGradient' }>): void {
+    const gradient = this.#update?.step === step ? this.#update.gradient : null;
+    if (gradient === null) this.dispatch({ type: 'notAppointed', peer: to, reason: `there is no gradient of step ${step}` });
+    else this.#sendBlob(to, { kind: 'gradient', term: this.#options.config.term, step, weightSum, point }, gradient);
+  }
+
+  /** The pieces go one by one, so that updates and work find a gap between them. */
+  async #appoint({ to, step, unannounced }: Extract<CoordinatorEffect, { type: 'appoint' }>): Promise<void> {
+    const { trainer, config, corpus } = this.#options;
+    const connection = this.#connections.get(to);
+    if (connection === undefined) return;
+    const { term } = config;
+    try {
+      const state = await trainer.masterState();
+      if (state.step !== step) throw new RangeError(`the master state was at step ${state.step} instead of ${step}`);
+      const { firstMoments, secondMoments } = state;
+      const inheritance = { firstMoments, secondMoments, corpus: corpus() };
+      const sizes = { momentsBytes: firstMoments.byteLength, corpusBytes: inheritance.corpus.byteLength };
+      const header: CoordinatorBlob = { kind: 'appointment', term, step, unannounced, ...sizes };
+      await connection.sendBlob(header, new ArrayBuffer(0));
+      for (const { part, offset, bytes } of piecesOf(inheritance)) {
+        // Somebody else may have been chosen meanwhile.
+        const { successor } = this.#state;
+        if (successor?.peer !== to || successor.since !== step) return;
+        const piece: CoordinatorBlob = { kind: 'piece', term, step, part, offset };
+        await connection.sendBlob(piece, bytes);
+      }
+    } catch (error) {
+      // A connection that closed says so itself.
+      if (this.#connections.get(to) === connection) {
+        this.dispatch({ type: 'notAppointed', peer: to, reason: error instanceof Error ? error.message : String(error) });
+      }
+    }
   }
 
   #sendUpdate(to: readonly PeerId[], step: Step): void {
@@ -262,15 +311,12 @@ export class LeadDriver {
     );
   }
 
-  #commit(step: Step, weightSum: number, encodeUpdate: boolean): void {
-    this.#trainerCall(this.#options.trainer.commit(step, weightSum, { encodeUpdate, encodeGradient: false }), (result) => {
-      this.#update = result.update === null ? null : { step, bytes: result.update };
-      const { gradNorm, learningRate, replicaHash, applied, update } = result;
-      this.dispatch({
-        type: 'committed',
-        step,
-        metrics: { gradNorm, learningRate, replicaHash, applied, updateBytes: update?.byteLength ?? 0 },
-      });
+  #commit({ step, weightSum, encodeUpdate, encodeGradient }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
+    this.#trainerCall(this.#options.trainer.commit(step, weightSum, { encodeUpdate, encodeGradient }), (result) => {
+      const { gradNorm, learningRate, replicaHash, applied, update, gradient } = result;
+      this.#update = update === null ? null : { step, bytes: update, gradient };
+      const bytes = { updateBytes: update?.byteLength ?? 0, gradientBytes: gradient?.byteLength ?? 0 };
+      this.dispatch({ type: 'committed', step, metrics: { gradNorm, learningRate, replicaHash, applied, ...bytes } });
     });
   }
 

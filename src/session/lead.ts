@@ -1,21 +1,26 @@
 /**
- * How a page comes to lead a room: one tab of a browser at a time, the trainer prepared and given the newest checkpoint, the
- * room's lease taken under a term above all before. What happens when somebody else leads is the session's to decide.
+ * How a page comes to lead a room: one tab of a browser at a time, the room's lease taken under a term above all before, and
+ * the trainer at the step that the reign begins with. When to lead, and what happens when somebody else does, is decided by
+ * the room's machines and the session.
  */
 import { weightOf } from '../data/batches.ts';
+import type { LeadClaim } from './member-driver.ts';
+import type { WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
-import type { CheckpointFacts, RunRecord } from '../checkpoint/types.ts';
+import type { RunRecord } from '../checkpoint/types.ts';
 import type { DeviceReport } from '../trainer/types.ts';
-import type { Claim, DirectoryClient } from './directory-client.ts';
+import { holderHash } from './directory-client.ts';
 import type { Gpu } from './gpu.ts';
+import { encodeCorpus } from './inheritance.ts';
 import { LeadDriver } from './lead-driver.ts';
 import type { LeadOptions } from './lead-driver.ts';
 import { LeaseKeeper, createRoom, takeOver } from './lease.ts';
+import type { ClaimOutcome, LeaseOptions } from './lease.ts';
 import type { RoomAddress } from './link.ts';
 import { holderOf } from './memory.ts';
 import { peerDevice } from './peer-device.ts';
-import { storageProblemOf } from './problems.ts';
-import { batchesOf, parseRun, precisionNotice, serializeRun, trainerSettings } from './run.ts';
+import { problem } from './problems.ts';
+import { RunError, batchesOf, parseRun, precisionNotice, serializeRun, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
 import type { StateStore } from './state.ts';
 import type { Visit } from './visit.ts';
@@ -24,19 +29,17 @@ import type { Visit } from './visit.ts';
 const checkpointEveryMs = 15_000;
 const checkpointEverySteps = 50;
 
-export interface LeadRequest {
-  readonly address: RoomAddress;
+/** A run and what its batches are drawn from. */
+export interface RunData {
   readonly description: RunDescription;
   readonly tokens: Uint32Array;
-  readonly name: string;
-  /** A term this room may have reached; 0 for a new room. */
-  readonly lastTerm: number;
 }
 
-/** To be stored once, before the first step: enough to lead the same room again. */
-export function recordOf({ address, description, tokens, name }: LeadRequest): RunRecord {
+/** To be stored once, before the first step: enough to lead the room again. */
+export function recordOf({ room, key }: RoomAddress, { description, tokens }: RunData, name: string): RunRecord {
   return {
-    ...address,
+    room,
+    key,
     title: description.title,
     run: serializeRun(description),
     steps: description.settings.steps,
@@ -46,17 +49,10 @@ export function recordOf({ address, description, tokens, name }: LeadRequest): R
   };
 }
 
-/** To lead a stored run's room again. Throws `RunError` when this version of the page can't. */
-export function requestOf({ room, key, run, tokens }: RunRecord, name: string, lastTerm: number): LeadRequest {
-  return { address: { room, key }, description: parseRun(run), tokens, name, lastTerm };
-}
-
-/** What a reign starts from. */
-export interface ReignStart {
-  readonly lease: LeaseKeeper;
-  readonly self: PeerId;
-  readonly startHash: string;
-  readonly restored: CheckpointFacts | null;
+/** Where a reign begins; the trainer is there. */
+export interface ReignStart extends Omit<WarmReign, 'run'> {
+  /** Other peers may have kept a state of the run. */
+  readonly hasHeirs: boolean;
 }
 
 /** One tab of a browser leads a room; the lock is free again when that tab closes, however it does. Null: taken. */
@@ -76,92 +72,140 @@ export function leadLock(room: string): Promise<(() => void) | null> {
   });
 }
 
-/** Prepares the trainer and takes the room's lease. Null: somebody else holds it. */
-export async function prepareReign(
-  { address, description, lastTerm }: LeadRequest,
-  { gpu, store, visit, deposed }: { readonly gpu: Gpu; readonly store: StateStore; readonly visit: Visit; readonly deposed: () => void },
-): Promise<ReignStart | null> {
-  const { trainer, storage } = gpu;
-  const { precision } = await trainer.prepare(trainerSettings(description));
+export interface Around {
+  readonly gpu: Gpu;
+  readonly store: StateStore;
+  readonly visit: Visit;
+}
+
+async function prepareTrainer({ description }: RunData, { gpu, store }: Around): Promise<void> {
+  const { precision } = await gpu.trainer.prepare(trainerSettings(description));
   const differs = precisionNotice(description.settings.precision, precision);
   if (differs !== null) store.notice(differs);
-  const restored = await storage.restoreCheckpoint(address.room).catch((error: unknown) => {
-    store.update({ problem: storageProblemOf(error) });
-    return null;
-  });
-  const startHash = restored?.replicaHash ?? (await trainer.initialize());
-  if (restored !== null && restored.damagedNewer > 0) {
-    store.notice('The newest checkpoint was damaged; the one before it is used.');
-  }
-  const endpoint = await visit.signalling.endpoint().catch(() => null);
-  const self = (endpoint?.id ?? `offline-${crypto.randomUUID()}`) as PeerId;
-  const holder = await holderOf(address.room);
-  const step = restored?.facts.step ?? 0;
-  const term = await grantedTerm(visit.directory, { peerId: self, holder, step }, Math.max(lastTerm, restored?.facts.term ?? 0));
-  if (term === null) return null;
-  const options = {
-    directory: visit.directory,
-    holder,
-    peerId: () => visit.signalling.id ?? self,
-    step: () => Math.max(step, store.state.step),
-    reachable: (isReachable: boolean) => {
-      store.update({ signalling: isReachable ? 'online' : 'offline' });
-    },
-    named: () => undefined,
-    deposed,
-  };
-  return { lease: new LeaseKeeper(options, { term }), self, startHash, restored: restored?.facts ?? null };
 }
 
-/**
- * A term above `lastTerm` (0: the room is new) under which this page leads; null: somebody else does. When the directory
- * can't be reached it is the next one, to be claimed when the directory is back.
- */
-async function grantedTerm(directory: DirectoryClient, claim: Claim, lastTerm: number): Promise<number | null> {
-  // A room that was just made up is in no directory.
-  const known = lastTerm === 0 ? null : await directory.lookUp().catch(() => 'unreachable' as const);
-  if (known === 'unreachable') return lastTerm + 1;
-  const outcome =
-    known === null
-      ? await createRoom(directory, { ...claim, term: lastTerm + 1 })
-      : await takeOver(directory, { ...claim, expectedTerm: known.term });
-  if (outcome.kind === 'unreachable') return lastTerm + 1;
-  return outcome.kind === 'led' ? outcome.term : null;
+export const firstTerm = 1 as Term;
+
+/** Fresh weights, and a place in the directory: a keeper of the lease claims it later where the directory can't be reached. */
+export async function startNewRoom(data: RunData, around: Around): Promise<ReignStart> {
+  const { gpu, visit } = around;
+  await prepareTrainer(data, around);
+  const hash = await gpu.trainer.initialize();
+  const endpoint = await visit.signalling.endpoint().catch(() => null);
+  const holder = await holderOf(visit.address.room);
+  if (endpoint !== null) await createRoom(visit.directory, { peerId: endpoint.id, holder, term: firstTerm, step: 0 });
+  return { step: 0 as Step, hash, history: [], startedAtMs: Date.now(), isPaused: false, hasHeirs: false };
 }
+
+/** Asks the directory for the lead, unless another tab of this browser has it or asks too. Whoever has got it must `unlock` in the end. */
+export async function claimLead(
+  { term, step, isForgotten, isWarm }: LeadClaim,
+  visit: Visit,
+): Promise<{ readonly outcome: ClaimOutcome; readonly unlock: () => void }> {
+  const unlock = await leadLock(visit.address.room);
+  if (unlock === null) return { outcome: { kind: 'wait', retryInMs: 0 }, unlock: () => undefined };
+  const release = (): void => {
+    unlock();
+  };
+  try {
+    const endpoint = await visit.signalling.endpoint();
+    const claim = { peerId: endpoint.id, holder: await holderOf(visit.address.room), step };
+    const { directory } = visit;
+    const outcome = await (isForgotten ? createRoom(directory, { ...claim, term }) : takeOver(directory, { ...claim, expectedTerm: term, isWarm }));
+    if (outcome.kind !== 'led') release();
+    return { outcome, unlock: release };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/** Puts the trainer where this browser last saved the run, or at its beginning. Throws a `RunError` when nothing of it is saved. */
+export async function restoreRun(around: Around): Promise<{ readonly data: RunData; readonly start: ReignStart }> {
+  const { gpu, store, visit } = around;
+  const { room, key } = visit.address;
+  const record = await gpu.storage.loadRun(room);
+  if (record?.key !== key) throw new RunError(problem('run-not-found', 'This browser has no saved run of that room any more.'));
+  const data = { description: parseRun(record.run), tokens: record.tokens };
+  await prepareTrainer(data, around);
+  const restored = await gpu.storage.restoreCheckpoint(room);
+  if (restored === null) {
+    const hash = await gpu.trainer.initialize();
+    return { data, start: { step: 0 as Step, hash, history: [], startedAtMs: record.createdAtMs, isPaused: false, hasHeirs: true } };
+  }
+  if (restored.damagedNewer > 0) store.notice('The newest checkpoint was damaged; the one before it is used.');
+  const { facts, replicaHash } = restored;
+  const { step, startedAtMs } = facts;
+  // Our own JSON, behind the checkpoint's checksum.
+  const history = JSON.parse(facts.history) as HistoryPoint[];
+  return { data, start: { step: step as Step, hash: replicaHash, history, startedAtMs, isPaused: false, hasHeirs: true } };
+}
+
+/** The lease of a term that was granted, or is to be claimed when the directory is back. */
+export async function keepLease(
+  term: Term,
+  { store, visit }: Around,
+  told: Pick<LeaseOptions, 'named' | 'heldUntil' | 'deposed'>,
+): Promise<LeaseKeeper> {
+  return new LeaseKeeper(
+    {
+      ...told,
+      directory: visit.directory,
+      holder: await holderOf(visit.address.room),
+      peerId: () => visit.signalling.id ?? offlineId,
+      step: () => store.state.step,
+      nowMs: () => performance.now(),
+      reachable: (isReachable) => {
+        store.update({ signalling: isReachable ? 'online' : 'offline' });
+      },
+    },
+    { term },
+  );
+}
+
+/** Nobody can connect to a page that has never reached the signalling server. */
+const offlineId = 'offline';
 
 /** From here on the room's machine runs. */
-export function beginReign(
-  { address, description, tokens, name }: LeadRequest,
-  { lease, self, startHash, restored }: ReignStart,
+export async function beginReign(
+  { description, tokens }: RunData,
+  start: ReignStart,
+  lease: LeaseKeeper,
   device: DeviceReport,
-  around: Pick<LeadOptions, 'trainer' | 'storage' | 'changed' | 'problem' | 'notice' | 'checkpointSaved'>,
-): LeadDriver {
+  { store, visit }: Around,
+  told: Pick<LeadOptions, 'trainer' | 'storage' | 'changed' | 'problem' | 'notice' | 'checkpointSaved'>,
+): Promise<LeadDriver> {
   const { settings } = description;
   const source = batchesOf(description, tokens);
+  const { step, hash, history, startedAtMs, isPaused, hasHeirs } = start;
   return new LeadDriver({
-    ...around,
-    room: address.room,
+    ...told,
+    room: visit.address.room,
     source,
+    corpus: () => encodeCorpus(tokens, settings.model.vocab_size),
+    lease,
     nowMs: () => performance.now(),
     config: {
-      self,
-      name,
+      self: (visit.signalling.id ?? `${offlineId}-${crypto.randomUUID()}`) as PeerId,
+      holderHash: await holderHash(await holderOf(visit.address.room)),
+      name: store.state.name,
       term: lease.term as Term,
       run: serializeRun(description),
       steps: settings.steps,
       microbatchesPerStep: source.microbatchesPerStep,
       tokensPerMicrobatch: settings.rowsPerMicrobatch * settings.contextLength,
-      weightOfMicrobatch: (step, microbatch) => weightOf(source.draw(step, microbatch)),
+      weightOfMicrobatch: (of, microbatch) => weightOf(source.draw(of, microbatch)),
       selfDevice: peerDevice(device),
       evalEvery: source.validation.length > 0 ? settings.evalEvery : 0,
       checkpointEveryMs,
       checkpointEverySteps,
-      startStep: (restored?.step ?? 0) as Step,
-      startHash,
-      // Our own JSON, behind the checkpoint's checksum.
-      history: restored === null ? [] : (JSON.parse(restored.history) as HistoryPoint[]),
-      startedAtMs: restored?.startedAtMs ?? Date.now(),
-      startPaused: false,
+      startStep: step,
+      startHash: hash,
+      history,
+      startedAtMs,
+      startPaused: isPaused,
+      hasHeirs,
+      leaseUntilMs: lease.heldUntilMs,
     },
   });
 }

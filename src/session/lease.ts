@@ -8,6 +8,11 @@ import type { Claim, DirectoryClient, Lease } from './directory-client.ts';
 
 /** A quarter of what the directory grants. */
 const renewIntervalMs = 1500;
+/** What the directory grants (6 s; 2 s when it misses the socket), less by what clocks and ways may differ. */
+const reliedOnMs = 5400;
+const reliedOnWithoutSocketMs = 1800;
+/** As long as anybody else may rely on a lease that the directory has forgotten. */
+const untrustedMs = 6000;
 
 export type ClaimOutcome =
   /** This peer leads under `term`. */
@@ -23,11 +28,11 @@ export type ClaimOutcome =
 
 /** For a room that the directory does not know. Rejects with a `DirectoryError` when the key is wrong. */
 export function createRoom(directory: DirectoryClient, claim: Claim & { readonly term: number }): Promise<ClaimOutcome> {
-  return outcomeOf(directory.create(claim), claim.peerId, claim.term);
+  return outcomeOf(directory.create({ ...claim, isReclaim: false }), claim.peerId, claim.term);
 }
 
 /** For a room whose lease was seen under `expectedTerm`. Rejects with a `DirectoryError` when the key is wrong. */
-export function takeOver(directory: DirectoryClient, claim: Claim & { readonly expectedTerm: number }): Promise<ClaimOutcome> {
+export function takeOver(directory: DirectoryClient, claim: Claim & { readonly expectedTerm: number; readonly isWarm: boolean }): Promise<ClaimOutcome> {
   return outcomeOf(directory.takeOver(claim), claim.peerId, claim.expectedTerm + 1);
 }
 
@@ -55,9 +60,12 @@ export interface LeaseOptions {
   readonly peerId: () => string;
   /** The newest committed step. */
   readonly step: () => number;
+  readonly nowMs: () => number;
   readonly reachable: (isReachable: boolean) => void;
   /** The directory knows now whom `name` named last; told once for each `name`. */
   readonly named: (successorHash: string | null) => void;
+  /** `heldUntilMs` has changed. */
+  readonly heldUntil: (untilMs: number) => void;
   /** Another peer leads now. */
   readonly deposed: (lease: Lease | null) => void;
 }
@@ -77,6 +85,10 @@ export class LeaseKeeper {
   #renewing = false;
   #renewals = 0;
   #ended = false;
+  /** How long ago a lease was granted, its keeper doesn't know: its own first renewal tells. */
+  #heldUntilMs = 0;
+  /** What was sent to the directory before says nothing for sure. */
+  #trustedFromMs = Number.NEGATIVE_INFINITY;
 
   /** `lease`: one that was granted, or the term of one that is to be claimed as soon as the directory can be reached. */
   constructor(options: LeaseOptions, lease: { readonly term: number }) {
@@ -84,8 +96,32 @@ export class LeaseKeeper {
     this.term = lease.term;
   }
 
+  /** Nobody else can have taken the lead before, by the clock `nowMs`. */
+  get heldUntilMs(): number {
+    return this.#heldUntilMs;
+  }
+
+  /** The signalling socket is closed: the directory, which sees it too, ends the lease early unless it is renewed. */
+  socketClosed(): void {
+    const nowMs = this.#options.nowMs();
+    // A renewal that is on its way may come before the directory misses the socket.
+    this.#trustedFromMs = Math.max(this.#trustedFromMs, nowMs);
+    this.#holdUntil(Math.min(this.#heldUntilMs, nowMs + reliedOnWithoutSocketMs));
+  }
+
+  #holdUntil(heldUntilMs: number): void {
+    this.#heldUntilMs = heldUntilMs;
+    this.#options.heldUntil(heldUntilMs);
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#holdUntil(this.#options.nowMs());
+  }
+
   /** Renews when it is time; call it often. */
-  tick(nowMs: number): void {
+  tick(): void {
+    const nowMs = this.#options.nowMs();
     if (this.#renewing || nowMs - this.#renewedAtMs < renewIntervalMs) return;
     this.#renewedAtMs = nowMs;
     void this.#renew();
@@ -113,25 +149,33 @@ export class LeaseKeeper {
   }
 
   async #send(wish: Wish): Promise<void> {
-    const { directory } = this.#options;
+    const { directory, nowMs } = this.#options;
     this.#renewals += 1;
+    const sentMs = nowMs();
     try {
       await directory.renew({ ...this.#claim(), successorHash: wish.successorHash, sequence: this.#renewals });
+      if (this.#ended) return;
       this.#answered(true);
-      if (this.#ended || wish !== this.#wish || wish.isConfirmed) return;
+      if (sentMs < this.#trustedFromMs) return;
+      this.#holdUntil(sentMs + reliedOnMs);
+      if (wish !== this.#wish || wish.isConfirmed) return;
       wish.isConfirmed = true;
       this.#options.named(wish.successorHash);
     } catch (error) {
       if (!(error instanceof DirectoryError)) throw error;
-      if (error.kind === 'not-found') await this.#createAgain();
+      const isForgotten = error.kind === 'not-found' || (error.lease !== null && error.lease.term < this.term);
+      if (isForgotten) await this.#createAgain();
       else this.#refused(error);
     }
   }
 
   /** The directory forgot the room (it was restarted). Whom it shall name it hears with the next renewal. */
   async #createAgain(): Promise<void> {
+    if (this.#ended) return;
     try {
-      await this.#options.directory.create(this.#claim());
+      await this.#options.directory.create({ ...this.#claim(), isReclaim: true });
+      // Somebody with a higher term may still come forward, whom this directory has forgotten too.
+      this.#trustedFromMs = this.#options.nowMs() + untrustedMs;
       this.#answered(true);
     } catch (error) {
       if (!(error instanceof DirectoryError)) throw error;
@@ -156,14 +200,14 @@ export class LeaseKeeper {
 
   #lose(lease: Lease | null): void {
     if (this.#ended) return;
-    this.#ended = true;
+    this.#end();
     this.#options.deposed(lease);
   }
 
   /** Hands the lease back, so that a successor need not wait for it to run out. */
   async release(): Promise<void> {
     if (this.#ended) return;
-    this.#ended = true;
+    this.#end();
     const { directory, holder, step } = this.#options;
     try {
       await directory.release({ holder, term: this.term, step: step() });

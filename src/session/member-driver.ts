@@ -4,22 +4,40 @@
  */
 import * as v from 'valibot';
 import { createMember, memberStep, memberView } from '../room/member.ts';
-import type { MemberConfig, MemberEffect, MemberEvent, MemberView } from '../room/machine.ts';
+import type { CheckpointFacts } from '../checkpoint/types.ts';
+import type { DirectoryLead, MemberConfig, MemberEffect, MemberEvent, MemberView, WarmReign } from '../room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../room/messages.ts';
-import type { MemberBlob, PeerDevice, PeerId, Term } from '../room/messages.ts';
+import type { MemberBlob, PeerDevice, PeerId, Step, Term } from '../room/messages.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
 import type { TransportCode } from '../transport/problems.ts';
 import type { Connection, ConnectionHandlers, Endpoint } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
-import type { DirectoryClient } from './directory-client.ts';
+import type { DirectoryClient, Lease } from './directory-client.ts';
 import { HistoryError, decodeHistory } from './history.ts';
-import { explain, problemOf } from './problems.ts';
+import { InheritanceBuilder, decodeCorpus } from './inheritance.ts';
+import type { ClaimOutcome } from './lease.ts';
+import { explain, problemOf, storageProblemOf } from './problems.ts';
 import { decodeRows } from './rows.ts';
 import { parseRun, precisionNotice, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
 
+export type LeadClaim = Omit<Extract<MemberEffect, { type: 'takeOver' }>, 'type'>;
+
+/** What this page keeps for the day it leads. */
+export interface Heir {
+  /** Stores run and corpus; whoever follows may have to bring the room back from them. */
+  keepRun(run: RunDescription, tokens: Uint32Array): Promise<void>;
+  saveCheckpoint(facts: Omit<CheckpointFacts, 'room'>): Promise<void>;
+  claim(claim: LeadClaim): Promise<ClaimOutcome>;
+  /** `warm` null: from what this browser has saved. */
+  leads(term: Term, warm: { readonly reign: WarmReign; readonly tokens: Uint32Array } | null): void;
+}
+
 export interface MemberOptions {
   readonly config: MemberConfig;
+  readonly heir: Heir;
+  /** Where others reach this page; null while signalling is down. */
+  readonly ownId: () => string | null;
   readonly directory: DirectoryClient;
   /** Resolves when signalling is up; asked for at every attempt to connect. */
   readonly endpoint: () => Promise<Endpoint>;
@@ -31,6 +49,9 @@ export interface MemberOptions {
   readonly notice: (text: string) => void;
   readonly run: (run: RunDescription) => void;
 }
+
+/** As often as a leader saves. */
+const saveEveryMs = 15_000;
 
 const finalCodes: ReadonlySet<string> = new Set<TransportCode>(['wrong-key', 'version-mismatch']);
 
@@ -50,6 +71,12 @@ export class MemberDriver {
   #isDispatching = false;
   #closed = false;
   #lastContribution: Promise<void> = Promise.resolve();
+  /** Of the planned run's moments; null until it is planned. */
+  #flatBytes: number | null = null;
+  #inheritance: InheritanceBuilder | null = null;
+  /** Of a successor: what batches are drawn from. */
+  #tokens: Uint32Array | null = null;
+  #savedAtMs = 0;
 
   constructor(options: MemberOptions) {
     this.#options = options;
@@ -124,6 +151,25 @@ export class MemberDriver {
       case 'readHistory':
         this.#readHistory(effect);
         return;
+      case 'follow':
+        this.#follow(effect);
+        return;
+      case 'keepPiece':
+        this.#inheritance?.put(effect.part, effect.offset, this.#blobs.take(effect.ref));
+        return;
+      case 'completeSuccession':
+        void this.#completeSuccession(effect.step);
+        return;
+      case 'endSuccession':
+        this.#inheritance = null;
+        this.#tokens = null;
+        return;
+      case 'takeOver':
+        void this.#takeOver(effect);
+        return;
+      case 'lead':
+        this.#options.heir.leads(effect.term, effect.reign === null || this.#tokens === null ? null : { reign: effect.reign, tokens: this.#tokens });
+        return;
       case 'loadReplica':
       case 'applyUpdate':
         this.#load(effect);
@@ -152,15 +198,92 @@ export class MemberDriver {
   async #lookUp(): Promise<void> {
     try {
       const lease = await this.#options.directory.lookUp();
-      // A lease that was released or ran out names nobody who could be connected to.
-      const isLed = lease !== null && lease.expiresInMs > 0;
-      this.dispatch({
-        type: 'directory',
-        lead: isLed ? { coordinator: lease.coordinator as PeerId, term: lease.term as Term } : null,
-      });
+      this.dispatch({ type: 'directory', lead: lease === null ? null : this.#leadOf(lease) });
     } catch {
       this.dispatch({ type: 'directoryUnreachable' });
     }
+  }
+
+  /** A lease that was released or ran out names nobody who could be connected to; neither does this page's own, of which it was not told. */
+  #leadOf({ coordinator, term, expiresInMs, successor }: Lease): DirectoryLead {
+    const isHeld = expiresInMs > 0 && coordinator !== this.#options.ownId();
+    return { coordinator: coordinator as PeerId, term: term as Term, isHeld, hasSuccessor: successor };
+  }
+
+  async #takeOver(claim: LeadClaim): Promise<void> {
+    const outcome = await this.#options.heir.claim(claim).catch((error: unknown): ClaimOutcome => {
+      this.#options.problem(problemOf(error));
+      return { kind: 'unreachable' };
+    });
+    switch (outcome.kind) {
+      case 'led':
+        this.dispatch({ type: 'leadTaken', term: outcome.term as Term });
+        return;
+      case 'led-by-other':
+        this.dispatch({ type: 'leadRefused', lead: this.#leadOf(outcome.lease) });
+        return;
+      case 'wait':
+      case 'forgotten':
+        this.dispatch({ type: 'leadRefused', lead: null });
+        return;
+      case 'unreachable':
+        this.dispatch({ type: 'directoryUnreachable' });
+        return;
+    }
+  }
+
+  #follow({ step, momentsBytes, corpusBytes }: Extract<MemberEffect, { type: 'follow' }>): void {
+    const refuse = (error: unknown): void => {
+      this.#inheritance = null;
+      this.dispatch({ type: 'successionCompleted', step, problem: error instanceof Error ? error.message : String(error) });
+    };
+    try {
+      this.#inheritance = new InheritanceBuilder({ momentsBytes, corpusBytes }, this.#flatBytes ?? 0);
+    } catch (error) {
+      refuse(error);
+      return;
+    }
+    this.#trainer?.beginFollowing().catch(refuse);
+  }
+
+  async #completeSuccession(step: Step): Promise<void> {
+    const builder = this.#inheritance;
+    const run = this.#run;
+    this.#inheritance = null;
+    if (builder === null || run === null || this.#trainer === null) return;
+    try {
+      const { firstMoments, secondMoments, corpus } = builder.whole();
+      const tokens = decodeCorpus(corpus, run.settings.model.vocab_size);
+      await this.#trainer.adoptMoments(step, firstMoments, secondMoments);
+      await this.#options.heir.keepRun(run, tokens);
+      this.#tokens = tokens;
+      this.dispatch({ type: 'successionCompleted', step, problem: null });
+      this.#saveAsSuccessor();
+    } catch (error) {
+      this.dispatch({ type: 'successionCompleted', step, problem: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  /** A successor saves too: when everybody has left, it can bring the room back. Weights may be a step ahead of what was announced. */
+  #saveAsSuccessor(): void {
+    const { room, succession, replica } = this.#state;
+    if (room === null || replica === null || succession?.stage !== 'warm') return;
+    const nowMs = this.#options.nowMs();
+    this.#savedAtMs = nowMs;
+    const known = new Map([...room.history, ...succession.points].map((point) => [point.step, point]));
+    const history = [...known.values()].filter((point) => point.step < replica.step).sort((a, b) => a.step - b.step);
+    const { term, startedAtMs } = room;
+    const { step } = replica;
+    const loss = history.at(-1)?.loss ?? null;
+    this.#options.heir.saveCheckpoint({ term, step, savedAtMs: Date.now(), startedAtMs, loss, history: JSON.stringify(history) }).then(
+      () => {
+        this.dispatch({ type: 'saved', saved: { step, term } });
+      },
+      (error: unknown) => {
+        // By name, since it crossed the worker's border: a step was applied in between, whose checkpoint follows.
+        if (!(error instanceof Error && error.name === 'RangeError')) this.#options.problem(storageProblemOf(error));
+      },
+    );
   }
 
   async #connect(coordinator: PeerId): Promise<void> {
@@ -176,7 +299,7 @@ export class MemberDriver {
       blob: (json, bytes) => {
         if (!isCurrent()) return;
         const header = v.safeParse(coordinatorBlobSchema, json);
-        if (header.success) this.dispatch({ type: 'blob', header: header.output, ref: this.#blobs.put(bytes) });
+        if (header.success) this.dispatch({ type: 'blob', header: header.output, ref: this.#blobs.put(bytes), bytes: bytes.byteLength });
         else this.#distrust('data');
       },
       closed: (reason) => {
@@ -242,7 +365,8 @@ export class MemberDriver {
   #plan(run: RunDescription): void {
     this.#planned = run;
     this.#trainer?.prepare(trainerSettings(run)).then(
-      ({ precision }) => {
+      ({ precision, flatElements }) => {
+        this.#flatBytes = flatElements * Float32Array.BYTES_PER_ELEMENT;
         const differs = precisionNotice(run.settings.precision, precision);
         if (differs !== null) this.#options.notice(differs);
       },
@@ -260,13 +384,15 @@ export class MemberDriver {
 
   #load(effect: Extract<MemberEffect, { type: 'loadReplica' | 'applyUpdate' }>): void {
     const bytes = this.#blobs.take(effect.ref);
+    const isReplica = effect.type === 'loadReplica';
+    const followed = isReplica || effect.followed === null ? undefined : { gradient: this.#blobs.take(effect.followed.ref), weightSum: effect.followed.weightSum };
     if (!this.#trainer) return;
     const { step } = effect;
-    const isReplica = effect.type === 'loadReplica';
-    const loaded = isReplica ? this.#trainer.loadReplica(step, bytes) : this.#trainer.applyUpdate(step, bytes);
+    const loaded = isReplica ? this.#trainer.loadReplica(step, bytes) : this.#trainer.applyUpdate(step, bytes, followed);
     loaded.then(
       (hash) => {
         this.dispatch(isReplica ? { type: 'replicaLoaded', step, hash } : { type: 'updateApplied', step, hash });
+        if (this.#options.nowMs() - this.#savedAtMs > saveEveryMs) this.#saveAsSuccessor();
       },
       (error: unknown) => {
         this.dispatch({ type: 'replicaFailed', step, reason: error instanceof Error ? error.message : String(error) });

@@ -10,6 +10,8 @@ export interface PageStatus
     readonly device: string;
     readonly tokensPerSecond: number;
     readonly microbatches: number;
+    /** Keeps what leading takes (`ready`), or is being sent it; null for all others. */
+    readonly succession: 'warming' | 'ready' | null;
   }[];
 }
 
@@ -63,6 +65,7 @@ export function installPageApi(session: SessionController): void {
           device: peer.device,
           tokensPerSecond: peer.tokensPerSecond,
           microbatches: peer.microbatches,
+          succession: peer.succession ?? null,
         })),
       };
     },

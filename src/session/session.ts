@@ -5,30 +5,33 @@
  */
 import { askForPersistence } from '../checkpoint/persistence.ts';
 import { parameterCount } from '../model/parameters.ts';
-import type { Step } from '../room/messages.ts';
+import type { Step, Term } from '../room/messages.ts';
 import { problems as trainerProblems } from '../trainer/errors.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
 import { textOf } from './corpus.ts';
-import { TrainingClock, comingsAndGoings } from './figures.ts';
+import { holderHash } from './directory-client.ts';
+import { TrainingClock } from './figures.ts';
 import { Gpu } from './gpu.ts';
 import type { LeadDriver } from './lead-driver.ts';
-import { beginReign, leadLock, prepareReign, recordOf, requestOf } from './lead.ts';
-import type { LeadRequest } from './lead.ts';
+import { beginReign, claimLead, firstTerm, keepLease, leadLock, recordOf, restoreRun, startNewRoom } from './lead.ts';
+import type { Around, ReignStart, RunData } from './lead.ts';
 import type { LeaseKeeper } from './lease.ts';
 import { newRoomAddress, notALink, parseRoomLink } from './link.ts';
 import type { RoomAddress } from './link.ts';
 import { MemberDriver } from './member-driver.ts';
-import { forgetHolder, recalledTab, rememberTab } from './memory.ts';
+import type { Heir } from './member-driver.ts';
+import { forgetHolder, holderOf, recalledTab, rememberTab } from './memory.ts';
+import { RoomNews } from './news.ts';
 import { WakeLock, titleOf } from './page.ts';
 import { peerDevice, watchingDevice } from './peer-device.ts';
 import { problem as describeProblem, problemOf, storageProblemOf } from './problems.ts';
-import { composeRun, estimateRun } from './run.ts';
+import { composeRun, estimateRun, parseRun } from './run.ts';
 import type { RunDescription } from './run.ts';
 import { shownState } from './shown.ts';
 import type { RoleView } from './shown.ts';
 import { StateStore } from './state.ts';
 import type { CreateSettings, RunEstimate, SavedRun, SessionController, SessionState } from './types.ts';
-import { Visit, directoryOf } from './visit.ts';
+import { Visit } from './visit.ts';
 
 const defaultName = 'Guest';
 
@@ -55,8 +58,11 @@ class Session implements SessionController {
   readonly #gpu = new Gpu();
   readonly #wakeLock = new WakeLock();
   readonly #clock = new TrainingClock();
+  #news = new RoomNews();
   #role: Role | null = null;
   #visit: Visit | null = null;
+  /** Of the room that this page leads, or is about to. */
+  #lease: LeaseKeeper | null = null;
   /** What both drivers tell. */
   readonly #told = {
     changed: () => {
@@ -108,10 +114,11 @@ class Session implements SessionController {
       this.#store.update({ phase: 'checking-device', problem: null });
       const { description, tokens } = composeRun(settings, await textOf(settings));
       await this.#requireGpu();
+      const address = newRoomAddress();
+      const data = { description, tokens };
       const name = settings.name?.trim() || defaultName;
-      const request = { address: newRoomAddress(), description, tokens, name, lastTerm: 0 };
-      await this.#saveRun(request);
-      return this.#lead(request);
+      await this.#saveRun(address, data, name);
+      return this.#leadNew(address, data, name);
     });
   }
 
@@ -122,7 +129,7 @@ class Session implements SessionController {
       const run = await this.#gpu.storage.loadRun(room);
       if (run === null) throw new SessionError(describeProblem('run-not-found', 'This browser has no saved run of that name any more.'));
       await this.#requireGpu();
-      return this.#lead(requestOf(run, run.name, 1));
+      return this.#joinAsMember({ room, key: run.key }, run.name, false);
     });
   }
 
@@ -133,9 +140,7 @@ class Session implements SessionController {
       if ('code' in address) throw new SessionError(address);
       await this.leave();
       const name = options.name?.trim() || defaultName;
-      const watch = options.watch ?? false;
-      if (!watch && (await this.#leadsAgain(address, name))) return;
-      await this.#joinAsMember(address, name, watch);
+      await this.#joinAsMember(address, name, options.watch ?? false);
     });
   }
 
@@ -155,7 +160,9 @@ class Session implements SessionController {
     rememberTab(null);
     history.replaceState(null, '', location.pathname + location.search);
     if (role.kind === 'lead') {
-      role.driver.dispatch({ type: 'command', command: 'stop' });
+      // Whoever follows takes over at once; where nobody can, the room waits for this page.
+      const isFollowed = role.driver.view.peers.some(({ succession }) => succession === 'ready');
+      if (!isFollowed) role.driver.dispatch({ type: 'command', command: 'stop' });
       await role.driver.saveCheckpoint();
       await role.lease.release();
       await role.driver.close('the coordinator left');
@@ -218,34 +225,20 @@ class Session implements SessionController {
     if (tab?.room !== address.room) return;
     const { name } = tab;
     this.#store.update({ phase: 'finding-room', room: address.room, name });
-    await this.#guarded(async () => {
-      if (tab.role === 'coordinator' && (await this.#leadsAgain(address, name))) return;
-      await this.#joinAsMember(address, name, tab.role === 'watcher');
-    }).catch(() => undefined); // It is in the state.
+    await this.#guarded(() => this.#joinAsMember(address, name, tab.role === 'watcher')).catch(() => undefined); // It is in the state.
   }
 
-  async #saveRun(request: LeadRequest): Promise<void> {
+  async #saveRun(address: RoomAddress, data: RunData, name: string): Promise<void> {
     void askForPersistence();
     try {
-      await this.#gpu.storage.saveRun(recordOf(request));
+      await this.#gpu.storage.saveRun(recordOf(address, data, name));
     } catch (error) {
       this.#store.update({ problem: storageProblemOf(error) });
     }
   }
 
-  /** Leads a room whose run this browser has saved, unless somebody leads it. False: join it instead. */
-  async #leadsAgain(address: RoomAddress, name: string): Promise<boolean> {
-    const run = await this.#gpu.storage.loadRun(address.room).catch(() => null);
-    if (run?.key !== address.key) return false;
-    const lease = await directoryOf(address).lookUp().catch(() => null);
-    const isOurTab = recalledTab()?.room === address.room && recalledTab()?.role === 'coordinator';
-    if (lease !== null && lease.expiresInMs > 0 && !isOurTab) return false;
-    await this.#requireGpu();
-    await this.#lead(requestOf(run, name, lease?.term ?? 1));
-    return true;
-  }
-
   #enter(address: RoomAddress, name: string, role: 'coordinator' | 'member' | 'watcher'): Visit {
+    if (this.#visit?.address.room !== address.room) this.#news = new RoomNews();
     this.#endVisit();
     this.#visit = new Visit({
       address,
@@ -253,6 +246,9 @@ class Session implements SessionController {
       role,
       store: this.#store,
       accept: (connection) => (this.#role?.kind === 'lead' ? this.#role.driver.accept(connection) : null),
+      signallingLost: () => {
+        this.#lease?.socketClosed();
+      },
       tick: () => {
         this.#tick();
       },
@@ -260,33 +256,13 @@ class Session implements SessionController {
     return this.#visit;
   }
 
-  async #lead(request: LeadRequest): Promise<{ link: string }> {
-    const { address, description, name } = request;
-    const unlock = await leadLock(address.room);
-    // Another tab of this browser leads it.
-    if (unlock === null) return this.#joinAsMember(address, name, false);
+  async #leadNew(address: RoomAddress, data: RunData, name: string): Promise<{ link: string }> {
+    const unlock = (await leadLock(address.room)) ?? (() => undefined); // Nobody else can know a room that was just made up.
     try {
       const visit = this.#enter(address, name, 'coordinator');
       this.#store.update({ phase: 'preparing' });
-      this.#showRun(visit, description);
-      const deposed = (): void => {
-        void this.#stepDown();
-      };
-      const start = await prepareReign(request, { gpu: this.#gpu, store: this.#store, visit, deposed });
-      if (start === null) {
-        unlock();
-        return await this.#joinAsMember(address, name, false);
-      }
-      const device = await this.checkDevice();
-      if (visit.isOver) throw new SessionError(describeProblem('left', 'The room was left while it was being prepared.'));
-      const { trainer, storage } = this.#gpu;
-      const checkpointSaved = (step: number): void => {
-        this.#store.update({ lastCheckpoint: { step, savedAtMs: Date.now() } });
-      };
-      const driver = beginReign(request, start, device, { ...this.#told, trainer, storage, checkpointSaved });
-      this.#role = { kind: 'lead', driver, lease: start.lease, unlock };
-      this.#watchGpu(visit);
-      this.#refresh();
+      this.#showRun(visit, data.description);
+      await this.#reign(visit, firstTerm, unlock, async (around) => ({ data, start: await startNewRoom(data, around) }));
       return { link: visit.link };
     } catch (error) {
       unlock();
@@ -294,21 +270,108 @@ class Session implements SessionController {
     }
   }
 
-  async #joinAsMember(address: RoomAddress, name: string, watch: boolean): Promise<{ link: string }> {
+  /** From here on this page leads. `data`: what it leads, once the trainer is there; the lease is kept meanwhile. */
+  async #reign(visit: Visit, term: Term, unlock: () => void, ground: (around: Around) => Promise<{ readonly data: RunData; readonly start: ReignStart }>): Promise<void> {
+    const around = { gpu: this.#gpu, store: this.#store, visit };
+    const led: { driver: LeadDriver | null; isDeposed: boolean } = { driver: null, isDeposed: false };
+    const lease = await keepLease(term, around, {
+      named: (hash) => led.driver?.dispatch({ type: 'successorNamed', holderHash: hash }),
+      heldUntil: (untilMs) => led.driver?.dispatch({ type: 'lease', untilMs }),
+      deposed: () => {
+        led.isDeposed = true;
+        void this.#stepDown();
+      },
+    });
+    this.#lease = lease;
+    try {
+      const { data, start } = await ground(around);
+      const device = await this.checkDevice();
+      if (visit.isOver || led.isDeposed) throw new SessionError(describeProblem('left', 'The room was left while it was being prepared.'));
+      const { trainer, storage } = this.#gpu;
+      const checkpointSaved = (step: number): void => {
+        this.#store.update({ lastCheckpoint: { step, savedAtMs: Date.now() } });
+      };
+      led.driver = await beginReign(data, start, lease, device, around, { ...this.#told, trainer, storage, checkpointSaved });
+      this.#role = { kind: 'lead', driver: led.driver, lease, unlock };
+      rememberTab({ room: visit.address.room, role: 'coordinator', name: this.#store.state.name });
+      this.#watchGpu(visit);
+      this.#refresh();
+    } catch (error) {
+      this.#lease = null;
+      await lease.release();
+      throw error;
+    }
+  }
+
+  /** The directory gave this page the lead: it goes on where its predecessor was, or where this browser last saved. */
+  async #succeed(visit: Visit, term: Term, warm: Parameters<Heir['leads']>[1], unlock: () => void): Promise<void> {
+    const member = this.#role;
+    if (member?.kind !== 'member' || visit.isOver) {
+      unlock();
+      return;
+    }
+    const { name } = this.#store.state;
+    member.driver.close('it leads the room now');
+    try {
+      await this.#reign(visit, term, unlock, async (around) => {
+        if (warm !== null) return { data: { description: parseRun(warm.reign.run), tokens: warm.tokens }, start: { ...warm.reign, hasHeirs: true } };
+        const restored = await restoreRun(around);
+        this.#showRun(visit, restored.data.description);
+        return restored;
+      });
+      this.#store.update({ problem: null });
+    } catch (error) {
+      unlock();
+      if (visit.isOver) return;
+      // A lost GPU is opened again; whatever else was wrong would be so again, so this page won't try to lead any more.
+      const isGpuLost = problemOf(error).code === trainerProblems.gpuLost('').code;
+      if (isGpuLost) await this.#gpu.restart();
+      await this.#joinAsMember(visit.address, name, false, isGpuLost);
+      throw error;
+    }
+  }
+
+  #heirOf(visit: Visit, name: string): Heir {
+    const { storage } = this.#gpu;
+    const { room } = visit.address;
+    let unlock = (): void => undefined;
+    return {
+      keepRun: (description, tokens) => storage.saveRun(recordOf(visit.address, { description, tokens }, name)),
+      saveCheckpoint: (facts) => storage.saveCheckpoint({ ...facts, room }),
+      claim: async (claim) => {
+        const claimed = await claimLead(claim, visit);
+        ({ unlock } = claimed);
+        return claimed.outcome;
+      },
+      leads: (term, warm) => {
+        void this.#guarded(() => this.#succeed(visit, term, warm, unlock)).catch(() => undefined); // It is in the state.
+      },
+    };
+  }
+
+  async #joinAsMember(address: RoomAddress, name: string, watch: boolean, canLead = true): Promise<{ link: string }> {
     const visit = this.#enter(address, name, watch ? 'watcher' : 'member');
     const { link } = visit;
     this.#store.update({ phase: watch ? 'finding-room' : 'checking-device' });
     const device = watch ? watchingDevice : await this.checkDevice();
-    if (visit.isOver) return { link };
     const canCompute = !watch && device.problem === null;
+    // Storage that is denied or damaged only means that this page can't bring a room back.
+    const saved = canCompute && canLead ? await this.#gpu.storage.progress(address.room).catch(() => null) : null;
+    const holder = await holderHash(await holderOf(address.room));
+    if (visit.isOver) return { link };
     const driver = new MemberDriver({
       ...this.#told,
       config: {
         name,
         wantsToWatch: watch,
         device: peerDevice(device),
+        holderHash: holder,
+        canSucceed: canCompute && canLead,
+        saved: saved === null ? null : { step: saved.step as Step, term: saved.term as Term },
         seed: crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
       },
+      heir: this.#heirOf(visit, name),
+      ownId: () => visit.signalling.id,
       directory: visit.directory,
       endpoint: () => visit.signalling.endpoint(),
       trainer: canCompute ? this.#gpu.trainer : null,
@@ -362,21 +425,18 @@ class Session implements SessionController {
       }
       return;
     }
-    // Weights and moments went with the GPU: a new reign starts from the newest checkpoint, as after a reload.
-    const { room } = visit.address;
-    const lastTerm = role.lease.term;
+    // Weights and moments went with the GPU: whoever kept them leads, or this page again from its newest checkpoint.
     const { name } = this.#store.state;
+    await role.lease.release();
     await this.#abandonLead(role);
     await this.#gpu.restart();
-    await this.#requireGpu();
-    const run = await this.#gpu.storage.loadRun(room);
-    if (run === null) throw new SessionError(describeProblem('run-not-found', 'The GPU was lost, and this browser could not save the run.'));
-    await this.#lead(requestOf(run, name, lastTerm));
+    await this.#joinAsMember(visit.address, name, false);
     this.#store.update({ problem: null });
   }
 
   async #abandonLead(role: Extract<Role, { kind: 'lead' }>): Promise<void> {
     this.#role = null;
+    this.#lease = null;
     await role.driver.close('the coordinator starts again');
     role.unlock();
   }
@@ -387,7 +447,6 @@ class Session implements SessionController {
     const visit = this.#visit;
     if (role?.kind !== 'lead' || visit === null) return;
     const { name } = this.#store.state;
-    this.#store.notice('Another peer leads the room now; this one goes on as a member.');
     await this.#abandonLead(role);
     await this.#guarded(() => this.#joinAsMember(visit.address, name, false)).catch(() => undefined); // It is in the state.
   }
@@ -402,7 +461,7 @@ class Session implements SessionController {
     if (role === null) return;
     const nowMs = performance.now();
     role.driver.dispatch({ type: 'tick' });
-    if (role.kind === 'lead') role.lease.tick(nowMs);
+    this.#lease?.tick();
     const { view } = role.driver;
     const replicaStep = role.kind === 'lead' ? view.step : role.driver.view.replica?.step;
     const canSample = role.kind === 'lead' || (replicaStep !== undefined && view.role === 'member');
@@ -418,7 +477,7 @@ class Session implements SessionController {
     if (role === null) return;
     const { state } = this.#store;
     const shown = viewOf(role);
-    for (const text of comingsAndGoings(state.peers, shown.view.peers, shown.view.self)) this.#store.notice(text);
+    for (const text of this.#news.observe(shown.view, performance.now())) this.#store.notice(text);
     this.#store.update(shownState(shown, state, (history) => this.#clock.elapsedMs(history)));
   }
 
@@ -430,6 +489,7 @@ class Session implements SessionController {
   }
 
   #endVisit(): void {
+    this.#lease = null;
     this.#visit?.end();
     this.#visit = null;
   }

@@ -3,7 +3,9 @@
  */
 import type { CoordinatorView, MemberView, RoomView } from '../room/machine.ts';
 import type { HistoryPoint } from '../room/messages.ts';
+import { problems } from '../room/problems.ts';
 import { recentSpeed } from './figures.ts';
+import { explain } from './problems.ts';
 import type { SessionPhase, SessionState } from './types.ts';
 
 export type RoleView =
@@ -33,7 +35,15 @@ export function shownState(role: RoleView, before: SessionState, elapsedMs: (his
     history: view.history,
     replicaHash: heldHash ?? last?.replicaHash ?? null,
     ...sentSample(role, before),
+    ...waitingProblem(role, before),
   };
+}
+
+/** A leader that can't announce a step says so, until it can. */
+function waitingProblem(role: RoleView, { problem }: SessionState): Partial<SessionState> {
+  const isWaiting = role.kind === 'lead' && role.view.isWaitingForDirectory;
+  if (isWaiting && problem === null) return { problem: explain(problems.waitingForDirectory) };
+  return !isWaiting && problem?.code === problems.waitingForDirectory.code ? { problem: null } : {};
 }
 
 /**
@@ -55,6 +65,8 @@ function phaseOf(role: RoleView, { phase }: RoomView): SessionPhase {
   const { connection, wasWelcomed } = role.view;
   switch (connection) {
     case 'finding':
+    case 'claiming':
+    case 'leading':
       return wasWelcomed ? 'reconnecting' : 'finding-room';
     case 'connecting':
     case 'greeting':

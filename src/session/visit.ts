@@ -18,10 +18,6 @@ import type { StateStore } from './state.ts';
 
 const tickPeriodMs = 250;
 
-export function directoryOf(address: RoomAddress): DirectoryClient {
-  return createDirectoryClient(new URL('.', document.baseURI), address.room, address.key);
-}
-
 export interface VisitOptions {
   readonly address: RoomAddress;
   readonly name: string;
@@ -29,6 +25,8 @@ export interface VisitOptions {
   readonly store: StateStore;
   /** A peer whose key is proved; null when this page does not lead. */
   readonly accept: (connection: Connection) => ConnectionHandlers | null;
+  /** The way to the signalling server is gone; it is looked for again. */
+  readonly signallingLost: () => void;
   readonly tick: () => void;
 }
 
@@ -42,10 +40,10 @@ export class Visit {
   readonly #stopTicker: () => void;
   #isOver = false;
 
-  constructor({ address, name, role, store, accept, tick }: VisitOptions) {
+  constructor({ address, name, role, store, accept, signallingLost, tick }: VisitOptions) {
     const page = new URL(location.href);
     this.address = address;
-    this.directory = directoryOf(address);
+    this.directory = createDirectoryClient(new URL('.', document.baseURI), address.room, address.key);
     this.link = roomLink(page, address);
     this.#store = store;
     history.replaceState(null, '', this.link);
@@ -63,6 +61,7 @@ export class Visit {
       },
       changed: (signalling) => {
         store.update({ signalling });
+        if (signalling === 'offline') signallingLost();
       },
     });
     this.#stopTicker = startTicker(tickPeriodMs, tick);

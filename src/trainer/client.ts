@@ -74,6 +74,7 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
     loadRun: (room) => orFailure(remote.storage_loadRun(room)),
     saveCheckpoint: (facts) => orFailure(remote.storage_saveCheckpoint(facts)),
     restoreCheckpoint: (room) => orFailure(remote.storage_restoreCheckpoint(room)),
+    progress: (room) => orFailure(remote.storage_progress(room)),
     list: () => orFailure(remote.storage_list()),
     remove: (room) => orFailure(remote.storage_remove(room)),
   };

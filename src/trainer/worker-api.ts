@@ -4,7 +4,7 @@
  */
 import { transfer } from 'comlink';
 import type { CheckpointStore } from '../checkpoint/store.ts';
-import type { CheckpointFacts, RunRecord, SavedRunSummary } from '../checkpoint/types.ts';
+import type { CheckpointFacts, RunRecord, SavedProgress, SavedRunSummary } from '../checkpoint/types.ts';
 import type { Trainer } from './types.ts';
 
 export interface RestoredCheckpoint {
@@ -19,6 +19,7 @@ export interface RestoredCheckpoint {
 export interface RunStorage {
   saveRun(run: RunRecord): Promise<void>;
   loadRun(room: string): Promise<RunRecord | null>;
+  progress(room: string): Promise<SavedProgress | null>;
   /**
    * Saves the trainer's master state as it is when the calls made before are done. Throws, saving nothing, when that
    * is not at `facts.step`. Training goes on while the bytes are written.
@@ -47,6 +48,7 @@ export function storageOf(trainer: Trainer, openStore: () => Promise<CheckpointS
   return {
     saveRun: async (run) => (await store()).saveRun(run),
     loadRun: async (room) => (await store()).loadRun(room),
+    progress: async (room) => (await store()).progress(room),
     async saveCheckpoint(facts) {
       // Asked for before anything is awaited: the state of this very moment in the order of calls.
       const state = await trainer.masterState();
@@ -113,6 +115,7 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
       const run = await storage.loadRun(room);
       return run === null ? null : transfer(run, [run.tokens.buffer]);
     },
+    storage_progress: (room) => storage.progress(room),
     storage_saveCheckpoint: (facts) => storage.saveCheckpoint(facts),
     storage_restoreCheckpoint: (room) => storage.restoreCheckpoint(room),
     storage_list: () => storage.list(),

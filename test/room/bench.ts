@@ -3,7 +3,7 @@ import { coordinatorStep, coordinatorView, createCoordinator } from '../../src/r
 import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
-import type { BlobRef, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, MemberConfig, MemberEffect, MemberEvent } from '../../src/room/machine.ts';
+import type { BlobRef, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, MemberConfig, MemberEffect, MemberEvent, StepMetrics } from '../../src/room/machine.ts';
 import { protocolVersion } from '../../src/room/messages.ts';
 import type { CoordinatorBlob, CoordinatorMessage, HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 
@@ -14,6 +14,9 @@ export const step = (value: number) => value as Step;
 export const term = (value: number) => value as Term;
 /** Hash of the replica after so many updates, in these tests. */
 export const hashAt = (value: number) => value.toString(16).padStart(16, '0');
+
+/** By which the directory would know this peer, in these tests. */
+export const holderOf = (name: string) => name.padEnd(43, '_');
 
 type Of<Union, Type> = Extract<Union, { readonly type: Type }>;
 
@@ -27,6 +30,7 @@ export class CoordinatorBench {
   constructor(change: Partial<CoordinatorConfig> = {}) {
     const config: CoordinatorConfig = {
       self: peer('ada'),
+      holderHash: holderOf('ada'),
       name: 'Ada',
       term: term(3),
       run: '{}',
@@ -43,6 +47,8 @@ export class CoordinatorBench {
       history: [],
       startedAtMs: 0,
       startPaused: false,
+      hasHeirs: false,
+      leaseUntilMs: 0,
       ...change,
     };
     const { state, effects } = createCoordinator(config, this.nowMs);
@@ -86,7 +92,7 @@ export class CoordinatorBench {
 
   hello(id: string, change: Partial<Of<MemberMessage, 'hello'>> = {}): this {
     this.send({ type: 'peerOpened', peer: peer(id) });
-    return this.from(id, { type: 'hello', protocol: protocolVersion, name: id, wantsToWatch: false, device: goodDevice, replica: null, ...change });
+    return this.from(id, { type: 'hello', protocol: protocolVersion, name: id, wantsToWatch: false, device: goodDevice, canSucceed: false, holderHash: holderOf(id), replica: null, ...change });
   }
 
   ready(id: string, at = this.state.step as number): this {
@@ -174,9 +180,9 @@ export class CoordinatorBench {
     return this.from(id, { type: 'applied', term: this.state.config.term, step: this.state.step, hash: hashAt(this.state.step) });
   }
 
-  committed(change: { readonly applied?: boolean } = {}): this {
+  committed(change: Partial<StepMetrics> = {}): this {
     const at = this.state.step;
-    const metrics = { gradNorm: 1, learningRate: 0.01, replicaHash: hashAt(at + 1), applied: true, updateBytes: 100, ...change };
+    const metrics = { gradNorm: 1, learningRate: 0.01, replicaHash: hashAt(at + 1), applied: true, updateBytes: 100, gradientBytes: 0, ...change };
     this.send({ type: 'committed', step: at, metrics });
     return this;
   }
@@ -189,7 +195,7 @@ export class MemberBench {
   #blobs = 0;
 
   constructor(change: Partial<MemberConfig> = {}) {
-    const { state, effects } = createMember({ name: 'Bob', wantsToWatch: false, device: goodDevice, seed: 1, ...change }, this.nowMs);
+    const { state, effects } = createMember({ name: 'Bob', wantsToWatch: false, device: goodDevice, holderHash: holderOf('bob'), canSucceed: true, saved: null, seed: 1, ...change }, this.nowMs);
     this.state = state;
     this.effects = effects;
   }
@@ -216,9 +222,9 @@ export class MemberBench {
     return this.send({ type: 'message', message });
   }
 
-  blob(header: CoordinatorBlob): this {
+  blob(header: CoordinatorBlob, bytes = 100): this {
     this.#blobs += 1;
-    return this.send({ type: 'blob', header, ref: `ref-${this.#blobs}` as BlobRef });
+    return this.send({ type: 'blob', header, ref: `ref-${this.#blobs}` as BlobRef, bytes });
   }
 
   of<Type extends MemberEffect['type']>(type: Type): Of<MemberEffect, Type>[] {
@@ -234,7 +240,7 @@ export class MemberBench {
   }
 
   found(coordinator = 'ada', of = 3): this {
-    return this.send({ type: 'directory', lead: { coordinator: peer(coordinator), term: term(of) } });
+    return this.send({ type: 'directory', lead: { coordinator: peer(coordinator), term: term(of), isHeld: true, hasSuccessor: false } });
   }
 
   connect(coordinator = 'ada', of = 3): this {

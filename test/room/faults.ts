@@ -1,9 +1,11 @@
 /**
- * Plans of trouble, drawn from the seed: who joins when, what breaks when, and how the network behaves meanwhile. After
- * `faultsEndMs` everything is calm, and the room must come to its end.
+ * Plans of trouble, drawn from the seed: who joins when, what breaks when, and how the network behaves meanwhile. Whoever
+ * leads is as likely to be struck as anybody. After `faultsEndMs` everything is calm, whoever left comes back, and the room
+ * must come to its end.
  */
 import { calmNetwork } from './network.ts';
-import type { Random } from './random.ts';
+import { Random } from './random.ts';
+import { LeadHost } from './lead-host.ts';
 import { Simulation } from './simulator.ts';
 import type { SimulationOptions } from './simulator.ts';
 
@@ -11,94 +13,110 @@ export const faultsEndMs = 20_000;
 /** From the end of the faults to the end of the run, everybody re-connected: virtual time. */
 export const recoveryMs = 150_000;
 
-const memberNames = ['bob', 'cid', 'dan', 'eve', 'fay'];
+const names = ['ada', 'bob', 'cid', 'dan', 'eve', 'fay'];
 
 export async function simulateFaults(options: SimulationOptions): Promise<Simulation> {
-  const room = new Simulation(options);
+  const choice = new Random(options.seed);
+  const room = new Simulation({ ...options, evalEvery: choice.pick([0, 4]), checkpointEverySteps: choice.pick([1, 3, 7]) });
   const { world } = room;
-  const random = world.random.fork();
+  const faults = world.random.fork();
   world.network.faults = {
     leastDelayMs: 1,
-    mostDelayMs: random.pick([10, 60, 300]),
-    bytesPerMs: random.pick([50, 500, 5000]),
-    duplicate: random.pick([0, 0.02, 0.1]),
+    mostDelayMs: faults.pick([10, 60, 300]),
+    bytesPerMs: faults.pick([50, 500, 5000]),
+    duplicate: faults.pick([0, 0.02, 0.1]),
     corrupt: 0,
   };
-  const canCompute = random.chance(0.85);
-  await room.lead('ada', {
-    msPerMicrobatch: random.between(60, 400),
-    canCompute,
-    evalEvery: random.pick([0, 4]),
-    checkpointEverySteps: random.pick([1, 3, 7]),
+  await room.lead('ada', { msPerMicrobatch: faults.between(60, 400) });
+  const present = names.slice(0, 2 + faults.below(names.length - 1));
+  present.slice(1).forEach((name, index) => {
+    const settings = {
+      msPerMicrobatch: faults.between(40, 600),
+      wantsToWatch: index > 0 && faults.chance(0.1),
+      canSucceed: index === 0 || faults.chance(0.8),
+    };
+    world.clock.after(faults.between(0, 12_000), () => void room.join(name, settings));
   });
-  const names = memberNames.slice(0, 1 + random.below(memberNames.length));
-  names.forEach((name, index) => {
-    const settings = { msPerMicrobatch: random.between(40, 600), wantsToWatch: index > 0 && random.chance(0.1) };
-    world.clock.after(random.between(0, 12_000), () => void room.join(name, settings));
-  });
-  const troubles = 2 + random.below(8);
+  const troubles = 2 + faults.below(8);
   for (let count = 0; count < troubles; count += 1) {
-    world.clock.after(random.between(500, faultsEndMs - 500), () => strike(room, random, names));
+    world.clock.after(faults.between(500, faultsEndMs - 500), () => {
+      strike(room, faults, present);
+    });
   }
   await room.pass(faultsEndMs);
   world.network.faults = calmNetwork;
-  for (const member of room.members.values()) member.canLookUp = true;
+  world.log.note('FAULT', 'no more of them');
+  // Whoever could bring the room back does, should everybody have gone.
+  for (const name of present) if (!room.isOpen(name) && room.savedStep(name) !== null) room.join(name);
   await room.untilFinished(recoveryMs);
   return room;
 }
 
 /** One thing goes wrong now. What lasts ends by itself within seconds. */
 function strike(room: Simulation, random: Random, names: readonly string[]): void {
-  const { world } = room;
-  const present = names.filter((name) => room.members.has(name));
+  const { world, leader } = room;
+  const present = names.filter((name) => room.isOpen(name));
   if (present.length === 0) return;
-  const name = random.pick(present);
-  const member = room.member(name);
+  // Half of all trouble is the leader's.
+  const name = leader !== null && random.chance(0.5) ? leader.machine : random.pick(present);
+  const other = random.pick(names.filter((each) => each !== name));
+  const host = room.host(name);
   const lastsMs = random.between(300, 9_000);
   const isNoticed = random.chance(0.5);
   const note = (what: string): void => {
     world.log.note('FAULT', `${what} ${name} for ${(lastsMs / 1000).toFixed(1)} s`);
   };
-  switch (random.below(12)) {
+  switch (random.below(14)) {
     case 0:
-      // The last member stays when the coordinator can't compute: somebody must.
-      if (present.length > 1) room.crash(name, isNoticed);
+      // Somebody stays who has something to go on from.
+      if (present.length > 2) room.crash(name, isNoticed);
       return;
     case 1:
-      return room.reload(name, isNoticed, random.between(300, 3_000));
     case 2:
-      note('freezes');
-      return member.freeze(lastsMs);
+      return room.reload(name, isNoticed, random.between(300, 6_000));
     case 3:
-      note('the GPU hangs of');
-      return member.gpu.stall(lastsMs);
+      note('freezes');
+      return host?.freeze(random.chance(0.3) ? 3 * lastsMs : lastsMs);
     case 4:
-      note('a partition cuts off');
-      world.network.block('ada', name, lastsMs);
-      return world.network.block(name, 'ada', lastsMs);
+      note('the GPU hangs of');
+      return host?.gpu.stall(lastsMs);
     case 5:
-      note('nothing reaches');
-      return world.network.block('ada', name, lastsMs);
+      note(`a partition from ${other} cuts off`);
+      world.network.block(other, name, lastsMs);
+      return world.network.block(name, other, lastsMs);
     case 6:
-      note('nothing is heard of');
-      return world.network.block(name, 'ada', lastsMs);
+      note(`nothing from ${other} reaches`);
+      return world.network.block(other, name, lastsMs);
     case 7:
-      note('the connection drops of');
-      return world.network.drop('ada', name);
+      note(`nothing is heard by ${other} of`);
+      return world.network.block(name, other, lastsMs);
     case 8:
-      note('eight times slower:');
-      member.gpu.msPerMicrobatch *= 8;
-      return world.clock.after(lastsMs, () => {
-        member.gpu.msPerMicrobatch /= 8;
-      });
+      note('no network for');
+      return room.cutOff(name, random.chance(0.3) ? 3 * lastsMs : lastsMs);
     case 9:
-      note('the GPU is lost of');
-      return member.loseGpu(lastsMs);
+      note(`the connection with ${other} drops of`);
+      return world.network.drop(name, other);
     case 10:
-      note('the leading tab freezes beside');
-      return room.coordinator.freeze(lastsMs);
+      if (host === null) return;
+      note('eight times slower:');
+      host.gpu.msPerMicrobatch *= 8;
+      return world.clock.after(lastsMs, () => {
+        host.gpu.msPerMicrobatch /= 8;
+      });
+    case 11:
+      note('the GPU is lost of');
+      if (host instanceof LeadHost) return room.loseLeadersGpu(lastsMs);
+      // A page whose GPU goes while it takes the lead over begins anew, like a reloaded one.
+      if (host?.state.phase === 'leading') return room.reload(name, false, lastsMs);
+      return host?.loseGpu(lastsMs);
+    case 12:
+      note('the directory is down, beside');
+      world.directory.isDown = true;
+      return world.clock.after(lastsMs, () => {
+        world.directory.isDown = false;
+      });
     default:
-      member.canLookUp = random.chance(0.5);
-      return room.reloadCoordinator(isNoticed, random.between(200, 4_000));
+      note('the directory restarts, beside');
+      return world.directory.restart();
   }
 }

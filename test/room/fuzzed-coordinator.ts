@@ -7,7 +7,7 @@ import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import type { BlobRef, CoordinatorEffect, CoordinatorEvent } from '../../src/room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema, protocolVersion } from '../../src/room/messages.ts';
 import type { MemberBlob, MemberMessage } from '../../src/room/messages.ts';
-import { CoordinatorBench, goodDevice, hashAt, peer } from './bench.ts';
+import { CoordinatorBench, goodDevice, hashAt, holderOf, peer } from './bench.ts';
 import { expectSendable, expectTrue, neverFails, Wire } from './fuzz.ts';
 import type { Move } from './fuzz.ts';
 import { Random } from './random.ts';
@@ -25,6 +25,8 @@ interface Answer {
   readonly from: string | null;
   readonly events: (random: Random) => readonly CoordinatorEvent[];
 }
+
+const leaseMs = 5_000;
 
 export class FuzzedCoordinator {
   readonly #room = new CoordinatorBench({ steps, evalEvery: 5, checkpointEverySteps: 3, weightOfMicrobatch: () => weightOfMicrobatch });
@@ -63,6 +65,7 @@ export class FuzzedCoordinator {
     const isDone = (): boolean => before >= steps || this.#room.state.step > before;
     for (let count = 0; count < 400 && !isDone(); count += 1) {
       this.#room.nowMs += 250;
+      this.#send({ type: 'lease', untilMs: this.#room.nowMs + leaseMs });
       this.#send({ type: 'command', command: 'resume' });
       while (this.#answers.length > 0 && !isDone()) this.#answerNext(neverFails, false);
     }
@@ -102,7 +105,7 @@ export class FuzzedCoordinator {
 
   #join(name: string): void {
     this.#connect(name);
-    const message: MemberMessage = { type: 'hello', protocol: protocolVersion, name, wantsToWatch: false, device: goodDevice, replica: null };
+    const message: MemberMessage = { type: 'hello', protocol: protocolVersion, name, wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf(name), replica: null };
     this.#send({ type: 'message', from: peer(name), message });
   }
 
@@ -121,7 +124,8 @@ export class FuzzedCoordinator {
   #drive(random: Random, name: string): void {
     const { state } = this.#room;
     const chosen = random.next();
-    if (chosen < 0.3) return this.#send({ type: 'tick' });
+    if (chosen < 0.15) return this.#send({ type: 'tick' });
+    if (chosen < 0.3) return this.#send({ type: 'lease', untilMs: this.#room.nowMs + random.between(-leaseMs, leaseMs) });
     if (chosen < 0.5 && this.#open.has(name)) return this.#close(name);
     if (chosen < 0.7) return this.#send({ type: 'command', command: 'resume' });
     if (chosen < 0.75) return this.#send({ type: 'command', command: 'pause' });
@@ -211,8 +215,12 @@ export class FuzzedCoordinator {
       case 'commit': {
         const { step: at, lossSum, weightSum } = effect;
         expectTrue(Number.isFinite(lossSum) && weightSum > 0, `step ${at} is committed with a loss of ${lossSum} over a weight of ${weightSum}`);
-        const metrics = { gradNorm: 1, learningRate: 0.01, replicaHash: hashAt(at + 1), updateBytes: 100 };
+        const metrics = { gradNorm: 1, learningRate: 0.01, replicaHash: hashAt(at + 1), updateBytes: 100, gradientBytes: effect.encodeGradient ? 100 : 0 };
         return owed((random) => [{ type: 'committed', step: at, metrics: { ...metrics, applied: !random.chance(0.2) } }]);
+      }
+      case 'nameSuccessor': {
+        const { holderHash } = effect;
+        return owed(() => [{ type: 'successorNamed', holderHash }]);
       }
       case 'evaluate':
         return owed(() => [{ type: 'evaluated', step: effect.step, loss: 2 }]);
@@ -229,9 +237,11 @@ export class FuzzedCoordinator {
 /** What holds after every event, whatever was sent. */
 function checkState(before: CoordinatorState, state: CoordinatorState): void {
   const { work, step: at, config, history } = state;
+  const announced = state.unannounced === null ? at : at - 1;
   expectTrue(at === before.step || at === before.step + 1, 'a step was lost or done twice');
   expectTrue(state.config.term === before.config.term, 'the term changed');
-  expectTrue(history.length === at && (at === 0 || history[at - 1]?.step === at - 1), 'the history is not that of the steps');
+  expectTrue(history.length === announced && (announced === 0 || history[announced - 1]?.step === announced - 1), 'the history is not that of the steps');
+  expectTrue(state.unannounced === null || state.unannounced.step === at - 1, 'what waits to be announced is not the last step');
   if (work !== null) {
     const open = [...work.assignments.values()];
     const waiting = [...work.pool, ...open.flatMap(({ microbatches }) => microbatches)];
@@ -249,6 +259,6 @@ function checkState(before: CoordinatorState, state: CoordinatorState): void {
   }
   const speeds = [state.own.work, ...[...state.peers.values()].map((each) => each.work)].map(({ speed }) => speed.perSecond);
   expectTrue(speeds.every((speed) => speed >= 0 && Number.isFinite(speed)), 'a speed is no number');
-  expectTrue(coordinatorView(state).step === at, 'the view is of another step');
+  expectTrue(coordinatorView(state).step === announced, 'the view is of another step');
 }
 

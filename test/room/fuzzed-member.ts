@@ -3,7 +3,7 @@
  * connected to sends whatever passes the schemas. Half of those say a proper welcome first.
  */
 import { maxQueuedBlobs, maxRememberedCancels, maxRememberedValidations } from '../../src/room/limits.ts';
-import type { BlobRef, MemberEffect, MemberEvent } from '../../src/room/machine.ts';
+import type { BlobRef, DirectoryLead, MemberEffect, MemberEvent } from '../../src/room/machine.ts';
 import { memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
@@ -30,6 +30,8 @@ const firstStep = 5;
 const firstTerm = 3;
 /** More than the driver would read for an announcement that nobody can have meant. */
 const mostPoints = 20;
+/** Every blob, to the machine. Some parts of a succession are just as large. */
+const pieceBytes = 100;
 
 export class FuzzedMember {
   readonly #member = new MemberBench();
@@ -72,7 +74,7 @@ export class FuzzedMember {
     if (this.#isConnected) this.#send({ type: 'disconnected', reason: '' });
     this.#send({ type: 'device', device: goodDevice });
     this.#term = Math.max(this.#term, this.#member.state.highestTerm ?? 0);
-    const isDone = (): boolean => ['refused', 'left', 'joined'].includes(this.#member.state.phase);
+    const isDone = (): boolean => ['refused', 'left', 'joined', 'leading'].includes(this.#member.state.phase);
     for (let count = 0; count < 400 && !isDone(); count += 1) {
       this.#member.nowMs += 250;
       this.#send({ type: 'tick' });
@@ -96,6 +98,11 @@ export class FuzzedMember {
         return [0, 2, at];
       case 'microbatches':
         return [[0, 1]];
+      case 'momentsBytes':
+      case 'corpusBytes':
+        return [pieceBytes, pieceBytes, 2 * pieceBytes];
+      case 'offset':
+        return [0, 0, pieceBytes];
       default:
         return [];
     }
@@ -132,7 +139,7 @@ export class FuzzedMember {
     this.#refs += 1;
     const ref = `ref-${this.#refs}` as BlobRef;
     this.#held.add(ref);
-    return { type: 'blob', header, ref };
+    return { type: 'blob', header, ref, bytes: pieceBytes };
   }
 
   #send(event: MemberEvent): void {
@@ -158,6 +165,7 @@ export class FuzzedMember {
   #carryOut(effects: readonly MemberEffect[]): void {
     for (const effect of effects) {
       if ('ref' in effect) expectTrue(this.#held.delete(effect.ref), 'bytes are used that are not there any more');
+      if (effect.type === 'applyUpdate' && effect.followed !== null) expectTrue(this.#held.delete(effect.followed.ref), 'a gradient is used that is not there any more');
       this.#answers.push(...this.#answersTo(effect));
     }
   }
@@ -205,6 +213,15 @@ export class FuzzedMember {
           }),
         ];
       }
+      case 'follow':
+        expectTrue(this.#trainerStep === effect.step, `it follows from step ${effect.step} with weights of step ${this.#trainerStep ?? 'none'}`);
+        return [];
+      case 'completeSuccession': {
+        const { step: at } = effect;
+        return [owed('trainer', (random) => ({ type: 'successionCompleted', step: at, problem: random.chance(0.2) ? 'no memory' : null }))];
+      }
+      case 'takeOver':
+        return [owed('directory', (random) => this.#claimed(random, effect.term))];
       case 'readHistory': {
         const { ref, points, endStep } = effect;
         if (points > mostPoints || points > endStep) return [owed('connection', () => ({ type: 'disconnected', reason: 'not the history' }))];
@@ -238,7 +255,17 @@ export class FuzzedMember {
     if (random.chance(0.1)) return { type: 'directoryUnreachable' };
     if (random.chance(0.1)) return { type: 'directory', lead: null };
     if (random.chance(0.1)) this.#term += 1;
-    return { type: 'directory', lead: { coordinator: peer('ada'), term: term(this.#term) } };
+    return { type: 'directory', lead: this.#lead(random) };
+  }
+
+  #lead(random: Random): DirectoryLead {
+    return { coordinator: peer('ada'), term: term(this.#term), isHeld: !random.chance(0.2), hasSuccessor: random.chance(0.5) };
+  }
+
+  #claimed(random: Random, known: number): MemberEvent {
+    if (random.chance(0.1)) return { type: 'directoryUnreachable' };
+    if (random.chance(0.2)) return { type: 'leadTaken', term: term(known + 1) };
+    return { type: 'leadRefused', lead: random.chance(0.5) ? null : this.#lead(random) };
   }
 
   #load(done: () => MemberEvent, at: number, leadsTo: number): Answer {
@@ -259,8 +286,9 @@ export class FuzzedMember {
 
 /** What holds after every event, whatever was sent. */
 function checkState(before: MemberState, state: MemberState, held: ReadonlySet<BlobRef>): void {
-  const { blobs, assignments, earlyHistory, room, cancelled } = state;
-  const kept = [...blobs, ...assignments, ...(earlyHistory === null ? [] : [earlyHistory])].map(({ ref }) => ref);
+  const { blobs, assignments, earlyHistory, room, cancelled, succession } = state;
+  const alone = [earlyHistory, succession?.gradient ?? null].filter((each) => each !== null);
+  const kept = [...blobs, ...assignments, ...alone].map(({ ref }) => ref);
   expectTrue(kept.length === held.size && kept.every((ref) => held.has(ref)), 'bytes are neither kept nor let go');
   expectTrue(blobs.length + assignments.length <= maxQueuedBlobs, 'too many blobs wait');
   expectTrue(cancelled.length <= maxRememberedCancels, 'too many cancels are remembered');

@@ -2,6 +2,7 @@
  * Independent bookkeeping of a simulated room. It watches what trainers really do, not what messages claim, and fails the
  * simulation when a step is counted wrongly, replicas differ, or a loss is not that of the undisturbed run.
  */
+import type { HistoryPoint } from '../../src/room/messages.ts';
 import type { RoomLog } from './log.ts';
 
 /** What a contribution really is: noted where its gradients were computed. */
@@ -11,6 +12,18 @@ export interface Truth {
   /** Of the weights it was computed with. */
   readonly replicaHash: string;
   readonly by: string;
+}
+
+/**
+ * How a reign begins. `warm`: by the successor that the directory named, which has everything that was announced. `cold`: by
+ * somebody else, from what was saved or followed until then.
+ */
+export interface ReignFacts {
+  readonly term: number;
+  readonly step: number;
+  readonly hash: string;
+  readonly history: readonly HistoryPoint[];
+  readonly kind: 'new' | 'warm' | 'cold';
 }
 
 interface Reign {
@@ -36,6 +49,12 @@ export class Ledger {
   comparedReplicas = 0;
   /** Losses by step as last committed. */
   readonly losses = new Map<number, number>();
+  /** Reigns of successors. */
+  handOffs = 0;
+  /** Steps that a cold reign began before. */
+  stepsRewound = 0;
+  readonly #announced: { readonly term: number; readonly hash: string }[] = [];
+  #newestTerm = 0;
   readonly #log: RoomLog;
   readonly #options: LedgerOptions;
   readonly #reigns = new Map<number, Reign>();
@@ -47,9 +66,37 @@ export class Ledger {
     this.#options = options;
   }
 
-  reignBegan(term: number, startStep: number, hash: string): void {
+  /** Steps announced, which is committed for everybody: each once and in order, whoever leads. */
+  get announcedSteps(): number {
+    return this.#announced.length;
+  }
+
+  reignBegan({ term, step, hash, history, kind }: ReignFacts): void {
     if (this.#reigns.has(term)) this.#log.fail(`two coordinators reign under term ${term}`);
-    this.#reigns.set(term, { startStep, committed: startStep, sum: null, hashes: new Map([[startStep, hash]]) });
+    if (history.length !== step) this.#log.fail(`the reign of term ${term} begins at step ${step} with a history of ${history.length}`);
+    if (kind === 'warm') this.handOffs += 1;
+    if (kind === 'warm' && step < this.#announced.length) {
+      this.#log.fail(`the successor leads from step ${step}, and ${this.#announced.length} steps were announced`);
+    }
+    // Whoever was long in coming, and is deposed already, has undone nothing.
+    if (kind === 'cold' && term > this.#newestTerm && step < this.#announced.length) {
+      this.stepsRewound += this.#announced.length - step;
+      this.#announced.length = step;
+    }
+    this.#newestTerm = Math.max(this.#newestTerm, term);
+    if (term === this.#newestTerm) for (const point of history.slice(this.#announced.length)) this.announced(term, point);
+    this.#reigns.set(term, { startStep: step, committed: step, sum: null, hashes: new Map([[step, hash]]) });
+    const last = this.#announced[step - 1];
+    if (term === this.#newestTerm && last !== undefined && !this.#options.countsOnly && last.hash !== hash) this.#log.fail(`term ${term} begins with other weights than step ${step} had`);
+  }
+
+  /** Whoever leads under this term has told everybody that the step is done. */
+  announced(term: number, { step, replicaHash = '' }: HistoryPoint): void {
+    // Whoever was frozen may say late what its successor, which has that step, has said meanwhile.
+    if (term < this.#newestTerm && this.#announced[step]?.hash === replicaHash) return;
+    if (term < this.#newestTerm) this.#log.fail(`step ${step} is announced under term ${term}, and term ${this.#newestTerm} reigns`);
+    if (step !== this.#announced.length) this.#log.fail(`step ${step} is announced after ${this.#announced.length} steps`);
+    this.#announced.push({ term, hash: replicaHash });
   }
 
   workSent(bytes: ArrayBuffer, step: number, microbatches: readonly number[]): void {

@@ -1,18 +1,21 @@
-/** A member's tab in a simulated room: carries the member's effects out as the session does, in virtual time. */
+/** A member's part in a simulated room: carries the member's effects out as the session does, in virtual time. */
 import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
-import type { MemberEffect, MemberEvent } from '../../src/room/machine.ts';
+import type { DirectoryLead, MemberConfig, MemberEffect, MemberEvent, SuccessionPart, WarmReign } from '../../src/room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../../src/room/messages.ts';
-import type { MemberBlob, PeerDevice, PeerId } from '../../src/room/messages.ts';
+import type { MemberBlob, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 import { decodeHistory, HistoryError } from '../../src/session/history.ts';
 import { decodeRows, RowsError } from '../../src/session/rows.ts';
 import * as v from 'valibot';
+import type { Command, Lease } from '../../signaling/directory.ts';
 import { CpuTrainer } from './cpu-trainer.ts';
-import type { SimulatedGpu } from './gpu.ts';
+import { holderHashOf } from './directory.ts';
+import { corpusOf } from './lead-host.ts';
 import type { Truth } from './ledger.ts';
-import { MachineHost } from './machine-host.ts';
 import type { End, Handlers } from './network.ts';
 import { CheckedShelf } from './shelf.ts';
+import { turnAway } from './tab.ts';
+import type { Role, Tab } from './tab.ts';
 import type { World } from './world.ts';
 
 /** What a dishonest peer sends instead of its contribution: any number of blobs. */
@@ -21,35 +24,85 @@ export type Lie = (header: MemberBlob, bytes: ArrayBuffer) => readonly { readonl
 export interface MemberOptions {
   readonly device: PeerDevice;
   readonly wantsToWatch: boolean;
+  readonly canSucceed: boolean;
   readonly lie: Lie | null;
+  /** This peer leads from now on; `trainer` null: from what its computer has saved. */
+  readonly leads: (term: Term, warm: { readonly reign: WarmReign; readonly trainer: CpuTrainer } | null) => void;
 }
 
-const gpuMs = { load: 5, take: 3 };
-const leastLookUpMs = 5;
-const mostLookUpMs = 60;
+const gpuMs = { load: 5, take: 3, adopt: 10, save: 4 };
+const diskMs = 60;
+/** Steps between two saves of a successor's master state. */
+const saveEverySteps = 4;
 
-export class MemberHost extends MachineHost {
-  /** False: lookups fail, as while the signalling server is down. */
-  canLookUp = true;
+export class MemberHost implements Role {
+  readonly world: World;
+  readonly machine: string;
+  readonly #tab: Tab;
   readonly #options: MemberOptions;
   readonly #shelf: CheckedShelf;
   readonly #events: MemberEvent[] = [];
   #trainer: CpuTrainer | null = null;
   #state: MemberState;
+  #isOver = false;
   #isDispatching = false;
   #attempt = 0;
   #end: End | null = null;
   #held: Truth | null = null;
+  #pieces: Readonly<Record<SuccessionPart, Uint8Array<ArrayBuffer>>> | null = null;
 
-  constructor(world: World, machine: string, gpu: SimulatedGpu, options: MemberOptions) {
-    super(world, machine, gpu);
+  constructor(tab: Tab, options: MemberOptions) {
+    this.#tab = tab;
+    this.world = tab.world;
+    this.machine = tab.name;
     this.#options = options;
-    this.#shelf = new CheckedShelf(world.log, machine);
-    const config = { name: machine, wantsToWatch: options.wantsToWatch, device: options.device, seed: this.random.below(2 ** 31) };
-    world.log.note(machine, `opens the page as ${this.address}`);
-    const { state, effects } = createMember(config, this.nowMs());
+    this.#shelf = new CheckedShelf(this.world.log, tab.name);
+    const { disk, holder } = tab.computer;
+    const config: MemberConfig = {
+      name: tab.name,
+      wantsToWatch: options.wantsToWatch,
+      device: options.device,
+      holderHash: holderHashOf(holder),
+      canSucceed: options.canSucceed && !options.wantsToWatch,
+      saved: disk === null ? null : { step: disk.step as Step, term: disk.term as Term },
+      seed: tab.random.below(2 ** 31),
+    };
+    this.world.log.note(this.machine, `is a member as ${tab.address}${disk === null ? '' : `, with step ${disk.step} saved`}`);
+    const { state, effects } = createMember(config, tab.nowMs());
     this.#state = state;
     this.#carryAll(effects);
+  }
+
+  get isOpen(): boolean {
+    return this.#tab.isOpen && !this.#isOver;
+  }
+
+  get gpu() {
+    return this.#tab.gpu;
+  }
+
+  get isWarm(): boolean {
+    return this.isOpen && this.#state.succession?.stage === 'warm';
+  }
+
+  freeze(durationMs: number): void {
+    this.#tab.freeze(durationMs);
+  }
+
+  accept(end: End): Handlers {
+    return turnAway(end);
+  }
+
+  end(): void {
+    this.#isOver = true;
+    this.#end?.close();
+    this.#end = null;
+  }
+
+  private enter(action: () => void): void {
+    this.#tab.enter(() => {
+      if (!this.#isOver) action();
+    });
   }
 
   get state(): MemberState {
@@ -61,19 +114,22 @@ export class MemberHost extends MachineHost {
   }
 
   get unusedBlobs(): number {
-    return this.#shelf.size - this.#state.blobs.length - this.#state.assignments.length - (this.#state.earlyHistory === null ? 0 : 1);
+    const { blobs, assignments, earlyHistory, succession } = this.#state;
+    const kept = (earlyHistory === null ? 0 : 1) + (succession?.gradient == null ? 0 : 1);
+    return this.#shelf.size - blobs.length - assignments.length - kept;
   }
 
-  protected override tick(): void {
+  tick(): void {
     this.dispatch({ type: 'tick' });
   }
 
   dispatch(event: MemberEvent): void {
+    if (this.#isOver) return;
     this.#events.push(...(this.world.tampering.memberEvents?.(event) ?? [event]));
     if (this.#isDispatching) return;
     this.#isDispatching = true;
     for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
-      const { state, effects } = memberStep(this.#state, next, this.nowMs());
+      const { state, effects } = memberStep(this.#state, next, this.#tab.nowMs());
       this.#state = state;
       this.#carryAll(effects);
     }
@@ -125,6 +181,26 @@ export class MemberHost extends MachineHost {
         return;
       case 'readHistory':
         return this.#readHistory(effect);
+      case 'follow':
+        log.note(this.machine, `follows from step ${effect.step}`);
+        return this.#follow(effect);
+      case 'keepPiece':
+        this.#pieces?.[effect.part].set(new Uint8Array(this.#shelf.take(effect.ref)), effect.offset);
+        return;
+      case 'completeSuccession':
+        return this.#completeSuccession(effect.step);
+      case 'endSuccession':
+        log.note(this.machine, 'follows no more');
+        this.#pieces = null;
+        return;
+      case 'takeOver':
+        return this.#takeOver(effect);
+      case 'lead': {
+        const { reign, term } = effect;
+        const trainer = this.#trainer;
+        this.#options.leads(term, reign === null || trainer === null ? null : { reign, trainer });
+        return;
+      }
       case 'loadReplica':
       case 'applyUpdate':
         return this.#load(effect);
@@ -148,10 +224,92 @@ export class MemberHost extends MachineHost {
   }
 
   #lookUp(): void {
-    const { clock, directory } = this.world;
-    clock.after(this.random.between(leastLookUpMs, mostLookUpMs), () => {
+    this.world.directory.lookUp(this.machine, (lease) => {
       this.enter(() => {
-        this.dispatch(this.canLookUp ? { type: 'directory', lead: directory.lookUp(clock.nowMs) } : { type: 'directoryUnreachable' });
+        if (lease === undefined) this.dispatch({ type: 'directoryUnreachable' });
+        else this.dispatch({ type: 'directory', lead: this.#leadOf(lease) });
+      });
+    });
+  }
+
+  #leadOf(lease: Lease | null): DirectoryLead | null {
+    if (lease === null) return null;
+    const { coordinator, term, expiresInMs, successor } = lease;
+    const isHeld = expiresInMs > 0 && coordinator !== this.#tab.address;
+    return { coordinator: coordinator as PeerId, term: term as Term, isHeld, hasSuccessor: successor };
+  }
+
+  #takeOver({ term, step, isForgotten, isWarm }: Extract<MemberEffect, { type: 'takeOver' }>): void {
+    const { holder } = this.#tab.computer;
+    const coordinator = this.#tab.address;
+    this.world.log.note(this.machine, `wants to lead from step ${step} ${isForgotten ? `a forgotten room under` : 'after'} term ${term}`);
+    const command: Command = isForgotten
+      ? { type: 'create', coordinator, holder, term, step, isReclaim: false }
+      : { type: 'takeOver', coordinator, holder, expectedTerm: term, step, isWarm };
+    this.world.directory.apply(this.machine, command, (outcome) => {
+      this.enter(() => {
+        if (outcome === undefined) this.dispatch({ type: 'directoryUnreachable' });
+        else if (outcome.ok) this.dispatch({ type: 'leadTaken', term: outcome.lease.term as Term });
+        else {
+          this.world.log.note(this.machine, `may not lead: ${outcome.refusal}`);
+          this.dispatch({ type: 'leadRefused', lead: this.#leadOf(outcome.lease) });
+        }
+      });
+    });
+  }
+
+  #follow({ step, momentsBytes, corpusBytes }: Extract<MemberEffect, { type: 'follow' }>): void {
+    const bytes = (length: number) => new Uint8Array(length);
+    this.#pieces = { firstMoments: bytes(momentsBytes), secondMoments: bytes(momentsBytes), corpus: bytes(corpusBytes) };
+    const asked = this.#trainer;
+    this.gpu.submit('follow', gpuMs.take, async () => {
+      const from = await this.#stillThere(asked)?.beginFollowing();
+      if (from !== undefined && from !== step) this.world.log.fail(`${this.machine} follows from step ${from} instead of ${step}`);
+    });
+  }
+
+  #completeSuccession(step: Step): void {
+    const pieces = this.#pieces;
+    this.#pieces = null;
+    const asked = this.#trainer;
+    const done = (problem: string | null): void => {
+      this.enter(() => {
+        this.dispatch({ type: 'successionCompleted', step, problem });
+      });
+    };
+    this.gpu.submit('adopt', gpuMs.adopt, async () => {
+      const trainer = this.#stillThere(asked);
+      if (trainer === null || pieces === null) return done('the GPU was lost');
+      if (!sameBytes(pieces.corpus, corpusOf(this.world.run))) this.world.log.fail(`the corpus that ${this.machine} got is damaged`);
+      const adopted = trainer.adoptMoments(step, pieces.firstMoments.buffer, pieces.secondMoments.buffer);
+      const problem = await adopted.then(() => null).catch((error: unknown) => (this.#refused(error), 'the trainer refused it'));
+      if (problem === null) this.#save();
+      done(problem);
+    });
+  }
+
+  /** A successor saves too, so that it can bring the room back after everybody has left. */
+  #save(): void {
+    const { world } = this;
+    const { term, history } = this.view;
+    const asked = this.#trainer;
+    this.gpu.submit('save', gpuMs.save, async () => {
+      if (!this.isWarm && this.#state.succession?.stage !== 'completing') return;
+      // It may follow no more by the time it is this job's turn.
+      const state = await this.#stillThere(asked)?.masterState().catch((error: unknown) => this.#ifOutOfStep(error));
+      if (state === undefined || state === null) return;
+      // The announcements may be behind the weights.
+      const { points } = this.#state.succession ?? { points: [] };
+      const known = [...history, ...points.filter((point) => point.step >= history.length)].filter((point) => point.step < state.step);
+      if (known.length !== state.step) return;
+      world.clock.after(diskMs, () => {
+        if (!this.#tab.isOpen) return;
+        world.log.note(this.machine, `saved step ${state.step} as successor`);
+        const facts = { room: 'room', term, step: state.step, savedAtMs: world.clock.nowMs, startedAtMs: 0, loss: null };
+        this.#tab.computer.disk = { ...facts, history: JSON.stringify(known), state };
+        this.enter(() => {
+          this.dispatch({ type: 'saved', saved: { step: state.step as Step, term } });
+        });
       });
     });
   }
@@ -194,7 +352,7 @@ export class MemberHost extends MachineHost {
       blob: (json, bytes) => {
         whileCurrent(() => {
           const header = v.safeParse(coordinatorBlobSchema, json);
-          if (header.success) this.dispatch({ type: 'blob', header: header.output, ref: this.#shelf.put(bytes) });
+          if (header.success) this.dispatch({ type: 'blob', header: header.output, ref: this.#shelf.put(bytes), bytes: bytes.byteLength });
           else this.#distrust();
         });
       },
@@ -205,7 +363,7 @@ export class MemberHost extends MachineHost {
         });
       },
     };
-    this.world.network.connect({ machine: this.machine, address: this.address }, coordinator, handlers, (end) => {
+    this.world.network.connect({ machine: this.machine, address: this.#tab.address }, coordinator, handlers, (end) => {
       if (!this.isOpen || attempt !== this.#attempt) return end?.close();
       whileCurrent(() => {
         this.#end = end;
@@ -219,11 +377,12 @@ export class MemberHost extends MachineHost {
     const bytes = this.#shelf.take(effect.ref);
     const isReplica = effect.type === 'loadReplica';
     const { step } = effect;
+    const gradient = isReplica || effect.followed === null ? null : { gradient: this.#shelf.take(effect.followed.ref), weightSum: effect.followed.weightSum };
     const asked = this.#trainer;
     this.gpu.submit('load', gpuMs.load, async () => {
       // A lost GPU refuses everything, also before its loss is reported.
       const trainer = this.#stillThere(asked);
-      const loaded = isReplica ? trainer?.loadReplica(step, bytes) : trainer?.applyUpdate(step, bytes);
+      const loaded = isReplica ? trainer?.loadReplica(step, bytes) : trainer?.applyUpdate(step, bytes, gradient ?? undefined);
       const hash = (await loaded?.catch((error: unknown) => this.#refused(error))) ?? null;
       if (hash === null) {
         return this.enter(() => {
@@ -234,6 +393,7 @@ export class MemberHost extends MachineHost {
       this.enter(() => {
         this.dispatch(isReplica ? { type: 'replicaLoaded', step, hash } : { type: 'updateApplied', step, hash });
       });
+      if (this.isWarm && (step + 1) % saveEverySteps === 0) this.#save();
     });
   }
 
@@ -271,6 +431,11 @@ export class MemberHost extends MachineHost {
     return asked === this.#trainer ? asked : null;
   }
 
+  #ifOutOfStep(error: unknown): null {
+    if (error instanceof RangeError) return null;
+    throw error;
+  }
+
   /** An honest network never makes the trainer refuse anything. */
   #refused(error: unknown): null {
     if (this.world.network.faults.corrupt === 0) throw error;
@@ -305,4 +470,8 @@ export class MemberHost extends MachineHost {
       for (const sent of this.#options.lie?.(header, bytes) ?? [{ header, bytes }]) end.sendBlob(sent.header, sent.bytes);
     });
   }
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((value, at) => value === b[at]);
 }

@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest';
 import type { CoordinatorEffect } from '../../src/room/machine.ts';
-import type { Step } from '../../src/room/messages.ts';
+import type { PeerId, Step, Term } from '../../src/room/messages.ts';
 import { SimulationFailure } from './log.ts';
 import { Simulation } from './simulator.ts';
 import { tinyRun, undisturbedLosses } from './tiny-run.ts';
 import type { Tampering } from './world.ts';
 
 /** A simulator that finds nothing proves nothing: each bug here stands between machine and world, and must be found. */
-const steps = 12;
+const steps = 16;
 const seed = 5;
 
 async function simulate(tampering: Tampering): Promise<void> {
@@ -88,6 +88,114 @@ test.each<[string, () => Tampering, RegExp]>([
   ],
 ])('the simulator finds that %s', async (_what, tampering, message) => {
   const failure = await simulate(tampering()).catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(SimulationFailure);
+  expect((failure as SimulationFailure).message.split('\n')[0]).toMatch(message);
+});
+
+/** Ada leads, and Bob keeps her state. She vanishes, or is cut off, right after a commit; the room must go on without a loss. */
+async function handOver(tampering: Tampering, how: 'vanishes' | 'is cut off' = 'vanishes'): Promise<void> {
+  const run = tinyRun(seed, steps);
+  let commits = 0;
+  let room: Simulation | null = null;
+  const watched: Tampering = {
+    ...tampering,
+    coordinatorEvents: (event) => {
+      const events = tampering.coordinatorEvents?.(event) ?? [event];
+      if (event.type === 'committed') commits += 1;
+      if (commits === 8 && room?.leader?.machine === 'ada' && event.type === 'committed') {
+        const { world } = room;
+        const cut = room;
+        world.clock.after(0, () => {
+          if (how === 'vanishes') cut.crash('ada', false);
+          else cut.cutOff('ada', 25_000);
+        });
+      }
+      return events;
+    },
+  };
+  room = new Simulation({ seed, run, undisturbed: await undisturbedLosses(run), tampering: watched, checkpointEverySteps: 100 });
+  await room.lead('ada', { msPerMicrobatch: 150 });
+  room.join('bob', { msPerMicrobatch: 150 });
+  await room.until('Bob is ready', 10_000, () => room?.coordinator.view.peers.some(({ succession }) => succession === 'ready') ?? false);
+  room.join('cid', { canSucceed: false });
+  await room.until('Bob leads', 30_000, () => room?.leader?.machine === 'bob');
+  await room.untilFinished(60_000);
+  if (room.world.ledger.stepsRewound > 0) room.world.log.fail('announced steps were undone');
+}
+
+test.each(['vanishes', 'is cut off'] as const)('without a bug the room goes on when its coordinator %s', async (how) => {
+  await handOver({}, how);
+});
+
+/** Tells the coordinator what a successor would say, before it has said it. */
+function confirmingTooEarly(): Tampering {
+  return {
+    coordinatorEvents: (event) => {
+      if (event.type !== 'committed') return [event];
+      const step = (event.step + 1) as Step;
+      const message = { type: 'applied', term: 1 as Term, step, hash: event.metrics.replicaHash } as const;
+      return [event, { type: 'message', from: 'bob-1' as PeerId, message }];
+    },
+    // What it is told is not sent either: the coordinator dies with it.
+    coordinatorEffects: (effects) => {
+      const last = effects.some((effect) => effect.type === 'sendUpdate' && effect.step === 7);
+      return last ? effects.filter((effect) => effect.type !== 'sendUpdate' && effect.type !== 'sendGradient') : effects;
+    },
+  };
+}
+
+test.each<[string, () => Tampering, 'vanishes' | 'is cut off', RegExp]>([
+  ['a step is announced before the successor has it', confirmingTooEarly, 'vanishes', /leads from step 7, and 8 steps were announced|announced steps were undone/],
+  [
+    'a lost successor is not un-named before steps are announced without it',
+    () => ({
+      coordinatorEvents: (event) =>
+        event.type === 'peerClosed' ? [event, { type: 'successorNamed', holderHash: null }, { type: 'lease', untilMs: Infinity }] : event.type === 'lease' ? [] : [event],
+    }),
+    'is cut off',
+    /announced under term 1, and term 2 reigns|leads from step|announced after/,
+  ],
+  [
+    'two peers lead under one term',
+    () => ({ memberEvents: (event) => (event.type === 'leadRefused' || event.type === 'leadTaken' ? [{ type: 'leadTaken', term: 1 as Term }] : [event]) }),
+    'vanishes',
+    /two coordinators reign under term 1/,
+  ],
+  [
+    'the successor leads from an older step than it has',
+    () => ({
+      memberEffects: (effects) =>
+        effects.map((effect) =>
+          effect.type === 'lead' && effect.reign !== null
+            ? { ...effect, reign: { ...effect.reign, step: (effect.reign.step - 2) as Step, history: effect.reign.history.slice(0, -2) } }
+            : effect,
+        ),
+    }),
+    'vanishes',
+    /leads from step/,
+  ],
+  [
+    'the successor’s history lacks the step that was not announced',
+    () => ({
+      memberEffects: (effects) =>
+        effects.map((effect) => (effect.type === 'lead' && effect.reign !== null ? { ...effect, reign: { ...effect.reign, history: effect.reign.history.slice(0, -1) } } : effect)),
+    }),
+    'vanishes',
+    /with a history of/,
+  ],
+  [
+    'the successor’s moments follow another gradient',
+    () => ({
+      memberEffects: (effects) =>
+        effects.map((effect) =>
+          effect.type === 'applyUpdate' && effect.followed !== null ? { ...effect, followed: { ...effect.followed, weightSum: effect.followed.weightSum * 40 } } : effect,
+        ),
+    }),
+    'vanishes',
+    /the loss of step/,
+  ],
+])('the simulator finds that %s', async (_what, tampering, how, message) => {
+  const failure = await handOver(tampering(), how).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(SimulationFailure);
   expect((failure as SimulationFailure).message.split('\n')[0]).toMatch(message);
 });

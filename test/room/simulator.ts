@@ -2,17 +2,21 @@
  * A simulated room: real machines and real (tiny) training over a seeded network in virtual time. One seed replays one
  * history exactly. Faults are injected by calling it; `faults.ts` makes plans of them.
  */
-import type { HistoryPoint, PeerDevice } from '../../src/room/messages.ts';
+import type { HistoryPoint, PeerDevice, Step, Term } from '../../src/room/messages.ts';
 import { VirtualClock } from './clock.ts';
-import { CoordinatorHost } from './coordinator-host.ts';
+import { CpuTrainer } from './cpu-trainer.ts';
 import { SimulatedDirectory } from './directory.ts';
 import { SimulatedGpu } from './gpu.ts';
+import { LeadHost } from './lead-host.ts';
+import type { ReignStart } from './lead-host.ts';
 import { Ledger } from './ledger.ts';
 import { RoomLog, SimulationFailure } from './log.ts';
 import { MemberHost } from './member-host.ts';
 import type { Lie } from './member-host.ts';
 import { SimulatedNetwork } from './network.ts';
 import { Random } from './random.ts';
+import { Tab } from './tab.ts';
+import type { Computer, Role } from './tab.ts';
 import type { TinyRun } from './tiny-run.ts';
 import type { Tampering, World } from './world.ts';
 
@@ -22,23 +26,32 @@ export interface SimulationOptions {
   readonly undisturbed: readonly number[];
   readonly tampering?: Tampering;
   readonly countsOnly?: boolean;
-}
-
-export interface LeaderSettings {
-  readonly msPerMicrobatch?: number;
-  readonly canCompute?: boolean;
-  readonly startPaused?: boolean;
   readonly evalEvery?: number;
   readonly checkpointEverySteps?: number;
 }
 
-export interface MemberSettings {
+export interface MachineSettings {
   readonly msPerMicrobatch?: number;
+  readonly canCompute?: boolean;
   readonly wantsToWatch?: boolean;
+  /** Default: whoever computes could lead. */
+  readonly canSucceed?: boolean;
   readonly lie?: Lie;
 }
 
+export interface LeaderSettings extends MachineSettings {
+  readonly startPaused?: boolean;
+}
+
+interface Machine {
+  readonly computer: Computer;
+  readonly settings: MachineSettings;
+  readonly device: PeerDevice;
+  tab: Tab | null;
+}
+
 const defaultMsPerMicrobatch = 60;
+const restoreMs = 200;
 /** Every machine says the same of itself, right or wrong: what counts is what is measured. */
 const probeTokensPerSecond = 150;
 
@@ -49,16 +62,17 @@ function device(canCompute: boolean): PeerDevice {
 
 export class Simulation {
   readonly world: World;
-  readonly members = new Map<string, MemberHost>();
-  readonly #memberSettings = new Map<string, MemberSettings>();
-  #coordinator: CoordinatorHost | null = null;
-  #leader: { readonly machine: string; readonly settings: LeaderSettings } | null = null;
+  readonly #machines = new Map<string, Machine>();
+  readonly #evalEvery: number;
+  readonly #checkpointEverySteps: number;
   #addresses = 0;
 
   constructor(options: SimulationOptions) {
     const clock = new VirtualClock();
     const random = new Random(options.seed);
     const log = new RoomLog(clock, replayHint(options.seed));
+    this.#evalEvery = options.evalEvery ?? 0;
+    this.#checkpointEverySteps = options.checkpointEverySteps ?? 5;
     this.world = {
       clock,
       random,
@@ -69,67 +83,182 @@ export class Simulation {
         countsOnly: options.countsOnly ?? false,
       }),
       network: new SimulatedNetwork(clock, random.fork()),
-      directory: new SimulatedDirectory(),
+      directory: new SimulatedDirectory(clock, random.fork()),
       run: options.run,
       tampering: options.tampering ?? {},
-      disk: null,
       newAddress: (machine) => `${machine}-${this.#addresses++}`,
     };
   }
 
-  get coordinator(): CoordinatorHost {
-    if (this.#coordinator === null) throw new Error('nobody leads');
-    return this.#coordinator;
+  /** Whoever leads with the newest term. */
+  get leader(): LeadHost | null {
+    const leads = this.#roles().filter((role) => role instanceof LeadHost);
+    return leads.reduce<LeadHost | null>((newest, lead) => (newest === null || lead.term > newest.term ? lead : newest), null);
   }
 
-  member(machine: string): MemberHost {
-    const member = this.members.get(machine);
-    if (member === undefined) throw new RangeError(`${machine} is not in the room`);
+  get coordinator(): LeadHost {
+    return this.leader ?? this.world.log.fail('nobody leads');
+  }
+
+  /** All that are members now. */
+  get members(): ReadonlyMap<string, MemberHost> {
+    return new Map(this.#roles().filter((role) => role instanceof MemberHost).map((member) => [member.machine, member]));
+  }
+
+  member(name: string): MemberHost {
+    return this.members.get(name) ?? this.world.log.fail(`${name} is no member now`);
+  }
+
+  host(name: string): MemberHost | LeadHost | null {
+    const role = this.#machines.get(name)?.tab?.role;
+    return role instanceof MemberHost || role instanceof LeadHost ? role : null;
+  }
+
+  isOpen(name: string): boolean {
+    return this.#machines.get(name)?.tab?.isOpen ?? false;
+  }
+
+  /** What this machine's browser has saved. */
+  savedStep(name: string): number | null {
+    return this.#machines.get(name)?.computer.disk?.step ?? null;
+  }
+
+  #roles(): Role[] {
+    return [...this.#machines.values()].flatMap(({ tab }) => (tab?.isOpen === true && tab.role !== null ? [tab.role] : []));
+  }
+
+  /** Starts the room. */
+  async lead(name: string, settings: LeaderSettings = {}): Promise<LeadHost> {
+    const { world } = this;
+    const machine = this.#machine(name, settings);
+    const tab = this.#open(machine);
+    const trainer = new CpuTrainer(world.run.settings, world.run.memo);
+    const hash = await trainer.initialize();
+    const facts = { room: 'room', term: 1, step: 0, savedAtMs: 0, startedAtMs: 0, loss: null, history: '[]' };
+    machine.computer.disk = { ...facts, state: await trainer.masterState() };
+    world.directory.apply(name, { type: 'create', coordinator: tab.address, holder: machine.computer.holder, term: 1, step: 0, isReclaim: false }, (outcome) => {
+      if (outcome?.ok !== true) return world.log.fail('the room could not be made');
+      const isPaused = settings.startPaused ?? false;
+      this.#reign(machine, tab, { term: 1 as Term, trainer, step: 0 as Step, hash, history: [], isPaused, grantedAtMs: tab.nowMs(), kind: 'new' });
+    });
+    await this.until('the room is made', 1_000, () => this.leader !== null);
+    return this.coordinator;
+  }
+
+  join(name: string, settings: MachineSettings = {}): MemberHost {
+    const machine = this.#machine(name, settings);
+    return this.#follow(machine, this.#open(machine));
+  }
+
+  #machine(name: string, settings: MachineSettings): Machine {
+    const known = this.#machines.get(name);
+    if (known !== undefined) return known;
+    const computer = { name, holder: `holder-of-${name}`, disk: null };
+    const machine: Machine = { computer, settings, device: device(settings.canCompute ?? true), tab: null };
+    this.#machines.set(name, machine);
+    return machine;
+  }
+
+  #open(machine: Machine): Tab {
+    const gpu = new SimulatedGpu(this.world.clock, machine.settings.msPerMicrobatch ?? defaultMsPerMicrobatch);
+    machine.tab = new Tab(this.world, machine.computer, gpu);
+    return machine.tab;
+  }
+
+  #follow(machine: Machine, tab: Tab): MemberHost {
+    const { wantsToWatch = false, lie = null, canSucceed = true } = machine.settings;
+    const member = new MemberHost(tab, {
+      device: machine.device,
+      wantsToWatch,
+      canSucceed,
+      lie,
+      leads: (term, warm) => {
+        if (warm !== null) {
+          const { step, hash, history, isPaused } = warm.reign;
+          this.#reign(machine, tab, { term, trainer: warm.trainer, step, hash, history, isPaused, grantedAtMs: tab.nowMs(), kind: this.world.directory.lastTakeOverWasNamed ? 'warm' : 'cold' });
+        } else {
+          this.#restore(machine, tab, term);
+        }
+      },
+    });
+    tab.play(member);
     return member;
   }
 
-  async lead(machine: string, settings: LeaderSettings = {}): Promise<void> {
-    this.#leader = { machine, settings };
-    const gpu = new SimulatedGpu(this.world.clock, settings.msPerMicrobatch ?? defaultMsPerMicrobatch);
-    this.#coordinator = await CoordinatorHost.start(this.world, machine, gpu, {
-      device: device(settings.canCompute ?? true),
-      startPaused: settings.startPaused ?? false,
-      evalEvery: settings.evalEvery ?? 0,
-      checkpointEverySteps: settings.checkpointEverySteps ?? 5,
+  #restore(machine: Machine, tab: Tab, term: Term): void {
+    const { world } = this;
+    const { disk } = machine.computer;
+    if (disk === null) return world.log.fail(`${machine.computer.name} leads, and has nothing saved`);
+    const grantedAtMs = tab.nowMs();
+    tab.gpu.submit('restore', restoreMs, async () => {
+      const trainer = new CpuTrainer(world.run.settings, world.run.memo);
+      const hash = await trainer.restore(disk.state);
+      const history = JSON.parse(disk.history) as HistoryPoint[];
+      this.#reign(machine, tab, { term, trainer, step: disk.step as Step, hash, history, isPaused: false, grantedAtMs, kind: 'cold' });
     });
   }
 
-  join(machine: string, settings: MemberSettings = {}): MemberHost {
-    this.#memberSettings.set(machine, settings);
-    const gpu = new SimulatedGpu(this.world.clock, settings.msPerMicrobatch ?? defaultMsPerMicrobatch);
-    const options = { device: device(true), wantsToWatch: settings.wantsToWatch ?? false, lie: settings.lie ?? null };
-    const member = new MemberHost(this.world, machine, gpu, options);
-    this.members.set(machine, member);
-    return member;
+  #reign(machine: Machine, tab: Tab, start: ReignStart): LeadHost {
+    const lead = new LeadHost(
+      tab,
+      {
+        device: machine.device,
+        evalEvery: this.#evalEvery,
+        checkpointEverySteps: this.#checkpointEverySteps,
+        deposed: () => void this.#follow(machine, tab),
+      },
+      start,
+    );
+    tab.play(lead);
+    return lead;
   }
 
   /** Closed for good. */
-  crash(machine: string, isNoticed: boolean): void {
-    this.world.log.note(machine, isNoticed ? 'closes its tab' : 'crashes without a word');
-    this.member(machine).close(isNoticed);
-    this.members.delete(machine);
+  crash(name: string, isNoticed: boolean): void {
+    const machine = this.#machines.get(name);
+    if (machine?.tab?.isOpen !== true) return;
+    this.world.log.note(name, isNoticed ? 'closes its tab' : 'crashes without a word');
+    const { role } = machine.tab;
+    if (isNoticed && role instanceof LeadHost) role.release();
+    if (isNoticed && role instanceof MemberHost) role.dispatch({ type: 'command', command: 'leave' });
+    machine.tab.close(isNoticed);
   }
 
-  /** A member's tab is closed and opened again: nothing of it survives. */
-  reload(machine: string, isNoticed: boolean, afterMs: number): void {
-    this.crash(machine, isNoticed);
+  /** A tab is closed and opened again: nothing of it survives but what it saved. */
+  reload(name: string, isNoticed: boolean, afterMs: number): void {
+    this.crash(name, isNoticed);
     this.world.clock.after(afterMs, () => {
-      this.join(machine, this.#memberSettings.get(machine));
+      if (!this.isOpen(name)) this.join(name);
     });
   }
 
-  /** The leading tab is closed and opened again: the run goes on from the newest checkpoint under the next term. */
-  reloadCoordinator(isNoticed: boolean, afterMs: number): void {
-    const leader = this.#leader;
-    if (leader === null || !this.coordinator.isOpen) return;
-    this.world.log.note(leader.machine, 'reloads');
-    this.coordinator.close(isNoticed);
-    this.world.clock.after(afterMs, () => this.lead(leader.machine, leader.settings));
+  /** The leader's GPU is lost: it hands the lead over, and goes on as a member once its GPU is back. */
+  loseLeadersGpu(downMs: number): void {
+    const { leader } = this;
+    const machine = leader === null ? undefined : this.#machines.get(leader.machine);
+    const tab = machine?.tab;
+    if (leader === null || machine === undefined || tab == null) return;
+    this.world.log.note(leader.machine, 'loses its GPU while it leads');
+    tab.gpu.lose();
+    tab.enter(() => {
+      if (!leader.isOpen) return;
+      leader.release();
+      this.#follow(machine, tab).loseGpu(downMs);
+    });
+  }
+
+  /** This machine loses its network: every peer, and the server. */
+  cutOff(name: string, durationMs: number): void {
+    const { network, directory, clock } = this.world;
+    for (const other of this.#machines.keys()) {
+      if (other === name) continue;
+      network.block(name, other, durationMs);
+      network.block(other, name, durationMs);
+    }
+    directory.cutOff(name, true);
+    clock.after(durationMs, () => {
+      directory.cutOff(name, false);
+    });
   }
 
   /** Runs until the condition holds; fails the simulation if it does not within the virtual time given. */
@@ -144,15 +273,15 @@ export class Simulation {
   }
 
   untilStep(step: number, withinMs = 120_000): Promise<void> {
-    return this.until(`step ${step}`, withinMs, () => this.coordinator.state.step >= step);
+    return this.until(`step ${step}`, withinMs, () => (this.leader?.view.step ?? 0) >= step);
   }
 
   /** Everybody has finished and agrees on the whole history. */
   async untilFinished(withinMs: number): Promise<void> {
     const { world } = this;
     const { steps } = world.run.settings;
-    await this.until(`${steps} steps committed`, withinMs, () => this.coordinator.isOpen && this.coordinator.state.phase === 'finished');
-    const behind = () => [...this.members.values()].filter((member) => !this.#agrees(member)).map((member) => member.machine);
+    await this.until(`${steps} steps committed`, withinMs, () => this.leader?.state.phase === 'finished');
+    const behind = () => this.leader === null ? ['the leader'] : [...this.members.values()].filter((member) => !this.#agrees(member)).map((member) => member.machine);
     await this.until(() => `${behind().join(', ')} at the same end as the coordinator`, withinMs, () => behind().length === 0);
     const { history } = this.coordinator.state;
     history.forEach((point, index) => {

@@ -1,5 +1,4 @@
 /** What all machines of a simulation share. */
-import type { Checkpoint } from '../../src/checkpoint/types.ts';
 import type { CoordinatorEffect, CoordinatorEvent, MemberEffect, MemberEvent } from '../../src/room/machine.ts';
 import type { VirtualClock } from './clock.ts';
 import type { SimulatedDirectory } from './directory.ts';
@@ -26,7 +25,5 @@ export interface World {
   readonly directory: SimulatedDirectory;
   readonly run: TinyRun;
   readonly tampering: Tampering;
-  /** The owner's IndexedDB: the newest checkpoint survives reloads. */
-  disk: Checkpoint | null;
   newAddress(machine: string): string;
 }

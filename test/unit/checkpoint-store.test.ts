@@ -216,6 +216,43 @@ describe('saved runs', () => {
   });
 });
 
+describe('progress', () => {
+  test('is the step and term of the newest checkpoint of that room, a higher term before a later save', async () => {
+    await store.saveRun(run);
+    await store.saveRun({ ...run, room: 'attic' });
+    await store.saveCheckpoint(checkpointAt(3, { term: 2 }));
+    await store.saveCheckpoint(checkpointAt(9, { room: 'attic', term: 4 }));
+    expect(await store.progress('den')).toEqual({ step: 3, term: 2 });
+    await store.saveCheckpoint(checkpointAt(8, { term: 1 }));
+    expect(await store.progress('den')).toEqual({ step: 3, term: 2 });
+    await store.saveCheckpoint(checkpointAt(5, { term: 2 }));
+    expect(await store.progress('den')).toEqual({ step: 5, term: 2 });
+  });
+
+  test('is the beginning where a run was stored and no step saved', async () => {
+    await store.saveRun(run);
+    expect(await store.progress('den')).toEqual({ step: 0, term: 1 });
+  });
+
+  test('is null where the run could not be brought back: nothing known but its steps, or nothing at all', async () => {
+    expect(await store.progress('den')).toBeNull();
+    await store.saveCheckpoint(checkpointAt(7));
+    expect(await store.progress('den')).toBeNull();
+    await store.saveRun(run);
+    expect(await store.progress('den')).toEqual({ step: 7, term: 1 });
+    await store.remove('den');
+    expect(await store.progress('den')).toBeNull();
+  });
+
+  test('is found without reading weights', async () => {
+    await store.saveRun(run);
+    await store.saveCheckpoint(checkpointAt(7));
+    const transaction = vi.spyOn(IDBDatabase.prototype, 'transaction');
+    await store.progress('den');
+    expect(transaction.mock.calls.map(([names]) => names)).toEqual([['runs', 'entries']]);
+  });
+});
+
 describe('storage errors', () => {
   test('name a browser without IndexedDB', async () => {
     await expect(openCheckpointStore({ indexedDb: undefined })).rejects.toMatchObject({ code: 'storage-unavailable' });

@@ -40,7 +40,7 @@ afterAll(async () => {
 it('answers every question of the directory’s client', async () => {
   const address = newRoomAddress();
   const directory = createDirectoryClient(base, address.room, address.key);
-  await directory.create({ peerId: 'ada', holder: newHolder(), term: 1, step: 0 });
+  await directory.create({ peerId: 'ada', holder: newHolder(), term: 1, step: 0, isReclaim: false });
   expect(await directory.lookUp()).toMatchObject({ coordinator: 'ada', term: 1 });
   expect(await directory.iceServers()).toEqual([]);
   expect(await directory.serverUrls()).toEqual(signaling.urls);

@@ -3,18 +3,20 @@ import { expect, test } from 'vitest';
 import * as v from 'valibot';
 import { coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { CoordinatorBlob, CoordinatorMessage, MemberBlob, MemberMessage } from '../../src/room/messages.ts';
-import { goodDevice, hashAt, peer, step, term } from '../room/bench.ts';
+import { goodDevice, hashAt, holderOf, peer, step, term } from '../room/bench.ts';
 
 const schemas = [memberMessageSchema, coordinatorMessageSchema, memberBlobSchema, coordinatorBlobSchema];
 const point = { step: step(2), loss: 1, gradNorm: 1, lr: 0.1, ms: 5, tokens: 10, bytesDown: 0, bytesUp: 0, validationLoss: 2, replicaHash: hashAt(3) };
 const assignment = '3.1.1';
 
 const memberMessages: readonly MemberMessage[] = [
-  { type: 'hello', protocol: 1, name: 'x', wantsToWatch: false, device: goodDevice, replica: { step: step(1), hash: hashAt(1) } },
+  { type: 'hello', protocol: 1, name: 'x', wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf('x'), replica: { step: step(1), hash: hashAt(1) } },
   { type: 'ready', term: term(3), step: step(1), hash: hashAt(1) },
   { type: 'applied', term: term(3), step: step(2), hash: hashAt(2) },
   { type: 'decline', term: term(3), assignment, code: 'failed', reason: '' },
   { type: 'refetch', term: term(3) },
+  { type: 'warm', term: term(3), step: step(2) },
+  { type: 'unable', term: term(3), reason: 'no room' },
   { type: 'command', term: term(3), command: 'pause' },
   { type: 'command', term: term(3), command: 'resume' },
   { type: 'pong', nonce: 1 },
@@ -24,13 +26,14 @@ const coordinatorMessages: readonly CoordinatorMessage[] = [
   { type: 'welcome', term: term(3), you: peer('bob'), step: step(5), steps: 9, phase: 'running', startedAtMs: 0, replica: 'coming', run: '{}', historyPoints: 5 },
   { type: 'refused', code: 'x', message: 'y' },
   { type: 'cancel', term: term(3), assignment },
+  { type: 'dismissed', term: term(3) },
   { type: 'progress', term: term(3), phase: 'running', point },
   { type: 'phase', term: term(3), phase: 'paused', problem: { code: 'x', message: 'y' } },
   { type: 'validation', term: term(3), step: step(2), loss: 3 },
   {
     type: 'peers',
     term: term(3),
-    peers: [{ id: peer('a'), name: 'A', role: 'member', device: '', isSoftware: false, tokensPerSecond: 1, microbatches: 1, state: 'ready' }],
+    peers: [{ id: peer('a'), name: 'A', role: 'member', device: '', isSoftware: false, tokensPerSecond: 1, microbatches: 1, state: 'ready', succession: 'ready', lagSteps: 1 }],
   },
   { type: 'sample', term: term(3), step: step(2), text: 'abc' },
   { type: 'ping', nonce: 1 },
@@ -41,6 +44,9 @@ const memberBlobs: readonly MemberBlob[] = [
 const coordinatorBlobs: readonly CoordinatorBlob[] = [
   { kind: 'replica', term: term(3), step: step(5) },
   { kind: 'update', term: term(3), step: step(5) },
+  { kind: 'appointment', term: term(3), step: step(5), momentsBytes: 100, corpusBytes: 100, unannounced: point },
+  { kind: 'gradient', term: term(3), step: step(5), weightSum: 9, point: { ...point, step: step(5) } },
+  { kind: 'piece', term: term(3), step: step(5), part: 'firstMoments', offset: 0 },
   { kind: 'history', term: term(3), checksum: '0123abcd' },
   { kind: 'assignment', term: term(3), step: step(5), assignment, microbatches: [0, 1] },
 ];

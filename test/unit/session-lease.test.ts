@@ -57,17 +57,21 @@ class Happenings<T> {
 
 interface Kept {
   readonly keeper: LeaseKeeper;
-  /** Time passes, so that a renewal is due. */
+  readonly clock: { nowMs: number };
+  /** So much time passes that a renewal is due. */
   readonly tick: () => void;
   readonly reachable: Happenings<boolean>;
   readonly named: Happenings<string | null>;
+  readonly heldUntil: Happenings<number>;
   readonly deposed: Happenings<Lease | null>;
   readonly led: { peerId: string; step: number };
 }
 
 function keep(peerId: string, holder: string, term: number, through: DirectoryClient = directory): Kept {
+  const clock = { nowMs: 5000 };
   const reachable = new Happenings<boolean>();
   const named = new Happenings<string | null>();
+  const heldUntil = new Happenings<number>();
   const deposed = new Happenings<Lease | null>();
   const led = { peerId, step: 40 };
   const keeper = new LeaseKeeper(
@@ -76,18 +80,46 @@ function keep(peerId: string, holder: string, term: number, through: DirectoryCl
       holder,
       peerId: () => led.peerId,
       step: () => led.step,
+      nowMs: () => clock.nowMs,
       reachable: reachable.add,
       named: named.add,
+      heldUntil: heldUntil.add,
       deposed: deposed.add,
     },
     { term },
   );
-  let nowMs = 0;
   const tick = (): void => {
-    nowMs += 1e6;
-    keeper.tick(nowMs);
+    clock.nowMs += 1500;
+    keeper.tick();
   };
-  return { keeper, tick, reachable, named, deposed, led };
+  return { keeper, clock, tick, reachable, named, heldUntil, deposed, led };
+}
+
+interface Sent {
+  readonly renewal: Renewal;
+  readonly answer: () => void;
+  readonly refuse: (error: DirectoryError) => void;
+}
+
+/** A directory that answers a renewal when the test lets it. */
+function slowDirectory(): { readonly slow: DirectoryClient; readonly sent: Happenings<Sent> } {
+  const sent = new Happenings<Sent>();
+  const lease = { coordinator: 'ada', term: 1, expiresInMs: 6000, isReleased: false, step: 40, successor: true };
+  const slow: DirectoryClient = {
+    ...directory,
+    renew: (renewal) =>
+      new Promise((resolve, reject) => {
+        sent.add({
+          renewal,
+          answer: () => {
+            resolve(lease);
+          },
+          refuse: reject,
+        });
+      }),
+    release: async () => undefined,
+  };
+  return { slow, sent };
 }
 
 /** A new room that this one leads. */
@@ -101,29 +133,40 @@ describe('a claim to a room', () => {
     await leading('ada');
     const ben = claimOf('ben');
     expect(await createRoom(directory, { ...ben, term: 1 })).toMatchObject({ kind: 'led-by-other', lease: { coordinator: 'ada', term: 1, step: 40 } });
-    expect(await takeOver(directory, { ...ben, expectedTerm: 1 })).toMatchObject({ kind: 'led-by-other', lease: { coordinator: 'ada', term: 1 } });
+    expect(await takeOver(directory, { ...ben, expectedTerm: 1, isWarm: true })).toMatchObject({ kind: 'led-by-other', lease: { coordinator: 'ada', term: 1 } });
   });
 
-  it('is granted to whoever asks first once the lease was released', async () => {
+  it('is granted to the named successor once the lease was released; whoever asks later learns who leads', async () => {
     const ada = await leading('ada');
+    const ben = claimOf('ben');
+    ada.keeper.name(await holderHash(ben.holder));
+    await ada.named.next();
     await ada.keeper.release();
-    const [ben, cid] = [claimOf('ben'), claimOf('cid')];
-    expect(await takeOver(directory, { ...ben, expectedTerm: 1 })).toEqual({ kind: 'led', term: 2 });
-    expect(await takeOver(directory, { ...cid, expectedTerm: 1 })).toMatchObject({ kind: 'led-by-other', lease: { coordinator: 'ben', term: 2 } });
+    expect(await takeOver(directory, { ...ben, expectedTerm: 1, isWarm: true })).toEqual({ kind: 'led', term: 2 });
+    expect(await takeOver(directory, { ...claimOf('cid'), expectedTerm: 1, isWarm: false })).toMatchObject({ kind: 'led-by-other', lease: { coordinator: 'ben', term: 2 } });
   });
 
-  it('has to wait, and says how long, when others come first', async () => {
+  it('has to wait, and says how long, while others are heard', async () => {
     const ada = await leading('ada');
     await ada.keeper.release();
-    const outcome = await takeOver(directory, { ...claimOf('ben'), step: 39, expectedTerm: 1 });
-    expect(outcome.kind).toBe('wait');
+    const outcome = await takeOver(directory, { ...claimOf('ben'), expectedTerm: 1, isWarm: false });
+    expect(outcome).toEqual({ kind: 'wait', retryInMs: expect.closeTo(3000) as number });
+  });
+
+  it('of a successor that goes on from what it has saved has to wait too', async () => {
+    const ada = await leading('ada');
+    const ben = claimOf('ben');
+    ada.keeper.name(await holderHash(ben.holder));
+    await ada.named.next();
+    await ada.keeper.release();
+    expect(await takeOver(directory, { ...ben, expectedTerm: 1, isWarm: false })).toMatchObject({ kind: 'wait' });
   });
 
   it('whose answer was lost is granted when it is sent again', async () => {
     const ada = { ...claimOf('ada'), term: 1 };
     await createRoom(directory, ada);
     expect(await createRoom(directory, ada)).toEqual({ kind: 'led', term: 1 });
-    const again = { ...claimOf('ada-reloaded', ada.holder), expectedTerm: 1 };
+    const again = { ...claimOf('ada-reloaded', ada.holder), expectedTerm: 1, isWarm: false };
     await takeOver(directory, again);
     expect(await takeOver(directory, again)).toEqual({ kind: 'led', term: 2 });
     await directory.release({ holder: ada.holder, term: 2, step: 40 });
@@ -132,12 +175,12 @@ describe('a claim to a room', () => {
 
   it('tells a forgotten room, a wrong key and a server that is gone apart', async () => {
     const ada = claimOf('ada');
-    expect(await takeOver(directory, { ...ada, expectedTerm: 1 })).toEqual({ kind: 'forgotten' });
+    expect(await takeOver(directory, { ...ada, expectedTerm: 1, isWarm: false })).toEqual({ kind: 'forgotten' });
     await createRoom(directory, { ...ada, term: 1 });
     const stranger = createDirectoryClient(new URL(`http://127.0.0.1:${server.port}/`), address.room, 'another key');
-    await expect(takeOver(stranger, { ...ada, expectedTerm: 1 })).rejects.toMatchObject({ kind: 'forbidden' });
+    await expect(takeOver(stranger, { ...ada, expectedTerm: 1, isWarm: false })).rejects.toMatchObject({ kind: 'forbidden' });
     await server.close();
-    expect(await takeOver(directory, { ...ada, expectedTerm: 1 })).toEqual({ kind: 'unreachable' });
+    expect(await takeOver(directory, { ...ada, expectedTerm: 1, isWarm: false })).toEqual({ kind: 'unreachable' });
     expect(await createRoom(directory, { ...ada, term: 1 })).toEqual({ kind: 'unreachable' });
     server = await start(0);
   });
@@ -146,14 +189,15 @@ describe('a claim to a room', () => {
 describe('the keeper of a lease', () => {
   it('renews every 1.5 s, with the peer id and the step as they are by then', async () => {
     const ada = await leading('ada');
-    const startMs = 5000;
-    ada.keeper.tick(startMs);
+    ada.keeper.tick();
     await ada.reachable.next();
     ada.led.step = 41;
     ada.led.peerId = 'ada-later';
-    ada.keeper.tick(startMs + 1499);
+    ada.clock.nowMs += 1499;
+    ada.keeper.tick();
     expect(await directory.lookUp()).toMatchObject({ step: 40, coordinator: 'ada' });
-    ada.keeper.tick(startMs + 1500);
+    ada.clock.nowMs += 1;
+    ada.keeper.tick();
     expect(await ada.reachable.next()).toBe(true);
     expect(await directory.lookUp()).toMatchObject({ step: 41, coordinator: 'ada-later' });
     expect(ada.reachable.all).toEqual([true, true]);
@@ -162,7 +206,7 @@ describe('the keeper of a lease', () => {
   it('tells when the same browser, reloaded, leads under a higher term', async () => {
     const holder = newHolder();
     const ada = await leading('ada', holder);
-    await takeOver(directory, { ...claimOf('ada-reloaded', holder), expectedTerm: 1 });
+    await takeOver(directory, { ...claimOf('ada-reloaded', holder), expectedTerm: 1, isWarm: false });
     ada.tick();
     expect(await ada.deposed.next()).toMatchObject({ coordinator: 'ada-reloaded', term: 2 });
     ada.tick();
@@ -208,6 +252,37 @@ describe('the keeper of a lease', () => {
     expect(await directory.lookUp()).toMatchObject({ coordinator: 'ada', term: 8, step: 40 });
     expect(ada.deposed.all).toEqual([]);
   });
+
+  it('takes a room back that its directory has forgotten and somebody with a lower term was first to bring back', async () => {
+    const [ada, ben] = [keep('ada', newHolder(), 8), keep('ben', newHolder(), 7)];
+    ben.tick();
+    await ben.reachable.next();
+    ada.tick();
+    expect(await ada.reachable.next()).toBe(true);
+    expect(await directory.lookUp()).toMatchObject({ coordinator: 'ada', term: 8 });
+    ben.tick();
+    expect(await ben.deposed.next()).toMatchObject({ coordinator: 'ada', term: 8 });
+    expect(ada.deposed.all).toEqual([]);
+  });
+
+  it('does not bring a forgotten room back that it has just left', async () => {
+    const { slow, sent } = slowDirectory();
+    const created: unknown[] = [];
+    const watched: DirectoryClient = {
+      ...slow,
+      create: (claim) => {
+        created.push(claim);
+        return directory.create(claim);
+      },
+    };
+    const { keeper } = keep('ada', newHolder(), 8, watched);
+    keeper.tick();
+    const renewal = await sent.next();
+    await keeper.release();
+    renewal.refuse(new DirectoryError('not-found', { refusal: 'not-found', lease: null, retryInMs: null }));
+    expect(await directory.lookUp()).toBeNull();
+    expect(created).toEqual([]);
+  });
 });
 
 describe('a successor’s name', () => {
@@ -223,8 +298,8 @@ describe('a successor’s name', () => {
     await ada.reachable.next();
     expect(ada.named.all).toEqual([hash]);
     await ada.keeper.release();
-    // Not so to anybody else with an older step.
-    expect(await takeOver(directory, { ...claimOf('ben', secret), step: 1, expectedTerm: 1 })).toEqual({ kind: 'led', term: 2 });
+    // Not so to anybody else.
+    expect(await takeOver(directory, { ...claimOf('ben', secret), expectedTerm: 1, isWarm: true })).toEqual({ kind: 'led', term: 2 });
   });
 
   it('is taken back by naming nobody', async () => {
@@ -248,11 +323,15 @@ describe('a successor’s name', () => {
     expect(ada.named.all).toEqual([]);
     server = await start(port);
     ada.tick();
-    // The room was made anew, without the name.
     expect(await ada.reachable.next()).toBe(true);
-    expect(ada.named.all).toEqual([]);
+    for (const whileForgottenLeadersMayComeForward of [1500, 3000, 4500]) {
+      ada.tick();
+      expect(await ada.reachable.next(), `${whileForgottenLeadersMayComeForward} ms`).toBe(true);
+    }
+    expect([ada.named.all, ada.heldUntil.all]).toEqual([[], []]);
     ada.tick();
     expect(await ada.named.next()).toBe(hash);
+    expect(ada.keeper.heldUntilMs).toBe(ada.clock.nowMs + 5400);
     expect(await directory.lookUp()).toMatchObject({ coordinator: 'ada', term: 1, successor: true });
   });
 
@@ -277,29 +356,102 @@ describe('a successor’s name', () => {
 
   it('replaces an older one that is still on its way: only the newer is told, and its renewal counts as the newer', async () => {
     await leading('ada');
-    const sent: { readonly renewal: Renewal; readonly answer: (error: DirectoryError | null) => void }[] = [];
-    const arrived = new Happenings<null>();
-    const slow: DirectoryClient = {
-      ...directory,
-      renew: (renewal) =>
-        new Promise((resolve, reject) => {
-          const lease = { coordinator: 'ada', term: 1, expiresInMs: 6000, isReleased: false, step: 40, successor: true };
-          sent.push({ renewal, answer: (error) => (error === null ? resolve(lease) : reject(error)) });
-          arrived.add(null);
-        }),
-    };
+    const { slow, sent } = slowDirectory();
     const ada = keep('ada', newHolder(), 1, slow);
     ada.keeper.name('ben');
-    await arrived.next();
+    const first = await sent.next();
     ada.keeper.name('cid');
     ada.keeper.name('dan');
     ada.tick();
-    expect(sent).toHaveLength(1);
-    sent[0]?.answer(null);
-    await arrived.next();
+    expect(sent.all).toHaveLength(1);
+    first.answer();
+    const second = await sent.next();
     expect(ada.named.all).toEqual([]);
-    sent[1]?.answer(null);
+    second.answer();
     expect(await ada.named.next()).toBe('dan');
-    expect(sent.map(({ renewal: { successorHash, sequence } }) => [successorHash, sequence])).toEqual([['ben', 1], ['dan', 2]]);
+    expect(sent.all.map(({ renewal: { successorHash, sequence } }) => [successorHash, sequence])).toEqual([['ben', 1], ['dan', 2]]);
+  });
+});
+
+describe('a lease can be relied on', () => {
+  /** Ada's first renewal was sent at 10 s and answered at once. */
+  async function renewedAt10s(): Promise<Kept & { readonly sent: Happenings<Sent> }> {
+    const { slow, sent } = slowDirectory();
+    const ada = keep('ada', newHolder(), 1, slow);
+    ada.clock.nowMs = 10_000;
+    ada.keeper.tick();
+    (await sent.next()).answer();
+    await ada.heldUntil.next();
+    return { ...ada, sent };
+  }
+
+  it('for 5.4 s from when a renewal was sent, however long its answer took, and not before the first', async () => {
+    const { slow, sent } = slowDirectory();
+    const ada = keep('ada', newHolder(), 1, slow);
+    expect(ada.keeper.heldUntilMs).toBeLessThanOrEqual(ada.clock.nowMs);
+    ada.clock.nowMs = 10_000;
+    ada.keeper.tick();
+    const renewal = await sent.next();
+    ada.clock.nowMs = 11_900;
+    expect(ada.heldUntil.all).toEqual([]);
+    renewal.answer();
+    expect(await ada.heldUntil.next()).toBe(15_400);
+    expect(ada.keeper.heldUntilMs).toBe(15_400);
+  });
+
+  it('no longer because a renewal was refused or had no answer', async () => {
+    const ada = await renewedAt10s();
+    ada.tick();
+    (await ada.sent.next()).refuse(new DirectoryError('unreachable', { refusal: 'no answer', lease: null, retryInMs: null }));
+    expect([await ada.reachable.next(), await ada.reachable.next()]).toEqual([true, false]);
+    expect(ada.keeper.heldUntilMs).toBe(15_400);
+    expect(ada.heldUntil.all).toEqual([15_400]);
+  });
+
+  it('for 1.8 s after the signalling socket closed, until a renewal that was sent later', async () => {
+    const ada = await renewedAt10s();
+    ada.tick();
+    const before = await ada.sent.next();
+    ada.clock.nowMs = 12_000;
+    ada.keeper.socketClosed();
+    expect(await ada.heldUntil.next()).toBe(13_800);
+    // The directory may have had it before it missed the socket.
+    before.answer();
+    await ada.reachable.next();
+    await ada.reachable.next();
+    expect(ada.keeper.heldUntilMs).toBe(13_800);
+    ada.clock.nowMs = 13_000;
+    ada.keeper.tick();
+    (await ada.sent.next()).answer();
+    expect(await ada.heldUntil.next()).toBe(18_400);
+  });
+
+  it('no longer than before when the socket closes shortly before its end', async () => {
+    const ada = await renewedAt10s();
+    ada.clock.nowMs = 15_000;
+    ada.keeper.socketClosed();
+    expect(await ada.heldUntil.next()).toBe(15_400);
+  });
+
+  it('not from the moment in which it is handed back, nor after a renewal that is answered late', async () => {
+    const ada = await renewedAt10s();
+    ada.tick();
+    const renewal = await ada.sent.next();
+    ada.clock.nowMs = 12_000;
+    const released = ada.keeper.release();
+    expect(await ada.heldUntil.next()).toBe(12_000);
+    renewal.answer();
+    await released;
+    expect(ada.keeper.heldUntilMs).toBe(12_000);
+  });
+
+  it('not from the moment in which somebody else is found to lead', async () => {
+    const ada = await renewedAt10s();
+    ada.tick();
+    (await ada.sent.next()).refuse(new DirectoryError('conflict', { refusal: 'stale-term', lease: null, retryInMs: null }));
+    await ada.deposed.next();
+    expect(ada.keeper.heldUntilMs).toBe(11_500);
+    ada.keeper.socketClosed();
+    expect(ada.keeper.heldUntilMs).toBe(11_500);
   });
 });

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { presets } from '../../src/data/presets.ts';
-import type { HistoryPoint, PeerRow, Step } from '../../src/room/messages.ts';
-import { TrainingClock, comingsAndGoings, recentSpeed } from '../../src/session/figures.ts';
+import type { HistoryPoint, PeerId, PeerRow, Step, Term } from '../../src/room/messages.ts';
+import { TrainingClock, recentSpeed } from '../../src/session/figures.ts';
 import { incompleteLink, newRoomAddress, parseRoomLink, roomLink } from '../../src/session/link.ts';
+import { RoomNews, comingsAndGoings } from '../../src/session/news.ts';
 import { RowsError, decodeRows, encodeRows } from '../../src/session/rows.ts';
 import { batchesOf, composeRun, estimateRun, parseRun, precisionNotice, RunError, serializeRun, trainerSettings } from '../../src/session/run.ts';
 
@@ -160,14 +161,36 @@ describe('figures of the history', () => {
     expect(clock.elapsedMs([point(0, 11, 1), point(1, 21, 1)]), 'the same steps as another coordinator did them').toBe(32);
   });
 
+});
+
+describe('news of the room', () => {
+  const row = (id: string, role: PeerRow['role'] = 'member'): PeerRow =>
+    ({ id, name: id.toUpperCase(), role, device: '', isSoftware: false, tokensPerSecond: 0, microbatches: 0, state: 'ready' }) as unknown as PeerRow;
+  const view = (term: number, step: number, peers: readonly PeerRow[], self = 'me') => ({ term: term as Term, step: step as Step, peers, self: self as PeerId });
+
   it('tell who came and went, but not oneself', () => {
-    const row = (id: string, role: PeerRow['role'] = 'member'): PeerRow =>
-      ({ id, name: id.toUpperCase(), role, device: '', isSoftware: false, tokensPerSecond: 0, microbatches: 0, state: 'ready' }) as unknown as PeerRow;
     expect(comingsAndGoings([row('me'), row('ada')], [row('me'), row('ben'), row('eva', 'watcher')], 'me')).toEqual([
       'BEN joined.',
       'EVA joined to watch.',
       'ADA left.',
     ]);
     expect(comingsAndGoings([], [row('me'), row('ada')], 'me'), 'everybody who was there before oneself').toEqual([]);
+  });
+
+  it('tell who leads after whom, from which step, and that nothing was lost', () => {
+    const news = new RoomNews();
+    const before = [row('ada', 'coordinator'), row('ben'), row('me'), row('eva')];
+    expect(news.observe(view(1, 411, before), 0)).toEqual([]);
+    expect(news.observe(view(2, 412, before), 5_000), 'the old table is still there').toEqual([]);
+    expect(news.observe(view(2, 412, [row('ben', 'coordinator'), row('me')]), 5_100)).toEqual(['ADA is gone; BEN leads from step 412; nothing was lost.']);
+    expect(news.observe(view(2, 420, [row('ben', 'coordinator'), row('me'), row('eva')]), 7_000), 'Eva had not left').toEqual([]);
+    expect(news.observe(view(2, 450, [row('ben', 'coordinator'), row('me'), row('dan')]), 14_000)).toEqual(['DAN joined.', 'EVA left.']);
+  });
+
+  it('tell the new leader that it leads, and which steps are computed again when some were lost', () => {
+    const news = new RoomNews();
+    news.observe(view(1, 50, [row('ada', 'coordinator'), row('me')]), 0);
+    const after = [row('me', 'coordinator'), row('ada')];
+    expect(news.observe(view(2, 47, after), 9_000)).toEqual(['You lead from step 47; steps 47 to 49 are computed again.']);
   });
 });

@@ -7,12 +7,14 @@ import { openCheckpointStore } from '../../src/checkpoint/store.ts';
 import { weightOf } from '../../src/data/batches.ts';
 import type { PeerDevice, HistoryPoint, PeerId, Step, Term } from '../../src/room/messages.ts';
 import { LeadDriver } from '../../src/session/lead-driver.ts';
+import { encodeCorpus } from '../../src/session/inheritance.ts';
 import { MemberDriver } from '../../src/session/member-driver.ts';
 import { batchesOf, composeRun, serializeRun, trainerSettings } from '../../src/session/run.ts';
 import type { CreateSettings } from '../../src/session/types.ts';
 import { storageOf } from '../../src/trainer/worker-api.ts';
 import type { Problem, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
 import type { Connection, Endpoint } from '../../src/transport/types.ts';
+import { holderOf } from '../room/bench.ts';
 import { CpuTrainer } from '../room/cpu-trainer.ts';
 import type { GradientMemo } from '../room/cpu-trainer.ts';
 import { identity, makeWires, openAll, side } from './transport-memory.ts';
@@ -112,6 +114,8 @@ export class DriverRoom {
       trainer,
       storage: storageOf(trainer, () => openCheckpointStore({ indexedDb: new IDBFactory() })),
       source,
+      corpus: () => encodeCorpus(tokens, description.settings.model.vocab_size),
+      lease: { name: () => undefined },
       nowMs: () => room.nowMs(),
       changed: () => {
         room.#changed();
@@ -127,6 +131,7 @@ export class DriverRoom {
       checkpointSaved: () => undefined,
       config: {
         self: leadId,
+        holderHash: holderOf(leadId),
         name: 'Ada',
         term,
         run: serializeRun(description),
@@ -143,6 +148,8 @@ export class DriverRoom {
         history,
         startedAtMs: 0,
         startPaused: true,
+        hasHeirs: false,
+        leaseUntilMs: 0,
       },
     }));
   }
@@ -182,7 +189,9 @@ export class DriverRoom {
       destroy: () => undefined,
     };
     const driver = new MemberDriver({
-      config: { name, wantsToWatch: options.watch ?? false, device, seed: 1 },
+      config: { name, wantsToWatch: options.watch ?? false, device, holderHash: holderOf(name), canSucceed: false, saved: null, seed: 1 },
+      heir: { keepRun: nobodyAsks, saveCheckpoint: nobodyAsks, claim: nobodyAsks, leads: () => undefined },
+      ownId: () => name,
       directory: {
         lookUp: async () => ({ coordinator: leadId, term, expiresInMs: 1e6, isReleased: false, step: 0, successor: false }),
         create: nobodyAsks,

@@ -16,6 +16,17 @@ describe('a room’s lease', () => {
     expect(led.create('ben')).toMatchObject({ ok: false, refusal: 'exists', lease: { coordinator: peerOf('ada') } });
   });
 
+  it('goes to a leader with a higher term that the directory had forgotten, and only to such a one', () => {
+    const led = ledByAda(7, { named: true });
+    led.wait(1000);
+    expect(led.create('cid', { term: 5, step: 30 })).toMatchObject({ ok: false, refusal: 'exists' });
+    expect(led.create('cid', { term: 1, step: 30, isReclaim: true })).toMatchObject({ ok: false, refusal: 'exists' });
+    expect(led.create('cid', { term: 2, step: 30, isReclaim: true })).toMatchObject({ ok: true });
+    expect(led.lease).toEqual({ coordinator: peerOf('cid'), term: 2, expiresInMs: leaseMs, isReleased: false, step: 30, successor: false });
+    expect(led.renew('ada', { term: 1 })).toMatchObject({ ok: false, refusal: 'stale-term', lease: { coordinator: peerOf('cid'), term: 2 } });
+    expect(led.wait(leaseMs).claimWarm('ben', 30)).toEqual({ askAgainInMs: 3000 });
+  });
+
   it('goes on with renewals, which carry a changed peer id, the step, and whether somebody is named', () => {
     const led = ledByAda(7);
     led.wait(leaseMs - 1);
@@ -35,8 +46,8 @@ describe('a room’s lease', () => {
     const led = ledByAda(0);
     led.renew('ada', { step: 5, successor: 'cid', sequence: 7 });
     expect(led.renew('ada', { step: 4, successor: 'ben', sequence: 6 })).toMatchObject({ ok: false, refusal: 'overtaken' });
-    expect(led.wait(leaseMs).claim('ben', 4)).toEqual({ askAgainInMs: 63_000 });
-    expect(led.claim('cid', 5)).toBe('led');
+    expect(led.wait(leaseMs).claimWarm('ben', 4)).toEqual({ askAgainInMs: 60_000 });
+    expect(led.claimWarm('cid', 5)).toBe('led');
     // Renewals are counted within a term.
     expect(led.renew('cid', { sequence: 1 })).toMatchObject({ ok: true });
   });
@@ -62,12 +73,12 @@ describe('a room’s lease', () => {
     expect(led.lease.expiresInMs).toBe(leaseMs);
     led.socketCloses('ada');
     expect(led.lease.expiresInMs).toBe(leaseWithoutSocketMs);
-    expect(led.wait(leaseWithoutSocketMs - 1).claim('ben', 0)).toBe('held');
+    expect(led.wait(leaseWithoutSocketMs - 1).claimWarm('ben', 0)).toBe('held');
     led.renew('ada', { successor: 'ben' });
     expect(led.lease.expiresInMs).toBe(leaseMs);
     led.wait(leaseMs - 500).socketCloses('ada');
     expect(led.lease.expiresInMs).toBe(500);
-    expect(led.wait(500).claim('ben', 0)).toBe('led');
+    expect(led.wait(500).claimWarm('ben', 0)).toBe('led');
   });
 
   it('cannot be renewed or released by somebody who knows the room’s key but not the holder’s secret', () => {
@@ -81,9 +92,9 @@ describe('a room’s lease', () => {
     const led = ledByAda(0);
     const held = { coordinator: peerOf('ada'), holder: holderOf('ada'), step: 0 };
     for (const command of [
-      { type: 'create', ...held, term: 1 },
+      { type: 'create', ...held, term: 2, isReclaim: true },
       { type: 'renew', ...held, term: 1, successorHash: null, sequence: 5 },
-      { type: 'takeOver', ...held, expectedTerm: 1 },
+      { type: 'takeOver', ...held, expectedTerm: 1, isWarm: true },
       { type: 'release', holder: held.holder, term: 1, step: 0 },
     ] as const) {
       expect(led.directory.apply(room, 'another token', '', command, 1)).toEqual({ ok: false, refusal: 'forbidden', lease: null, retryInMs: null });
@@ -111,7 +122,7 @@ describe('the directory', () => {
   it('refuses rooms past its limit and past one address’s share, and takes new ones when old ones have died', () => {
     const directory = new Directory({ maxRooms: 3, maxRoomsPerAddress: 2 });
     const add = (id: string, from: string, nowMs: number): boolean =>
-      directory.apply(id, 'token', from, { type: 'create', coordinator: 'p', holder: 'h', term: 1, step: 0 }, nowMs).ok;
+      directory.apply(id, 'token', from, { type: 'create', coordinator: 'p', holder: 'h', term: 1, step: 0, isReclaim: false }, nowMs).ok;
     expect([add('a', 'x', 0), add('b', 'x', 0), add('c', 'x', 0), add('c', 'y', 0), add('d', 'y', 0)]).toEqual([true, true, false, true, false]);
     expect(add('d', 'y', roomLifetimeMs)).toBe(true);
   });

@@ -10,10 +10,15 @@ export const peerOf = (who: string): string => `peer-${who}`;
 export const holderOf = (who: string): string => `secret-of-${who}`;
 export const hashOf = (who: string): string => createHash('sha256').update(holderOf(who)).digest('base64url');
 
-/** Where a command leaves something out, it is the room's term, step 0, nobody named. */
+/**
+ * Where a command leaves something out, it is the room's term, step 0, nobody named, no memory to go on from, and no reign that
+ * the directory has forgotten.
+ */
 interface Details {
   readonly term?: number;
   readonly step?: number;
+  readonly isWarm?: boolean;
+  readonly isReclaim?: boolean;
   readonly successor?: string | null;
   readonly sequence?: number;
 }
@@ -34,8 +39,9 @@ export class TestRoom {
     return this;
   }
 
-  create(who: string, { term = 1, step = 0 }: Details = {}): Outcome {
-    return this.directory.apply(room, token, address, { type: 'create', coordinator: peerOf(who), holder: holderOf(who), term, step }, this.nowMs);
+  create(who: string, { term = 1, step = 0, isReclaim = false }: Details = {}): Outcome {
+    const command = { type: 'create', coordinator: peerOf(who), holder: holderOf(who), term, step, isReclaim } as const;
+    return this.directory.apply(room, token, address, command, this.nowMs);
   }
 
   renew(who: string, { term = this.lease.term, step = 0, successor = null, sequence = ++this.#renewals }: Details = {}): Outcome {
@@ -44,8 +50,8 @@ export class TestRoom {
     return this.directory.apply(room, token, address, command, this.nowMs);
   }
 
-  takeOver(who: string, { term = this.lease.term, step = 0 }: Details = {}): Outcome {
-    const command = { type: 'takeOver', coordinator: peerOf(who), holder: holderOf(who), expectedTerm: term, step } as const;
+  takeOver(who: string, { term = this.lease.term, step = 0, isWarm = false }: Details = {}): Outcome {
+    const command = { type: 'takeOver', coordinator: peerOf(who), holder: holderOf(who), expectedTerm: term, step, isWarm } as const;
     return this.directory.apply(room, token, address, command, this.nowMs);
   }
 
@@ -57,12 +63,30 @@ export class TestRoom {
     this.directory.socketClosed(peerOf(who), this.nowMs);
   }
 
-  /** `led`, or what the answer to a claim was instead. */
-  claim(who: string, step: number): 'led' | Refusal | { readonly askAgainInMs: number } {
-    const outcome = this.takeOver(who, { step });
-    if (outcome.ok) return 'led';
-    return outcome.retryInMs === null ? outcome.refusal : { askAgainInMs: outcome.retryInMs };
+  /** By a page that goes on from what its browser has saved. */
+  claim(who: string, step: number): Answer {
+    return answerOf(this.takeOver(who, { step }));
   }
+
+  /** By a page that goes on from memory. */
+  claimWarm(who: string, step: number): Answer {
+    return answerOf(this.takeOver(who, { step, isWarm: true }));
+  }
+
+  /** Claims every second for so long, the first at once, the last at the end; whether it leads by then. */
+  keepClaiming(who: string, step: number, forMs: number): boolean {
+    const endMs = this.nowMs + forMs;
+    for (; this.nowMs < endMs; this.nowMs = Math.min(endMs, this.nowMs + 1000)) if (this.claim(who, step) === 'led') return true;
+    return this.claim(who, step) === 'led';
+  }
+}
+
+/** `led`, or what the answer to a claim was instead. */
+export type Answer = 'led' | Refusal | { readonly askAgainInMs: number };
+
+function answerOf(outcome: Outcome): Answer {
+  if (outcome.ok) return 'led';
+  return outcome.retryInMs === null ? outcome.refusal : { askAgainInMs: outcome.retryInMs };
 }
 
 /** Ada leads at this step, and Ben is named where that is asked for. */

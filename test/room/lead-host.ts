@@ -1,67 +1,99 @@
-/** The tab that leads a simulated room: carries the coordinator's effects out as the session does, in virtual time. */
+/** The part of whoever leads a simulated room: carries the coordinator's effects out as the session does, in virtual time. */
 import { weightOf } from '../../src/data/batches.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../../src/room/coordinator.ts';
 import type { CoordinatorState } from '../../src/room/coordinator.ts';
-import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent } from '../../src/room/machine.ts';
+import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, SuccessionPart } from '../../src/room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { HistoryPoint, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 import { encodeHistory } from '../../src/session/history.ts';
 import { encodeRows } from '../../src/session/rows.ts';
 import * as v from 'valibot';
-import { CpuTrainer } from './cpu-trainer.ts';
-import type { SimulatedGpu } from './gpu.ts';
+import { leaseMs } from '../../signaling/directory.ts';
+import type { Command } from '../../signaling/directory.ts';
+import type { CpuTrainer } from './cpu-trainer.ts';
+import { holderHashOf } from './directory.ts';
 import type { Truth } from './ledger.ts';
-import { MachineHost } from './machine-host.ts';
 import type { End, Handlers } from './network.ts';
 import { CheckedShelf } from './shelf.ts';
+import type { Role, Tab } from './tab.ts';
+import type { TinyRun } from './tiny-run.ts';
 import type { World } from './world.ts';
 
-export interface CoordinatorOptions {
+export interface LeadOptions {
   readonly device: PeerDevice;
-  readonly startPaused: boolean;
   readonly evalEvery: number;
   readonly checkpointEverySteps: number;
+  /** Somebody else leads, or this peer can't any more. */
+  readonly deposed: () => void;
+}
+
+/** What a reign goes on from. */
+export interface ReignStart {
+  readonly term: Term;
+  readonly trainer: CpuTrainer;
+  readonly step: Step;
+  readonly hash: string;
+  readonly history: readonly HistoryPoint[];
+  readonly isPaused: boolean;
+  /** When, by the tab's clock, the lease was granted. */
+  readonly grantedAtMs: number;
+  /** `new`: the room's first; `warm`: the successor's; `cold`: from what a browser had saved. */
+  readonly kind: 'new' | 'warm' | 'cold';
 }
 
 /** Virtual times of the trainer's smaller calls. */
 const gpuMs = { add: 2, commit: 6, copy: 4, evaluate: 20 };
 const diskMs = 60;
+const pieceBytes = 1_000;
+const betweenPiecesMs = 5;
 /** Too frequent to be worth a line of the timeline. */
 const unnoted: ReadonlySet<string> = new Set(['ping', 'peers']);
-const leaseMs = 6_000;
-const renewMs = 2_000;
+const renewMs = 1_500;
+/** Of the lease's length: less than it, by what clocks may differ. */
+const reliedOnLeaseMs = 0.9 * leaseMs;
 
-export class CoordinatorHost extends MachineHost {
+/** Stands for the run's text: a simulated leader draws its batches from the run itself. */
+export function corpusOf(run: TinyRun): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(run.source.draw(0, 0).inputIds);
+}
+
+export class LeadHost implements Role {
+  readonly world: World;
+  readonly machine: string;
   readonly term: Term;
+  readonly #tab: Tab;
+  readonly #options: LeadOptions;
   readonly #trainer: CpuTrainer;
   readonly #shelf: CheckedShelf;
   readonly #ends = new Map<PeerId, End>();
   readonly #events: CoordinatorEvent[] = [];
   #state: CoordinatorState;
+  #isOver = false;
   #isDispatching = false;
+  #announced: number;
   #held: Truth | null = null;
-  #update: { readonly step: number; readonly bytes: ArrayBuffer } | null = null;
+  #update: { readonly step: number; readonly bytes: ArrayBuffer; readonly gradient: ArrayBuffer | null } | null = null;
+  #name: { readonly successorHash: string | null; isConfirmed: boolean } = { successorHash: null, isConfirmed: true };
+  #isRenewing = false;
+  #renewals = 1;
+  #trustedFromMs = -Infinity;
 
-  /** Restores the run from the disk's checkpoint, or starts it, and takes the lead. */
-  static async start(world: World, machine: string, gpu: SimulatedGpu, options: CoordinatorOptions): Promise<CoordinatorHost> {
-    const trainer = new CpuTrainer(world.run.settings, world.run.memo);
-    const hash = world.disk === null ? await trainer.initialize() : await trainer.restore(world.disk.state);
-    return new CoordinatorHost(world, machine, gpu, options, trainer, hash);
-  }
-
-  private constructor(world: World, machine: string, gpu: SimulatedGpu, options: CoordinatorOptions, trainer: CpuTrainer, hash: string) {
-    super(world, machine, gpu);
-    this.#trainer = trainer;
-    this.#shelf = new CheckedShelf(world.log, machine);
-    const { clock, directory, disk, run } = world;
-    const term = directory.take(this.address as PeerId, directory.term, clock.nowMs + leaseMs);
-    if (term === null) throw new Error('somebody else took the lead at the same moment');
-    this.term = term;
-    const startStep = (disk?.step ?? 0) as Step;
+  constructor(tab: Tab, options: LeadOptions, start: ReignStart) {
+    this.#tab = tab;
+    this.#options = options;
+    this.world = tab.world;
+    this.machine = tab.name;
+    this.term = start.term;
+    this.#trainer = start.trainer;
+    this.#announced = start.history.length;
+    const { world } = this;
+    const { run } = world;
+    this.#shelf = new CheckedShelf(world.log, tab.name);
     const config: CoordinatorConfig = {
-      self: this.address as PeerId,
-      name: machine,
-      term,
+      self: tab.address as PeerId,
+      holderHash: holderHashOf(tab.computer.holder),
+      name: tab.name,
+      term: start.term,
       run: JSON.stringify(run.settings),
       steps: run.settings.steps,
       microbatchesPerStep: run.source.microbatchesPerStep,
@@ -71,19 +103,50 @@ export class CoordinatorHost extends MachineHost {
       evalEvery: options.evalEvery,
       checkpointEveryMs: 60_000,
       checkpointEverySteps: options.checkpointEverySteps,
-      startStep,
-      startHash: hash,
-      history: disk === null ? [] : (JSON.parse(disk.history) as HistoryPoint[]),
-      startedAtMs: disk?.startedAtMs ?? 0,
-      startPaused: options.startPaused && disk === null,
+      startStep: start.step,
+      startHash: start.hash,
+      history: start.history,
+      startedAtMs: 0,
+      startPaused: start.isPaused,
+      hasHeirs: start.kind !== 'new',
+      leaseUntilMs: start.grantedAtMs + reliedOnLeaseMs,
     };
-    world.log.note(machine, `leads under term ${term} from step ${startStep}`);
-    world.ledger.reignBegan(term, startStep, hash);
-    world.network.listen({ machine, address: this.address, accept: (end) => this.#accept(end) });
-    const { state, effects } = createCoordinator(config, this.nowMs());
+    world.log.note(this.machine, `leads under term ${start.term} from step ${start.step} (${start.kind})`);
+    world.ledger.reignBegan(start);
+    const { state, effects } = createCoordinator(config, tab.nowMs());
     this.#state = state;
     this.#carryAll(effects);
     this.#renewLater();
+  }
+
+  get isOpen(): boolean {
+    return this.#tab.isOpen && !this.#isOver;
+  }
+
+  get gpu() {
+    return this.#tab.gpu;
+  }
+
+  freeze(durationMs: number): void {
+    this.#tab.freeze(durationMs);
+  }
+
+  end(): void {
+    this.#isOver = true;
+    for (const end of this.#ends.values()) end.close();
+    this.#ends.clear();
+  }
+
+  /** Gives the lease back: whoever follows need not wait for it to run out. */
+  release(): void {
+    const command: Command = { type: 'release', holder: this.#tab.computer.holder, term: this.term, step: this.view.step };
+    this.world.directory.apply(this.machine, command, () => undefined);
+  }
+
+  private enter(action: () => void): void {
+    this.#tab.enter(() => {
+      if (!this.#isOver) action();
+    });
   }
 
   get state(): CoordinatorState {
@@ -98,21 +161,31 @@ export class CoordinatorHost extends MachineHost {
     return this.#shelf.size;
   }
 
-  protected override tick(): void {
+  tick(): void {
     this.dispatch({ type: 'tick' });
   }
 
   dispatch(event: CoordinatorEvent): void {
+    if (this.#isOver) return;
     this.#events.push(...(this.world.tampering.coordinatorEvents?.(event) ?? [event]));
     if (this.#isDispatching) return;
     this.#isDispatching = true;
     for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
-      const { state, effects } = coordinatorStep(this.#state, next, this.nowMs());
+      const { state, effects } = coordinatorStep(this.#state, next, this.#tab.nowMs());
       this.#state = state;
       this.#checkWork();
+      this.#noteAnnounced();
       this.#carryAll(effects);
     }
     this.#isDispatching = false;
+  }
+
+  #noteAnnounced(): void {
+    const { history } = this.#state;
+    for (; this.#announced < history.length; this.#announced += 1) {
+      const point = history[this.#announced];
+      if (point !== undefined) this.world.ledger.announced(this.term, point);
+    }
   }
 
   /** Every micro-batch is in exactly one place. */
@@ -124,7 +197,7 @@ export class CoordinatorHost extends MachineHost {
     if (!isWhole) this.world.log.fail(`step ${work.step} misses ${work.missing} micro-batches and knows of [${waiting.join()}]`);
   }
 
-  #accept(end: End): Handlers {
+  accept(end: End): Handlers {
     const peer = end.remote as PeerId;
     this.enter(() => {
       this.#ends.get(peer)?.close();
@@ -199,6 +272,20 @@ export class CoordinatorHost extends MachineHost {
         for (const peer of effect.to) this.#ends.get(peer)?.sendBlob({ kind: 'update', term: this.term, step: effect.step }, update.bytes);
         return;
       }
+      case 'sendGradient': {
+        const { to, step, weightSum, point } = effect;
+        const gradient = this.#update?.step === step ? this.#update.gradient : null;
+        if (gradient === null) return log.fail(`the gradient of step ${step} is to be sent but was not encoded`);
+        this.#ends.get(to)?.sendBlob({ kind: 'gradient', term: this.term, step, weightSum, point }, gradient);
+        return;
+      }
+      case 'appoint':
+        log.note(this.machine, `appoints ${effect.to} at step ${effect.step}`);
+        return this.#appoint(effect);
+      case 'nameSuccessor':
+        log.note(this.machine, `asks the directory to name ${effect.holderHash ?? 'nobody'}`);
+        this.#name = { successorHash: effect.holderHash, isConfirmed: false };
+        return this.#renew();
       case 'beginStep':
         return this.#gpuJob('begin', 0, async () => {
           this.world.ledger.stepBegan(this.term, effect.step);
@@ -295,14 +382,15 @@ export class CoordinatorHost extends MachineHost {
     });
   }
 
-  #commit({ step, lossSum, weightSum, encodeUpdate }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
+  #commit({ step, lossSum, weightSum, encodeUpdate, encodeGradient }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
     this.#gpuJob('commit', gpuMs.commit, async () => {
-      const result = await this.#trainer.commit(step, weightSum, { encodeUpdate, encodeGradient: false });
-      const { gradNorm, learningRate, replicaHash, applied, update } = result;
+      const result = await this.#trainer.commit(step, weightSum, { encodeUpdate, encodeGradient });
+      const { gradNorm, learningRate, replicaHash, applied, update, gradient } = result;
       this.world.log.note(this.machine, `commits step ${step}, loss ${(lossSum / weightSum).toFixed(4)}`);
       if (applied) this.world.ledger.committed(this.term, step, lossSum / weightSum, replicaHash);
-      if (update !== null) this.#update = { step, bytes: update };
-      const metrics = { gradNorm, learningRate, replicaHash, applied, updateBytes: update?.byteLength ?? 0 };
+      if (update !== null) this.#update = { step, bytes: update, gradient };
+      const updateBytes = update?.byteLength ?? 0;
+      const metrics = { gradNorm, learningRate, replicaHash, applied, updateBytes, gradientBytes: gradient?.byteLength ?? 0 };
       this.enter(() => {
         this.dispatch({ type: 'committed', step, metrics });
       });
@@ -318,15 +406,86 @@ export class CoordinatorHost extends MachineHost {
       world.clock.after(diskMs, () => {
         if (!this.isOpen) return;
         world.log.note(this.machine, `saved step ${step} (${reason})`);
-        world.disk = { room: 'room', term, step, savedAtMs: world.clock.nowMs, startedAtMs: 0, loss: null, history, state };
+        this.#tab.computer.disk = { room: 'room', term, step, savedAtMs: world.clock.nowMs, startedAtMs: 0, loss: null, history, state };
       });
     });
   }
 
+  #appoint({ to, step, unannounced }: Extract<CoordinatorEffect, { type: 'appoint' }>): void {
+    const corpus = corpusOf(this.world.run);
+    this.#gpuJob('appoint', gpuMs.copy, async () => {
+      const state = await this.#trainer.masterState();
+      if (state.step !== step) this.world.log.fail(`moments of step ${step} were asked for when they are at ${state.step}`);
+      const end = this.#ends.get(to);
+      const { firstMoments, secondMoments } = state;
+      const sizes = { momentsBytes: firstMoments.byteLength, corpusBytes: corpus.byteLength };
+      end?.sendBlob({ kind: 'appointment', term: this.term, step, unannounced, ...sizes }, new ArrayBuffer(0));
+      const parts: readonly [SuccessionPart, ArrayBuffer][] = [
+        ['corpus', corpus.buffer],
+        ['firstMoments', firstMoments],
+        ['secondMoments', secondMoments],
+      ];
+      let pieces = 0;
+      for (const [part, bytes] of parts) {
+        for (let offset = 0; offset < bytes.byteLength; offset += pieceBytes) {
+          const piece = bytes.slice(offset, offset + pieceBytes);
+          pieces += 1;
+          this.world.clock.after(pieces * betweenPiecesMs, () => {
+            if (!this.#isOver) end?.sendBlob({ kind: 'piece', term: this.term, step, part, offset }, piece);
+          });
+        }
+      }
+    });
+  }
+
   #renewLater(): void {
-    const { clock, directory } = this.world;
-    clock.after(renewMs, () => {
-      if (this.isOpen && directory.renew(this.term, clock.nowMs + leaseMs)) this.#renewLater();
+    this.world.clock.after(renewMs, () => {
+      if (!this.isOpen) return;
+      this.enter(() => {
+        this.#renew();
+      });
+      this.#renewLater();
+    });
+  }
+
+  #renew(): void {
+    if (this.#isRenewing) return;
+    this.#isRenewing = true;
+    const wish = this.#name;
+    const { directory, log } = this.world;
+    const { holder } = this.#tab.computer;
+    const coordinator = this.#tab.address;
+    const { term, machine } = this;
+    const { step } = this.view;
+    const sentMs = this.#tab.nowMs();
+    directory.apply(machine, { type: 'renew', coordinator, holder, term, step, successorHash: wish.successorHash, sequence: this.#renewals++ }, (outcome) => {
+      this.enter(() => {
+        this.#isRenewing = false;
+        if (outcome === undefined) return;
+        if (outcome.ok && sentMs < this.#trustedFromMs) return;
+        if (outcome.ok) {
+          this.dispatch({ type: 'lease', untilMs: sentMs + reliedOnLeaseMs });
+          if (!wish.isConfirmed) {
+            wish.isConfirmed = true;
+            this.dispatch({ type: 'successorNamed', holderHash: wish.successorHash });
+          }
+          if (!this.#name.isConfirmed) this.#renew();
+          return;
+        }
+        if (outcome.refusal === 'not-found' || (outcome.lease !== null && outcome.lease.term < term)) {
+          log.note(machine, 'claims its room again');
+          return directory.apply(machine, { type: 'create', coordinator, holder, term, step, isReclaim: true }, () => {
+            this.enter(() => {
+              this.#trustedFromMs = this.#tab.nowMs() + leaseMs;
+              this.#name = { ...this.#name, isConfirmed: false };
+              this.#renew();
+            });
+          });
+        }
+        if (outcome.refusal === 'overtaken') return;
+        log.note(machine, `is deposed: ${outcome.refusal}`);
+        this.#options.deposed();
+      });
     });
   }
 }

@@ -1,0 +1,40 @@
+/**
+ * Joins, crashes, hangs, partitions, clocks that differ, reordering, duplicates, slow links and peers, lost GPUs, reloads,
+ * outages and restarts of the directory, and deaths of whoever leads. The ledger fails a simulation in which a micro-batch
+ * is lost or counted twice, a step is announced twice or out of order, a named successor leads without a step that was
+ * announced, two lead under one term, replicas of a step differ, or a loss is not the undisturbed run's. Several test files
+ * share the seeds, so that they run on several cores.
+ */
+import { expect } from 'vitest';
+import { simulateFaults } from './faults.ts';
+import { seeds } from './simulator.ts';
+import { tinyRun, undisturbedLosses } from './tiny-run.ts';
+
+const steps = 24;
+/** In CI; `ROOM_SEEDS=200000` for a long night. */
+const seedsInAll = Number(process.env['ROOM_SEEDS'] ?? 2_000);
+export const faultFiles = 4;
+export const faultsTestMs = 1_000 * seedsInAll;
+
+/** Seeds that ever failed, whatever the number of seeds. */
+export const onceFailed = [25, 74, 80, 123, 207, 280, 323, 365, 782, 1814, 3749, 4389, 9520] as const;
+
+async function survives(seed: number): Promise<void> {
+  const run = tinyRun(seed, steps);
+  const room = await simulateFaults({ seed, run, undisturbed: await undisturbedLosses(run) });
+  expect(room.world.ledger.announcedSteps, `steps announced with seed ${seed}`).toBe(steps);
+}
+
+/** The seeds of one of the files. */
+export async function surviveSeeds(file: number): Promise<void> {
+  for (const seed of seeds(seedsInAll)) if (seed % faultFiles === file) await survives(seed);
+}
+
+export async function surviveSeedsThatFailed(): Promise<void> {
+  for (const seed of onceFailed) await survives(seed);
+}
+
+export async function timelineOf(seed: number): Promise<readonly string[]> {
+  const run = tinyRun(seed, steps);
+  return (await simulateFaults({ seed, run, undisturbed: await undisturbedLosses(run) })).world.log.lines;
+}
