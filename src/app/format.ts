@@ -61,6 +61,15 @@ export function formatBytes(bytes: number): string {
   return `${twoDigits(bytes / 1e9)}${unitSpace}GB`;
 }
 
+export function formatBytesPerSecond(perSecond: number): string {
+  return `${formatBytes(perSecond)}/s`;
+}
+
+/** "12 ms"; a way that takes time never reads as one that takes none. */
+export function formatRoundTrip(roundTripMs: number): string {
+  return roundTripMs < 1 ? `<${unitSpace}1${unitSpace}ms` : `${Math.round(roundTripMs)}${unitSpace}ms`;
+}
+
 /** "0.8 s", "42 s", "2 min 5 s", "3 h 20 min", "2 d 4 h": two units at most. */
 export function formatDuration(durationMs: number): string {
   const seconds = Math.max(0, durationMs) / 1000;

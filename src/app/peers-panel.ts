@@ -1,15 +1,15 @@
-/** Everybody in the room: device, speed, share of the last step, and what they are doing. */
+/** Everybody in the room: device, connection, speed, share of the last step, what they are doing, and who would lead next. */
 import { LitElement, css, html, nothing } from 'lit';
 import { repeat } from 'lit/directives/repeat.js';
 import { styleMap } from 'lit/directives/style-map.js';
 import { baseStyles, panelStyles } from './base-styles.ts';
 import { formatRate, formatShare, unknown } from './format.ts';
-import { peerStateInWords } from './phases.ts';
-import type { PeerRow } from './phases.ts';
+import { connectionInWords, peerStateInWords, warmingInWords } from './phases.ts';
+import type { ConnectionRow, PeerRow } from './phases.ts';
 import './panel-header.ts';
 
 export class PeersPanel extends LitElement {
-  static override properties = { peers: { attribute: false }, selfId: { type: String } };
+  static override properties = { peers: { attribute: false }, connections: { attribute: false }, selfId: { type: String } };
 
   static override styles = [
     baseStyles,
@@ -58,7 +58,8 @@ export class PeersPanel extends LitElement {
         font-weight: 600;
         line-height: 1.4;
       }
-      .device {
+      .device,
+      .connection {
         font-size: var(--size-small);
         color: var(--ink-soft);
         overflow-wrap: anywhere;
@@ -116,18 +117,28 @@ export class PeersPanel extends LitElement {
   ];
 
   peers: readonly PeerRow[] = [];
+  connections: readonly ConnectionRow[] = [];
   selfId: string | null = null;
+
+  #connection(peer: PeerRow): unknown {
+    const row = this.connections.find((connection) => connection.peer === peer.id);
+    const words = row === undefined ? '' : connectionInWords(row);
+    return words === '' ? nothing : html`<div class="connection" data-testid="peer-connection">${words}</div>`;
+  }
 
   #row(peer: PeerRow, total: number): unknown {
     const share = total > 0 ? peer.microbatches / total : 0;
     const isWatching = peer.role === 'watcher';
+    const warming = warmingInWords(peer);
     const isTrouble = peer.state === 'late' || peer.state === 'silent';
     return html`<tr data-testid="peer-row" data-peer=${peer.id} data-role=${peer.role}>
       <td>
         <span class="name">${peer.name}</span>
         ${peer.id === this.selfId ? html`<span class="mark">you</span>` : nothing}
         ${peer.role === 'coordinator' ? html`<span class="mark" title="Coordinates the room and applies the updates">leads</span>` : nothing}
+        ${peer.succession === 'ready' ? html`<span class="mark" title="Keeps up with every step, and leads when the coordinator can’t">leads next</span>` : nothing}
         <div class="device">${peer.device}</div>
+        ${warming === null ? nothing : html`<div class="device" data-testid="peer-warming">${warming}</div>`} ${this.#connection(peer)}
       </td>
       <td class="number data">${isWatching ? unknown : formatRate(peer.tokensPerSecond)}</td>
       <td class="share">

@@ -1,7 +1,9 @@
-/** The session's phases, roles and peer states in plain words: one table, so that every panel says the same thing. */
+/** The session's phases, roles, peer states and connections in plain words, so that every panel says the same thing. */
 import type { SessionPhase, SessionState } from '../session/types.ts';
+import { formatBytesPerSecond, formatRoundTrip } from './format.ts';
 
 export type PeerRow = SessionState['peers'][number];
+export type ConnectionRow = SessionState['connections'][number];
 
 export interface PhaseWords {
   /** Beside the title. */
@@ -73,4 +75,21 @@ const peerStateWords: Record<PeerRow['state'], string> = {
 
 export function peerStateInWords(state: PeerRow['state']): string {
   return peerStateWords[state];
+}
+
+/** "direct · 12 ms · ↑ 1.2 MB/s ↓ 3.0 MB/s", less what is not known; empty when nothing is. */
+export function connectionInWords({ path, roundTripMs, bytesPerSecondUp, bytesPerSecondDown }: ConnectionRow): string {
+  const rates = [
+    bytesPerSecondUp === null ? '' : `↑ ${formatBytesPerSecond(bytesPerSecondUp)}`,
+    bytesPerSecondDown === null ? '' : `↓ ${formatBytesPerSecond(bytesPerSecondDown)}`,
+  ];
+  const roundTrip = roundTripMs === null ? '' : formatRoundTrip(roundTripMs);
+  return [path ?? '', roundTrip, rates.filter((rate) => rate !== '').join(' ')].filter((part) => part !== '').join(' · ');
+}
+
+/** Of whoever is being made ready to lead when the coordinator can't; null for all others. */
+export function warmingInWords({ succession, lagSteps = 0 }: PeerRow): string | null {
+  if (succession !== 'warming') return null;
+  if (lagSteps === 0) return 'getting ready to lead';
+  return `getting ready to lead (${lagSteps} ${lagSteps === 1 ? 'step' : 'steps'} behind)`;
 }

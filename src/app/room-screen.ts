@@ -152,7 +152,7 @@ export class RoomScreen extends LitElement {
       <div class="grid">
         <div class="main">
           <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title}></loss-panel>
-          <peers-panel .peers=${state.peers} .selfId=${state.selfId}></peers-panel>
+          <peers-panel .peers=${state.peers} .connections=${state.connections} .selfId=${state.selfId}></peers-panel>
         </div>
         <div class="side">
           <invite-panel .link=${state.inviteLink ?? state.link ?? ''}></invite-panel>

@@ -56,6 +56,10 @@ export class LeadDriver {
     return coordinatorView(this.#state);
   }
 
+  get connections(): ReadonlyMap<PeerId, Connection> {
+    return this.#connections;
+  }
+
   dispatch(event: CoordinatorEvent): void {
     if (this.#closed) return;
     this.#events.push(event);

@@ -90,6 +90,14 @@ export class MemberDriver {
     return memberView(this.#state);
   }
 
+  /** The one to the coordinator, under the id that it has in the table of peers: it may be reached under a newer one. */
+  get connections(): ReadonlyMap<PeerId, Connection> {
+    const connection = this.#connection;
+    if (connection === null) return new Map();
+    const row = this.view.peers.find(({ role }) => role === 'coordinator');
+    return new Map([[row?.id ?? (connection.remoteId as PeerId), connection]]);
+  }
+
   dispatch(event: MemberEvent): void {
     if (this.#closed) return;
     this.#events.push(event);

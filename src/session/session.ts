@@ -8,6 +8,7 @@ import { parameterCount } from '../model/parameters.ts';
 import type { Step, Term } from '../room/messages.ts';
 import { problems as trainerProblems } from '../trainer/errors.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
+import { ConnectionWatch } from './connections.ts';
 import { textOf } from './corpus.ts';
 import { holderHash } from './directory-client.ts';
 import { TrainingClock } from './figures.ts';
@@ -58,6 +59,7 @@ class Session implements SessionController {
   readonly #gpu = new Gpu();
   readonly #wakeLock = new WakeLock();
   readonly #clock = new TrainingClock();
+  readonly #connections = new ConnectionWatch(() => performance.now());
   #news = new RoomNews();
   #role: Role | null = null;
   #visit: Visit | null = null;
@@ -171,7 +173,7 @@ class Session implements SessionController {
       await role.driver.leave();
     }
     this.#endVisit();
-    this.#store.update({ phase: 'left', problem: null, peers: [], link: null, inviteLink: null });
+    this.#store.update({ phase: 'left', problem: null, peers: [], connections: [], link: null, inviteLink: null });
   }
 
   rename(name: string): void {
@@ -462,6 +464,8 @@ class Session implements SessionController {
     const nowMs = performance.now();
     role.driver.dispatch({ type: 'tick' });
     this.#lease?.tick();
+    const connections = this.#connections.rows(role.driver.connections);
+    if (connections !== this.#store.state.connections) this.#store.update({ connections });
     const { view } = role.driver;
     const replicaStep = role.kind === 'lead' ? view.step : role.driver.view.replica?.step;
     const canSample = role.kind === 'lead' || (replicaStep !== undefined && view.role === 'member');

@@ -20,6 +20,7 @@ export const initialState: SessionState = {
   elapsedMs: 0,
   remainingMs: null,
   peers: [],
+  connections: [],
   history: [],
   replicaHash: null,
   settings: null,

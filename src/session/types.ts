@@ -3,6 +3,7 @@
  * a `SessionController`; they know nothing else of training or sockets.
  */
 import type { HistoryPoint, PeerRow } from '../room/messages.ts';
+import type { ConnectionRow } from './connections.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
 import type { Precision } from '../model/decoder.ts';
 import type { DecoderConfig } from '../model/types.ts';
@@ -114,6 +115,8 @@ export interface SessionState {
   readonly elapsedMs: number;
   readonly remainingMs: number | null;
   readonly peers: readonly PeerRow[];
+  /** Of the peers that this page is connected to: all others where it leads, else the coordinator. */
+  readonly connections: readonly ConnectionRow[];
   /** A new array whenever a point was added; points are never mutated. */
   readonly history: readonly HistoryPoint[];
   readonly replicaHash: string | null;

@@ -48,7 +48,7 @@ export class Visit {
     this.#store = store;
     history.replaceState(null, '', this.link);
     rememberTab({ room: address.room, role, name });
-    store.update({ role, room: address.room, link: this.link, inviteLink: this.link, name, history: [], peers: [], sample: null, loss: null, step: 0 });
+    store.update({ role, room: address.room, link: this.link, inviteLink: this.link, name, history: [], peers: [], connections: [], sample: null, loss: null, step: 0 });
     if (page.hostname === 'localhost' || page.hostname === '127.0.0.1') this.#inviteFromElsewhere();
     this.signalling = new Signalling({
       address,

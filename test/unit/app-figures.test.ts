@@ -55,6 +55,11 @@ describe('figures', () => {
     expect(plain(format.formatBytes(value))).toBe(text);
   });
 
+  it('writes rates of bytes with the unit they are counted in, and a way of no length as under a millisecond', () => {
+    expect(plain(format.formatBytesPerSecond(1_240_000))).toBe('1.2 MB/s');
+    expect([0, 0.4, 1, 12.4, 1500].map((ms) => plain(format.formatRoundTrip(ms)))).toEqual(['< 1 ms', '< 1 ms', '1 ms', '12 ms', '1500 ms']);
+  });
+
   it.each([
     [0, '0.0 s'],
     [830, '0.8 s'],

@@ -1,5 +1,7 @@
 /** What the page guarantees whatever it shows: legible colours, calm rendering. */
 import { describe, expect, it } from 'vitest';
+import { connectionInWords, warmingInWords } from '../../src/app/phases.ts';
+import type { ConnectionRow, PeerRow } from '../../src/app/phases.ts';
 import { RenderGate, renderIntervalMs } from '../../src/app/render-gate.ts';
 import { palettes } from '../../src/app/theme.ts';
 import type { ThemeName } from '../../src/app/theme.ts';
@@ -101,5 +103,27 @@ describe('rendering', () => {
     expect(shown).toEqual([100]);
     gate.flush();
     expect(shown).toEqual([100]);
+  });
+});
+
+describe('the table of peers', () => {
+  const row = { peer: 'ada', path: 'direct', roundTripMs: 12, bytesPerSecondUp: 1_200_000, bytesPerSecondDown: 3_000_000 } as ConnectionRow;
+  const words = (change: Partial<ConnectionRow>): string => connectionInWords({ ...row, ...change }).replaceAll('\u00a0', ' ');
+
+  it('says how a peer is connected, and nothing of what is not known', () => {
+    expect(words({})).toBe('direct · 12 ms · ↑ 1.2 MB/s ↓ 3.0 MB/s');
+    expect(words({ path: 'relayed', bytesPerSecondUp: null, bytesPerSecondDown: null })).toBe('relayed · 12 ms');
+    expect(words({ path: null, roundTripMs: null })).toBe('↑ 1.2 MB/s ↓ 3.0 MB/s');
+    expect(words({ roundTripMs: null, bytesPerSecondUp: null })).toBe('direct · ↓ 3.0 MB/s');
+    expect(words({ path: null, roundTripMs: null, bytesPerSecondUp: null, bytesPerSecondDown: null })).toBe('');
+  });
+
+  it('says who is getting ready to lead, and how far behind', () => {
+    const peer = { succession: 'warming', lagSteps: 7 } as PeerRow;
+    expect(warmingInWords(peer)).toBe('getting ready to lead (7 steps behind)');
+    expect(warmingInWords({ ...peer, lagSteps: 1 })).toBe('getting ready to lead (1 step behind)');
+    expect(warmingInWords({ ...peer, lagSteps: 0 })).toBe('getting ready to lead');
+    expect(warmingInWords({ ...peer, succession: 'ready' })).toBeNull();
+    expect(warmingInWords({ ...peer, succession: undefined })).toBeNull();
   });
 });

@@ -128,3 +128,21 @@ it('a newcomer who can’t get in is told what to do by whoever knows', async ()
   await room.until('Eve is turned away', () => eve.driver.view.connection === 'refused');
   expect(eve.problems.at(-1)).toMatchObject({ code: 'wrong-key', whatToDo: expect.stringContaining('whole invitation link') as unknown });
 });
+
+describe('the connections of a page', () => {
+  it.each(['ada', 'ada-after-signalling-was-lost'])('go by the ids that peers have in the table, on both ends, where the coordinator is reached as %s', async (leadAt) => {
+    const { lead } = await opened({ steps: 3 });
+    expect(lead.connections.size).toBe(0);
+    const bob = room.join('bob', { leadAt });
+    expect(bob.driver.connections.size).toBe(0);
+    await room.until('Bob has joined', () => bob.driver.view.connection === 'joined');
+    room.pass(1000);
+    await room.until('Bob is in the table', () => bob.driver.view.peers.length === 2);
+    const idsOf = (role: string): readonly string[] => lead.view.peers.filter((peer) => peer.role === role).map(({ id }) => id);
+    expect([...lead.connections.keys()]).toEqual(idsOf('member'));
+    expect([...bob.driver.connections.keys()]).toEqual(idsOf('coordinator'));
+    bob.driver.close('the test says so');
+    expect(bob.driver.connections.size).toBe(0);
+    await room.until('Ada has heard of it', () => lead.connections.size === 0);
+  });
+});

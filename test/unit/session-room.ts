@@ -165,9 +165,12 @@ export class DriverRoom {
     return this.#nowMs;
   }
 
-  /** `wires`: tampers with each new connection before it opens. Index 0 of a pair is the member's end. */
-  join(name: string, options: { readonly watch?: boolean; readonly key?: string; readonly wires?: (wires: Wires) => void } = {}): Guest {
-    const { key = roomKey } = options;
+  /**
+   * `wires`: tampers with each new connection before it opens. Index 0 of a pair is the member's end. `leadAt`: where the
+   * coordinator is reached, when signalling has given it another id since it began to lead.
+   */
+  join(name: string, options: { readonly watch?: boolean; readonly key?: string; readonly leadAt?: string; readonly wires?: (wires: Wires) => void } = {}): Guest {
+    const { key = roomKey, leadAt = leadId } = options;
     const guest: Omit<Guest, 'driver'> = { wires: makeWires(), problems: [], notices: [] };
     const endpoint: Endpoint = {
       id: name,
@@ -175,7 +178,7 @@ export class DriverRoom {
         const wires = makeWires();
         guest.wires = wires;
         options.wires?.(wires);
-        const ids = [name, leadId] as const;
+        const ids = [name, leadAt] as const;
         const caller = side(wires, 'caller', { key, handlers }, { identity: async () => identity('caller', key, ...ids) });
         const callee = side(wires, 'callee', { key: roomKey, handlers }, {
           identity: async () => identity('callee', roomKey, ...ids),
@@ -193,7 +196,7 @@ export class DriverRoom {
       heir: { keepRun: nobodyAsks, saveCheckpoint: nobodyAsks, claim: nobodyAsks, leads: () => undefined },
       ownId: () => name,
       directory: {
-        lookUp: async () => ({ coordinator: leadId, term, expiresInMs: 1e6, isReleased: false, step: 0, successor: false }),
+        lookUp: async () => ({ coordinator: leadAt, term, expiresInMs: 1e6, isReleased: false, step: 0, successor: false }),
         create: nobodyAsks,
         takeOver: nobodyAsks,
         renew: nobodyAsks,
