@@ -36,6 +36,8 @@ interface Reign {
 export interface LedgerOptions {
   readonly microbatchesPerStep: number;
   readonly undisturbed: readonly number[];
+  /** Whether somebody leads under this term now. */
+  readonly reigns: (term: number) => boolean;
   /** Headers may have been damaged on the way: only micro-batches are counted, losses and replicas are not compared. */
   readonly countsOnly: boolean;
 }
@@ -74,27 +76,41 @@ export class Ledger {
   reignBegan({ term, step, hash, history, kind }: ReignFacts): void {
     if (this.#reigns.has(term)) this.#log.fail(`two coordinators reign under term ${term}`);
     if (history.length !== step) this.#log.fail(`the reign of term ${term} begins at step ${step} with a history of ${history.length}`);
+    this.#reigns.set(term, { startStep: step, committed: step, sum: null, hashes: new Map([[step, hash]]) });
+    // Whoever was long in coming, and is deposed already, has begun nothing.
+    if (term < this.#newestTerm) return;
+    this.#newestTerm = term;
     if (kind === 'warm') this.handOffs += 1;
     if (kind === 'warm' && step < this.#announced.length) {
       this.#log.fail(`the successor leads from step ${step}, and ${this.#announced.length} steps were announced`);
     }
-    // Whoever was long in coming, and is deposed already, has undone nothing.
-    if (kind === 'cold' && term > this.#newestTerm && step < this.#announced.length) {
-      this.stepsRewound += this.#announced.length - step;
-      this.#announced.length = step;
-    }
-    this.#newestTerm = Math.max(this.#newestTerm, term);
-    if (term === this.#newestTerm) for (const point of history.slice(this.#announced.length)) this.announced(term, point);
-    this.#reigns.set(term, { startStep: step, committed: step, sum: null, hashes: new Map([[step, hash]]) });
+    if (kind === 'cold') this.#rewind(this.#commonSteps(history));
+    for (const point of history.slice(this.#announced.length)) this.announced(term, point);
     const last = this.#announced[step - 1];
-    if (term === this.#newestTerm && last !== undefined && !this.#options.countsOnly && last.hash !== hash) this.#log.fail(`term ${term} begins with other weights than step ${step} had`);
+    if (last !== undefined && !this.#options.countsOnly && last.hash !== hash) this.#log.fail(`term ${term} begins with other weights than step ${step} had`);
+  }
+
+  /** How many of the steps announced are this history's too. */
+  #commonSteps(history: readonly HistoryPoint[]): number {
+    const differs = this.#announced.findIndex(({ hash }, step) => history[step]?.replicaHash !== hash);
+    return differs === -1 ? this.#announced.length : differs;
+  }
+
+  #rewind(steps: number): void {
+    this.stepsRewound += this.#announced.length - steps;
+    this.#announced.length = steps;
   }
 
   /** Whoever leads under this term has told everybody that the step is done. */
   announced(term: number, { step, replicaHash = '' }: HistoryPoint): void {
     // Whoever was frozen may say late what its successor, which has that step, has said meanwhile.
     if (term < this.#newestTerm && this.#announced[step]?.hash === replicaHash) return;
-    if (term < this.#newestTerm) this.#log.fail(`step ${step} is announced under term ${term}, and term ${this.#newestTerm} reigns`);
+    if (term < this.#newestTerm) {
+      if (this.#options.reigns(this.#newestTerm)) this.#log.fail(`step ${step} is announced under term ${term}, and term ${this.#newestTerm} reigns`);
+      // The newer leader is gone, and the directory has forgotten it: the older one goes on from what it has.
+      this.#newestTerm = term;
+      this.#rewind(Math.min(step, this.#announced.length));
+    }
     if (step !== this.#announced.length) this.#log.fail(`step ${step} is announced after ${this.#announced.length} steps`);
     this.#announced.push({ term, hash: replicaHash });
   }

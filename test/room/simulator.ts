@@ -81,6 +81,7 @@ export class Simulation {
         microbatchesPerStep: options.run.source.microbatchesPerStep,
         undisturbed: options.undisturbed,
         countsOnly: options.countsOnly ?? false,
+        reigns: (term) => this.#roles().some((role) => role instanceof LeadHost && role.term === term),
       }),
       network: new SimulatedNetwork(clock, random.fork()),
       directory: new SimulatedDirectory(clock, random.fork()),
