@@ -156,7 +156,9 @@ export class PeersPanel extends LitElement {
     return html`<section aria-label="Peers">
       <panel-header heading="Peers">
         Every tab in this room. Each step’s text is cut into micro-batches; faster devices get more of them, and the share says
-        how much of the last step each one computed. Who leads adds up everybody’s gradients and updates the weights.
+        how much of the last step each one computed. Who leads adds up everybody’s gradients and updates the weights; who leads
+        next keeps what that takes, in case it can’t any more. Of peers that this page is connected to it says whether directly
+        or by a relay, how long a message takes there and back, and how much is sent ↑ and received ↓.
         <span slot="tools" class="small soft" data-testid="peer-count">
           ${computing} computing${watching === 0 ? '' : `, ${watching} watching`}
         </span>

@@ -1,5 +1,5 @@
 /** A room of several real pages: one curve, equal whoever computes, through joins, closed tabs and reloads. */
-import type { Page } from '@playwright/test';
+import type { Locator, Page } from '@playwright/test';
 import type { PageStatus } from '../../src/session/page-api.ts';
 import type { CreateSettings } from '../../src/session/types.ts';
 import { expect, test } from './fixtures.ts';
@@ -49,6 +49,12 @@ test('three pages share one curve and hold the same weights', async ({ openPage 
   await ada.evaluate(() => window.cotrain.resume());
   await untilAllWork(ada, 3);
   const pages = [ada, ben, eva];
+  // Whoever leads is connected to everybody, all others to it.
+  const wayTo = (page: Page, name: string): Locator => page.getByTestId('peer-row').filter({ hasText: name }).getByTestId('peer-connection');
+  for (const way of [wayTo(ada, 'Ben'), wayTo(ada, 'Eva'), wayTo(ben, 'Ada')]) {
+    await expect(way).toHaveText(/^direct · (<\s)?\d+\sms · ↑ [\d.]+\s[kM]?B\/s ↓ [\d.]+\s[kM]?B\/s$/);
+  }
+  await expect(ben.getByTestId('peer-connection')).toHaveCount(1);
 
   for (const pauses of [1, 2, 3]) {
     const { step } = await statusOf(ada);
