@@ -54,7 +54,8 @@ function shownView(role: RoleView): { readonly view: RoomView; readonly heldHash
   if (role.kind === 'lead') return { view: role.view, heldHash: null };
   const { view } = role;
   const { replica } = view;
-  if (replica === null || replica.step >= view.step) return { view, heldHash: replica?.hash ?? null };
+  // Weights may also come before the news of their step: then the hash shown is the history's.
+  if (replica === null || replica.step >= view.step) return { view, heldHash: replica?.step === view.step ? replica.hash : null };
   const phase = view.phase === 'stopped' ? view.phase : 'running';
   const history = view.history.filter((point) => point.step < replica.step);
   return { view: { ...view, step: replica.step, history, phase }, heldHash: replica.hash };

@@ -41,7 +41,40 @@ interface Following {
 }
 
 /** Gradients and loss of one micro-batch, summed; by replica hash, step and index. */
-export type GradientMemo = Map<string, { readonly sums: Float64Array; readonly lossSum: number }>;
+export type GradientMemo = Pick<Map<string, MemorizedGradient>, 'get' | 'set'>;
+
+export interface MemorizedGradient {
+  readonly sums: Float64Array;
+  readonly lossSum: number;
+}
+
+/**
+ * Gradients are rounded to multiples of this, coarse enough that f32 sums of a step's micro-batches are exact however they are
+ * grouped: who computes what then changes nothing at all, and most of what a room computes has been computed before.
+ */
+const gradientQuantum = 2 ** -18;
+
+interface Plan {
+  readonly layout: ParameterLayout;
+  readonly training: Graph;
+  readonly evaluation: Graph;
+}
+
+const plans = new WeakMap<TrainerSettings, Plan>();
+
+/** Traced once for all trainers of a run. */
+function planOf(settings: TrainerSettings): Plan {
+  const known = plans.get(settings);
+  if (known !== undefined) return known;
+  const { model, rowsPerMicrobatch, contextLength } = settings;
+  const plan = {
+    layout: parameterLayoutOf(model),
+    training: trainingGraph(model, rowsPerMicrobatch, contextLength),
+    evaluation: evaluationGraph(model, rowsPerMicrobatch, contextLength),
+  };
+  plans.set(settings, plan);
+  return plan;
+}
 
 export class CpuTrainer implements Pick<Trainer, RoomCalls> {
   readonly #settings: TrainerSettings;
@@ -63,9 +96,10 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
   constructor(settings: TrainerSettings, memo: GradientMemo) {
     this.#settings = settings;
     this.#memo = memo;
-    this.#layout = parameterLayoutOf(settings.model);
-    this.#training = trainingGraph(settings.model, settings.rowsPerMicrobatch, settings.contextLength);
-    this.#evaluation = evaluationGraph(settings.model, settings.rowsPerMicrobatch, settings.contextLength);
+    const { layout, training, evaluation } = planOf(settings);
+    this.#layout = layout;
+    this.#training = training;
+    this.#evaluation = evaluation;
   }
 
   /** Hash of the replica as it is now. */
@@ -209,7 +243,11 @@ export class CpuTrainer implements Pick<Trainer, RoomCalls> {
     const seed = Float64Array.of(this.#settings.seed, step, index, 0);
     const { gradients, totals } = interpret(this.#training, { parameters: this.#parameters, inputs: inputsOf(rows, seed) });
     const sums = new Float64Array(this.#layout.totalElements);
-    for (const { name, offsetElements } of this.#layout.entries) sums.set(gradients.get(name) ?? [], offsetElements);
+    for (const { name, offsetElements } of this.#layout.entries) {
+      (gradients.get(name) ?? new Float64Array()).forEach((value, at) => {
+        sums[offsetElements + at] = Math.round(value / gradientQuantum) * gradientQuantum;
+      });
+    }
     const result = { sums, lossSum: totals.get('loss') ?? 0 };
     this.#memo.set(key, result);
     return result;

@@ -8,7 +8,7 @@
 import { expect } from 'vitest';
 import { simulateFaults } from './faults.ts';
 import { seeds } from './simulator.ts';
-import { tinyRun, undisturbedLosses } from './tiny-run.ts';
+import { sharedRun } from './tiny-run.ts';
 
 const steps = 24;
 /** In CI; `ROOM_SEEDS=200000` for a long night. */
@@ -20,8 +20,7 @@ export const faultsTestMs = 1_000 * seedsInAll;
 export const onceFailed = [25, 74, 80, 123, 207, 280, 323, 365, 782, 1814, 3749, 4389, 9520, 11474, 14606] as const;
 
 async function survives(seed: number): Promise<void> {
-  const run = tinyRun(seed, steps);
-  const room = await simulateFaults({ seed, run, undisturbed: await undisturbedLosses(run) });
+  const room = await simulateFaults({ seed, ...(await sharedRun(seed, steps)) });
   expect(room.world.ledger.announcedSteps, `steps announced with seed ${seed}`).toBe(steps);
 }
 
@@ -35,6 +34,5 @@ export async function surviveSeedsThatFailed(): Promise<void> {
 }
 
 export async function timelineOf(seed: number): Promise<readonly string[]> {
-  const run = tinyRun(seed, steps);
-  return (await simulateFaults({ seed, run, undisturbed: await undisturbedLosses(run) })).world.log.lines;
+  return (await simulateFaults({ seed, ...(await sharedRun(seed, steps)) })).world.log.lines;
 }

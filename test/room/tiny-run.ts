@@ -4,7 +4,7 @@ import type { BatchSource } from '../../src/data/types.ts';
 import type { DecoderConfig } from '../../src/model/types.ts';
 import type { TrainerSettings } from '../../src/trainer/types.ts';
 import { CpuTrainer } from './cpu-trainer.ts';
-import type { GradientMemo } from './cpu-trainer.ts';
+import type { GradientMemo, MemorizedGradient } from './cpu-trainer.ts';
 import { Random } from './random.ts';
 
 export interface TinyRun {
@@ -88,6 +88,35 @@ export async function undisturbedLosses(run: TinyRun): Promise<readonly number[]
     losses.push(lossSum / weightSum);
   }
   return losses;
+}
+
+interface BaseRun {
+  readonly run: TinyRun;
+  readonly undisturbed: readonly number[];
+  readonly memo: Map<string, MemorizedGradient>;
+}
+
+const baseRuns = new Map<string, Promise<BaseRun>>();
+const differentRuns = 8;
+
+async function baseRun(seed: number, steps: number): Promise<BaseRun> {
+  const memo = new Map<string, MemorizedGradient>();
+  const run = { ...tinyRun(seed, steps), memo };
+  return { run, undisturbed: await undisturbedLosses(run), memo };
+}
+
+/**
+ * For thousands of rooms: one of a few runs, whose undisturbed gradients are computed once. What a room computes besides is
+ * forgotten with it.
+ */
+export async function sharedRun(seed: number, steps: number): Promise<{ readonly run: TinyRun; readonly undisturbed: readonly number[] }> {
+  const which = seed % differentRuns;
+  const key = `${which} ${steps}`;
+  const base = baseRuns.get(key) ?? baseRun(which, steps);
+  baseRuns.set(key, base);
+  const { run, undisturbed, memo } = await base;
+  const own = new Map<string, MemorizedGradient>();
+  return { run: { ...run, memo: { get: (name) => memo.get(name) ?? own.get(name), set: (name, value) => own.set(name, value) } }, undisturbed };
 }
 
 /** Micro-batch i does not score its first i positions. */

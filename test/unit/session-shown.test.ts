@@ -53,6 +53,10 @@ describe('a member’s page', () => {
     expect(shown(member({ phase: 'finished' }))).toMatchObject({ step: 3, phase: 'finished', replicaHash: hashAt(3) });
   });
 
+  it('shows the hash that belongs to the step, also when it holds the weights of one that is not announced yet', () => {
+    expect(shown(member({ replica: { step: step(4), hash: hashAt(4) } }))).toMatchObject({ step: 3, replicaHash: hashAt(3) });
+  });
+
   it('shows no speed and no time left while nothing goes on', () => {
     expect(shown(member({ phase: 'paused' }))).toMatchObject({ phase: 'paused', tokensPerSecond: 0, ownTokensPerSecond: 0, remainingMs: null });
   });
