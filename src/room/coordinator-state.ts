@@ -133,8 +133,8 @@ export interface CoordinatorState {
   readonly leaseUntilMs: number;
   /** Somebody else may hold an older state, and could go on from it if the directory let it. */
   readonly hasHeirs: boolean;
-  /** Somebody who was lost as successor and is perhaps still named. */
-  readonly fencedHash: string | null;
+  /** Who was lost as successor and is perhaps still named. */
+  readonly fenced: ReadonlySet<string>;
   readonly assignmentsMade: number;
   readonly updateBytes: number;
   readonly lastCallMs: number;

@@ -70,7 +70,7 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     committedAtMs: nowMs,
     successor: null,
     wishedName: null,
-    fencedHash: null,
+    fenced: new Set(),
     leaseUntilMs: config.leaseUntilMs,
     hasHeirs: config.hasHeirs,
     assignmentsMade: 0,

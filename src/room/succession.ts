@@ -78,9 +78,10 @@ function name(turn: Turn, holderHash: string | null): void {
 export function successorNamed(turn: Turn, holderHash: string | null): void {
   const { state } = turn;
   if (state.wishedName !== holderHash) return;
-  state.fencedHash = null;
+  state.fenced = new Set();
   if (holderHash === null || state.successor?.stage !== 'named') return;
   state.successor = { ...state.successor, isConfirmed: true };
+  changePeer(turn, state.successor.peer, { failedSuccessions: 0 });
   touchPeers(turn);
 }
 
@@ -108,13 +109,14 @@ function endSuccession(turn: Turn, isHarmless: boolean): void {
   state.successor = null;
   touchPeers(turn);
   if (successor.stage !== 'named') return;
-  if (!isHarmless) state.fencedHash = state.wishedName;
+  if (!isHarmless && state.wishedName !== null) state.fenced = new Set([...state.fenced, state.wishedName]);
   name(turn, null);
 }
 
 /** Whoever says hello gives up what it knew from before. */
 export function greetedAgain(turn: Turn, holderHash: string): void {
-  if (turn.state.fencedHash === holderHash) turn.state.fencedHash = null;
+  const { fenced } = turn.state;
+  if (fenced.has(holderHash)) turn.state.fenced = new Set([...fenced].filter((hash) => hash !== holderHash));
 }
 
 /**
@@ -127,8 +129,8 @@ export function isSafe(state: CoordinatorState, nowMs: number): boolean {
   return successor === null || successor.stage === 'warming' || successor.confirmed >= step;
 }
 
-function isExposed({ fencedHash, successor, leaseUntilMs, hasHeirs }: CoordinatorState, nowMs: number): boolean {
-  if (fencedHash !== null) return true;
+function isExposed({ fenced, successor, leaseUntilMs, hasHeirs }: CoordinatorState, nowMs: number): boolean {
+  if (fenced.size > 0) return true;
   return successor?.isConfirmed !== true && hasHeirs && nowMs >= leaseUntilMs;
 }
 

@@ -91,8 +91,20 @@ describe('the coordinator', () => {
       const room = named();
       room.send({ type: 'lease', untilMs: Infinity });
       end(room);
-      expect(room.state.fencedHash).toBeNull();
+      expect(room.state.fenced.size).toBe(0);
     }
+  });
+
+  test('of two that were lost, the one that comes back does not speak for the other', () => {
+    const room = named();
+    room.join('cid', { canSucceed: true });
+    room.send({ type: 'peerClosed', peer: peer('bob'), reason: '' });
+    room.from('cid', { type: 'warm', term: term(3), step: step(0) }).send({ type: 'peerClosed', peer: peer('cid'), reason: '' });
+    expect([...room.state.fenced]).toEqual([holderOf('bob'), holderOf('cid')]);
+    room.hello('cid');
+    expect([...room.state.fenced]).toEqual([holderOf('bob')]);
+    room.send({ type: 'successorNamed', holderHash: null });
+    expect(room.state.fenced.size).toBe(0);
   });
 
   test('announces nothing once its lease is over, when somebody else could go on from an older state', () => {
