@@ -1,4 +1,7 @@
-/** Tests of the product in real Chromium: built page, real server, WebRTC, WebGPU. One worker: one machine, one GPU. */
+/**
+ * Tests of the product in real Chromium: built page, real server, WebRTC, WebGPU. Two at a time: those in which something dies
+ * mostly wait for others to notice.
+ */
 import { existsSync } from 'node:fs';
 import { defineConfig } from '@playwright/test';
 import { findChromium } from './tools/vulkan.mjs';
@@ -12,7 +15,7 @@ export default defineConfig({
   outputDir: 'test-results/e2e',
   globalSetup: './test/e2e/build.ts',
   fullyParallel: false,
-  workers: 1,
+  workers: 2,
   retries: 0,
   forbidOnly: process.env['CI'] !== undefined,
   timeout: 120_000,

@@ -48,12 +48,10 @@ test('the coordinator’s browser is killed again and again, and no committed st
     return peer;
   };
   try {
-    const first = await another();
+    const [first, ...guests] = await Promise.all([another(), another(), another(), another()]);
     const link = await createRoom(first.page, { ...run, name: first.name });
-    while (peers.length < 4) {
-      const { page, name } = await another();
-      await joinRoom(page, link, { name });
-    }
+    const join = async ({ page, name }: Peer): Promise<void> => joinRoom(page, link, { name });
+    await Promise.all(guests.map(join));
     const resumedMs: number[] = [];
     for (let kill = 0; kill < kills; kill += 1) {
       const leader = await leaderOf(peers);
@@ -73,9 +71,8 @@ test('the coordinator’s browser is killed again and again, and no committed st
       // Every step that anybody had seen is there, as it was.
       expect(after.history.slice(0, newest.history.length)).toEqual(newest.history);
       expect(after.history.map((point) => point.step)).toEqual(after.history.map((_, index) => index));
-      for (const { page } of others) await statusWhen(page, 'back in the room', (status) => status.term === after.term && status.step > newest.step, 30_000);
-      const { page, name } = await another();
-      await joinRoom(page, link, { name });
+      const isBack = (status: PageStatus): boolean => status.term === after.term && status.step > newest.step;
+      await Promise.all([...others.map(({ page }) => statusWhen(page, 'back in the room', isBack, 30_000)), kill + 1 < kills ? another().then(join) : undefined]);
     }
     console.log(`resumed after ${resumedMs.map((ms) => (ms / 1000).toFixed(1)).join(', ')} s`);
     expect(Math.max(...resumedMs)).toBeLessThan(10_000);
