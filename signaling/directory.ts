@@ -11,6 +11,9 @@ import { Election } from './election.ts';
 export const leaseMs = 6000;
 /** What is left of a lease when its coordinator's signalling socket closes: time for one renewal, if the coordinator lives. */
 export const leaseWithoutSocketMs = 2000;
+/** More hand-offs than a restarted directory can have missed. */
+const forgottenTermGap = 1_000;
+const forgottenTermSpread = 100_000;
 /** A room that nobody has touched for this long is forgotten. */
 export const roomLifetimeMs = 24 * 3600 * 1000;
 
@@ -42,6 +45,8 @@ interface Room {
   touchedMs: number;
   coordinator: string;
   holderHash: Buffer;
+  /** Somebody who led it told this directory of it: it was restarted since the room was made. */
+  isReclaimed: boolean;
   term: number;
   step: number;
   /** Of its newest renewal. */
@@ -168,6 +173,7 @@ export class Directory {
       tokenHash: sha256(token),
       createdFrom: from,
       touchedMs: nowMs,
+      isReclaimed: command.isReclaim,
       ...reign(command, command.term, nowMs),
     };
     this.#rooms.set(id, room);
@@ -180,7 +186,7 @@ function reign(
   { coordinator, holder, step }: Extract<Command, { type: 'create' | 'takeOver' }>,
   term: number,
   nowMs: number,
-): Omit<Room, 'tokenHash' | 'createdFrom' | 'touchedMs'> {
+): Omit<Room, 'tokenHash' | 'createdFrom' | 'touchedMs' | 'isReclaimed'> {
   return {
     coordinator,
     holderHash: sha256(holder),
@@ -192,6 +198,14 @@ function reign(
     successorHash: null,
     election: null,
   };
+}
+
+/**
+ * One more, unless this directory was restarted: it may have granted higher terms than it was told of since. Far beyond them,
+ * and by the claimant's own distance, none is granted twice.
+ */
+function termAfter({ term, isReclaimed }: Room, holder: string): number {
+  return isReclaimed ? term + forgottenTermGap + (sha256(holder).readUInt32LE(0) % forgottenTermSpread) : term + 1;
 }
 
 interface No {
@@ -206,6 +220,7 @@ function change(room: Room, command: Command, nowMs: number): No | null {
       // A directory that was restarted may first hear of somebody who led before: the newest leader has the highest term.
       if (!command.isReclaim || command.term <= room.term) return { refusal: 'exists' };
       Object.assign(room, reign(command, command.term, nowMs));
+      room.isReclaimed = true;
       return null;
     case 'renew': {
       const no = notItsLease(room, command);
@@ -227,7 +242,7 @@ function change(room: Room, command: Command, nowMs: number): No | null {
     case 'takeOver': {
       if (command.expectedTerm !== room.term) return { refusal: 'stale-term' };
       const no = notItsTurn(room, command, nowMs);
-      if (no === null) Object.assign(room, reign(command, room.term + 1, nowMs));
+      if (no === null) Object.assign(room, reign(command, termAfter(room, command.holder), nowMs));
       return no;
     }
     case 'release': {

@@ -27,7 +27,7 @@ export class RunHeader extends LitElement {
         : html`<button data-testid="pause" ?disabled=${!mayControl || phase !== 'running'} @click=${() => this.#fire('pause')}>Pause</button>`;
     return html`<div class="controls">
       ${phase === 'finished' ? nothing : pauseOrResume}
-      <button data-testid="leave" @click=${() => this.#fire('leave')}>${role === 'coordinator' && phase !== 'finished' ? 'Stop and leave' : 'Leave'}</button>
+      <button data-testid="leave" @click=${() => this.#fire('leave')}>Leave</button>
     </div>`;
   }
 

@@ -47,8 +47,8 @@ async function outcomeOf(asking: Promise<Lease>, peerId: string, term: number): 
     if (kind === 'conflict' && retryInMs !== null) return { kind: 'wait', retryInMs };
     if (kind !== 'conflict' || lease === null) throw error;
     // The very lease that was asked for: it was granted before, and that answer was lost.
-    const isOwn = lease.coordinator === peerId && lease.term === term && lease.expiresInMs > 0;
-    return isOwn ? { kind: 'led', term } : { kind: 'led-by-other', lease };
+    const isOwn = lease.coordinator === peerId && lease.term >= term && lease.expiresInMs > 0;
+    return isOwn ? { kind: 'led', term: lease.term } : { kind: 'led-by-other', lease };
   }
 }
 

@@ -30,6 +30,8 @@ export interface LeadOptions {
 /** What a reign goes on from. */
 export interface ReignStart {
   readonly term: Term;
+  /** Of the leader whose state this is; 0 for a new room. */
+  readonly after: number;
   readonly trainer: CpuTrainer;
   readonly step: Step;
   readonly hash: string;

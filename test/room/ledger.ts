@@ -20,6 +20,8 @@ export interface Truth {
  */
 export interface ReignFacts {
   readonly term: number;
+  /** Of the leader that it followed. */
+  readonly after: number;
   readonly step: number;
   readonly hash: string;
   readonly history: readonly HistoryPoint[];
@@ -56,6 +58,7 @@ export class Ledger {
   /** Steps that a cold reign began before. */
   stepsRewound = 0;
   readonly #announced: { readonly term: number; readonly hash: string }[] = [];
+  readonly #everAnnounced = new Set<string>();
   #newestTerm = 0;
   readonly #log: RoomLog;
   readonly #options: LedgerOptions;
@@ -73,7 +76,9 @@ export class Ledger {
     return this.#announced.length;
   }
 
-  reignBegan({ term, step, hash, history, kind }: ReignFacts): void {
+  reignBegan({ term, after, step, hash, history, kind: way }: ReignFacts): void {
+    // The successor of somebody who was followed by another already has no more than what was saved.
+    const kind = way === 'warm' && after !== this.#newestTerm ? 'cold' : way;
     if (this.#reigns.has(term)) this.#log.fail(`two coordinators reign under term ${term}`);
     if (history.length !== step) this.#log.fail(`the reign of term ${term} begins at step ${step} with a history of ${history.length}`);
     this.#reigns.set(term, { startStep: step, committed: step, sum: null, hashes: new Map([[step, hash]]) });
@@ -104,7 +109,9 @@ export class Ledger {
   /** Whoever leads under this term has told everybody that the step is done. */
   announced(term: number, { step, replicaHash = '' }: HistoryPoint): void {
     // Whoever was frozen may say late what its successor, which has that step, has said meanwhile.
-    if (term < this.#newestTerm && this.#announced[step]?.hash === replicaHash) return;
+    const what = `${step} ${replicaHash}`;
+    if (term < this.#newestTerm && this.#everAnnounced.has(what)) return;
+    this.#everAnnounced.add(what);
     if (term < this.#newestTerm) {
       if (this.#options.reigns(this.#newestTerm)) this.#log.fail(`step ${step} is announced under term ${term}, and term ${this.#newestTerm} reigns`);
       // The newer leader is gone, and the directory has forgotten it: the older one goes on from what it has.

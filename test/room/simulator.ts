@@ -140,7 +140,7 @@ export class Simulation {
     world.directory.apply(name, { type: 'create', coordinator: tab.address, holder: machine.computer.holder, term: 1, step: 0, isReclaim: false }, (outcome) => {
       if (outcome?.ok !== true) return world.log.fail('the room could not be made');
       const isPaused = settings.startPaused ?? false;
-      this.#reign(machine, tab, { term: 1 as Term, trainer, step: 0 as Step, hash, history: [], isPaused, grantedAtMs: tab.nowMs(), kind: 'new' });
+      this.#reign(machine, tab, { term: 1 as Term, after: 0, trainer, step: 0 as Step, hash, history: [], isPaused, grantedAtMs: tab.nowMs(), kind: 'new' });
     });
     await this.until('the room is made', 1_000, () => this.leader !== null);
     return this.coordinator;
@@ -176,7 +176,7 @@ export class Simulation {
       leads: (term, warm) => {
         if (warm !== null) {
           const { step, hash, history, isPaused } = warm.reign;
-          this.#reign(machine, tab, { term, trainer: warm.trainer, step, hash, history, isPaused, grantedAtMs: tab.nowMs(), kind: this.world.directory.lastTakeOverWasNamed ? 'warm' : 'cold' });
+          this.#reign(machine, tab, { term, after: member.view.term, trainer: warm.trainer, step, hash, history, isPaused, grantedAtMs: tab.nowMs(), kind: this.world.directory.lastTakeOverWasNamed ? 'warm' : 'cold' });
         } else {
           this.#restore(machine, tab, term);
         }
@@ -195,7 +195,7 @@ export class Simulation {
       const trainer = new CpuTrainer(world.run.settings, world.run.memo);
       const hash = await trainer.restore(disk.state);
       const history = JSON.parse(disk.history) as HistoryPoint[];
-      this.#reign(machine, tab, { term, trainer, step: disk.step as Step, hash, history, isPaused: false, grantedAtMs, kind: 'cold' });
+      this.#reign(machine, tab, { term, after: disk.term, trainer, step: disk.step as Step, hash, history, isPaused: false, grantedAtMs, kind: 'cold' });
     });
   }
 
