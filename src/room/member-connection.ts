@@ -8,6 +8,7 @@ import {
   longestRetryMs,
   lookUpIntervalMs,
   lookUpTimeoutMs,
+  staleReignMs,
   welcomeTimeoutMs,
 } from './limits.ts';
 import type { DirectoryLead, RoomProblem } from './machine.ts';
@@ -28,9 +29,26 @@ export function lookUp(turn: MemberTurn): void {
   turn.effects.push({ type: 'lookUp' });
 }
 
+/**
+ * Whether this lead is of a reign that another has followed. A directory that was restarted may have forgotten the newer one;
+ * when that does not come forward, the older one leads after all.
+ */
+function isOfOlderReign(turn: MemberTurn, lead: DirectoryLead): boolean {
+  const { state, nowMs } = turn;
+  if (state.highestTerm === null || lead.term >= state.highestTerm) {
+    state.staleSinceMs = null;
+    return false;
+  }
+  state.staleSinceMs ??= nowMs;
+  if (!lead.isHeld || nowMs - state.staleSinceMs < staleReignMs) return true;
+  state.highestTerm = lead.term;
+  state.staleSinceMs = null;
+  return false;
+}
+
 export function directoryAnswered(turn: MemberTurn, lead: DirectoryLead | null): void {
   const { state } = turn;
-  const isStale = lead !== null && state.highestTerm !== null && lead.term < state.highestTerm;
+  const isStale = lead !== null && isOfOlderReign(turn, lead);
   const isLed = lead !== null && lead.isHeld && !isStale;
   if (state.phase === 'finding') {
     if (!isLed) return nobodyLeads(turn, lead);

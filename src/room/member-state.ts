@@ -79,6 +79,8 @@ export interface MemberState {
   readonly saved: SavedState | null;
   /** When the last connection was lost; -Infinity before the first. */
   readonly lostAtMs: number;
+  /** Since when the directory names somebody of a lower term than was seen. */
+  readonly staleSinceMs: number | null;
   /** Since when the directory does not know the room. */
   readonly forgottenSinceMs: number | null;
 

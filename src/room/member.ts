@@ -46,6 +46,7 @@ export function createMember(config: MemberConfig, nowMs: number): MemberStep {
     succession: null,
     saved: config.saved,
     lostAtMs: -Infinity,
+    staleSinceMs: null,
     forgottenSinceMs: null,
     waitingSinceMs: nowMs,
     retryAtMs: null,

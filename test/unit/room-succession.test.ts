@@ -270,6 +270,19 @@ describe('whoever has saved the run', () => {
     expect(member.of('connect')).toHaveLength(1);
   });
 
+  test('follows a leader of an older term only when the newer one does not come forward', () => {
+    const member = new MemberBench().join().send({ type: 'disconnected', reason: '' });
+    const older = { ...lease, term: term(2), isHeld: true };
+    member.pass(1_000);
+    expect(member.send({ type: 'directory', lead: older }).of('connect')).toEqual([]);
+    for (let waited = 0; waited < 20_000 && member.of('connect').length === 0; waited += 2_000) {
+      member.pass(2_000);
+      member.send({ type: 'directory', lead: older });
+      if (waited < 8_000) expect(member.of('connect')).toEqual([]);
+    }
+    expect(member.of('connect')).toHaveLength(1);
+  });
+
   test('only watches when it wants to', () => {
     const member = new MemberBench({ saved, wantsToWatch: true }).send({ type: 'directory', lead: lease });
     expect(member.of('takeOver')).toEqual([]);
