@@ -7,26 +7,11 @@ import type { MasterState } from '../src/checkpoint/types.ts';
 import { CodecError } from '../src/codec/types.ts';
 import { corpusBatches } from '../src/data/batches.ts';
 import type { BatchSource } from '../src/data/types.ts';
-import type { CommitResult, FollowedStep, GradientJob, Trainer, TrainerSettings } from '../src/trainer/types.ts';
+import type { CommitResult, FollowedStep, GradientJob, TrainerSettings } from '../src/trainer/types.ts';
+import type { RoomTrainer } from './room/cpu-trainer.ts';
 import { Random } from './room/random.ts';
 
-export type FollowingTrainer = Pick<
-  Trainer,
-  | 'initialize'
-  | 'restore'
-  | 'loadReplica'
-  | 'applyUpdate'
-  | 'beginFollowing'
-  | 'adoptMoments'
-  | 'computeGradients'
-  | 'takeContribution'
-  | 'beginStep'
-  | 'addOwnContribution'
-  | 'addContribution'
-  | 'commit'
-  | 'replica'
-  | 'masterState'
->;
+export type FollowingTrainer = Omit<RoomTrainer, 'evaluate'>;
 
 const microbatchesPerStep = 3;
 const contextLength = 9;

@@ -95,16 +95,15 @@ export interface StepWork {
   readonly isCommitting: boolean;
 }
 
-/** The member that keeps the master state. `named`: it has all of it, and is (or is about to be) named in the directory. */
+/**
+ * The member that keeps the master state. `warming`: it is being sent it; `whole`: it has all of it; `named`: the directory was
+ * asked to name it, so no step is announced that it lacks; `confirmed`: the directory has done so.
+ */
 export interface Successor {
   readonly peer: PeerId;
   /** It gets the gradients of the steps from this one on. */
   readonly since: Step;
-  readonly stage: 'warming' | 'named';
-  /** Everything it needs has reached it. */
-  readonly isWhole: boolean;
-  /** The directory has said that it lets it take over. */
-  readonly isConfirmed: boolean;
+  readonly stage: 'warming' | 'whole' | 'named' | 'confirmed';
   /** Newest step that it is known to have. */
   readonly confirmed: Step;
   /** When it last confirmed one. */

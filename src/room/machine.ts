@@ -176,13 +176,6 @@ export interface MemberConfig {
   readonly seed: number;
 }
 
-/**
- * The driver's duties: `tick` as for the coordinator; nothing of a connection after its `disconnected` (or after the
- * `disconnect` effect); trainer calls in the order of the effects; every `compute` is answered by `computed`, every
- * `loadReplica` and `applyUpdate` by its event or by `replicaFailed`, unless the `device` is reported lost; every
- * `takeOver` by `leadTaken`, `leadRefused` or `directoryUnreachable`; every `completeSuccession` by its event; every
- * `readHistory` by `historyRead`, or by `disconnected` when the bytes are not what was announced.
- */
 export interface DirectoryLead {
   readonly coordinator: PeerId;
   readonly term: Term;
@@ -194,6 +187,23 @@ export interface DirectoryLead {
 
 export type SuccessionPart = Extract<CoordinatorBlob, { kind: 'piece' }>['part'];
 
+/** For the directory. */
+export interface LeadClaim {
+  /** The last one known; or, where the directory has forgotten the room, the one to make it anew with. */
+  readonly term: Term;
+  readonly step: Step;
+  readonly isForgotten: boolean;
+  /** From the master state that was followed; false: from what this browser has saved. */
+  readonly isWarm: boolean;
+}
+
+/**
+ * The driver's duties: `tick` as for the coordinator; nothing of a connection after its `disconnected` (or after the
+ * `disconnect` effect); trainer calls in the order of the effects; every `compute` is answered by `computed`, every
+ * `loadReplica` and `applyUpdate` by its event or by `replicaFailed`, unless the `device` is reported lost; every
+ * `takeOver` by `leadTaken`, `leadRefused` or `directoryUnreachable`; every `completeSuccession` by its event; every
+ * `readHistory` by `historyRead`, or by `disconnected` when the bytes are not what was announced.
+ */
 export type MemberEvent =
   | { readonly type: 'tick' }
   /** The directory's answer: who leads the room now, if anybody. */
@@ -273,8 +283,7 @@ export type MemberEffect =
   | { readonly type: 'completeSuccession'; readonly step: Step }
   /** Pieces and moments are of no use any more. */
   | { readonly type: 'endSuccession' }
-  /** Ask the directory for the lead after `term`; or, where it has forgotten the room, to make it anew with `term`. */
-  | { readonly type: 'takeOver'; readonly term: Term; readonly step: Step; readonly isForgotten: boolean; readonly isWarm: boolean }
+  | { readonly type: 'takeOver'; readonly claim: LeadClaim }
   /** This peer leads now. `reign` null: from what this browser has saved. Nothing else comes after it. */
   | { readonly type: 'lead'; readonly term: Term; readonly reign: WarmReign | null }
   | {
@@ -326,8 +335,6 @@ export interface MemberView extends RoomView {
   readonly wasWelcomed: boolean;
   /** The replica that this peer's trainer holds, when it is known to be whole. */
   readonly replica: { readonly step: Step; readonly hash: string } | null;
-  /** It has all that leading takes, and is kept up to date. */
-  readonly isSuccessor: boolean;
   /** Newest sample the coordinator sent to those without a replica. */
   readonly sample: { readonly step: Step; readonly text: string } | null;
 }

@@ -48,6 +48,7 @@ function isOfOlderReign(turn: MemberTurn, lead: DirectoryLead): boolean {
 
 export function directoryAnswered(turn: MemberTurn, lead: DirectoryLead | null): void {
   const { state } = turn;
+  if (lead === null) state.staleSinceMs = null;
   const isStale = lead !== null && isOfOlderReign(turn, lead);
   const isLed = lead !== null && lead.isHeld && !isStale;
   if (state.phase === 'finding') {

@@ -149,7 +149,8 @@ export function claimLead(turn: MemberTurn, lead: DirectoryLead | null): boolean
   const known = Math.max(lead?.term ?? 0, state.highestTerm ?? 0, state.saved?.term ?? 0);
   // A forgetful directory may have granted terms this peer has not heard of: far beyond them, none is granted twice.
   const term = (lead === null ? known + forgottenTermGap + Math.floor(nextRandom(turn) * forgottenTermSpread) : known) as Term;
-  turn.effects.push({ type: 'takeOver', term, step, isForgotten: lead === null, isWarm: state.succession?.stage === 'warm' });
+  const claim = { term, step, isForgotten: lead === null, isWarm: state.succession?.stage === 'warm' };
+  turn.effects.push({ type: 'takeOver', claim });
   setPhase(turn, 'claiming');
   return true;
 }

@@ -210,7 +210,6 @@ export function memberView(state: MemberState): MemberView {
     connection: state.phase,
     wasWelcomed: room !== null,
     replica: state.replica,
-    isSuccessor: state.succession?.stage === 'warm',
     sample: room?.sample ?? null,
   };
 }

@@ -44,7 +44,7 @@ function deviceColumns(worker: Pick<OwnWorker, 'device' | 'work'>, tokensPerMicr
 
 function successionColumns({ successor, step }: CoordinatorState, peer: Peer): Pick<PeerRow, 'succession' | 'lagSteps'> {
   if (successor?.peer !== peer.id) return {};
-  return { succession: successor.isConfirmed ? 'ready' : 'warming', lagSteps: step - successor.confirmed };
+  return { succession: successor.stage === 'confirmed' ? 'ready' : 'warming', lagSteps: step - successor.confirmed };
 }
 
 function stateOf(peer: Peer, isBusy: boolean): PeerRow['state'] {

@@ -7,7 +7,7 @@
  * announced without it, or it could take over with an older state.
  */
 import { announcedStep, changePeer, sendTo, touchPeers } from './coordinator-state.ts';
-import type { CoordinatorState, Peer, Turn } from './coordinator-state.ts';
+import type { CoordinatorState, Peer, Successor, Turn } from './coordinator-state.ts';
 import { directoryPatienceMs, maxFailedSuccessions, slowestSuccessorBytesPerMs, successorConfirmMs } from './limits.ts';
 import type { PeerId, Step } from './messages.ts';
 
@@ -27,10 +27,15 @@ export function chooseSuccessor(turn: Turn): void {
   const speedOf = ({ work }: Peer) => (work.speed.isMeasured ? 1 : 0.001) * work.speed.perSecond;
   const ablest = fit.reduce<Peer | null>((best, peer) => (best === null || speedOf(peer) > speedOf(best) ? peer : best), null);
   if (ablest === null) return;
-  state.successor = { peer: ablest.id, since: state.step, stage: 'warming', isWhole: false, isConfirmed: false, confirmed: state.step, sinceMs: nowMs };
+  state.successor = { peer: ablest.id, since: state.step, stage: 'warming', confirmed: state.step, sinceMs: nowMs };
   state.hasHeirs = true;
   turn.effects.push({ type: 'appoint', to: ablest.id, step: state.step, unannounced: state.unannounced });
   touchPeers(turn);
+}
+
+/** The directory names it, or will in a moment. */
+function mayTakeOver({ stage }: Successor): boolean {
+  return stage === 'named' || stage === 'confirmed';
 }
 
 /** Whether this step's gradient is of use to anybody. */
@@ -42,8 +47,8 @@ export function isFollowed(state: CoordinatorState, step: Step): boolean {
 export function warm(turn: Turn, id: PeerId, step: Step): void {
   const { state } = turn;
   const { successor } = state;
-  if (successor?.peer !== id || successor.isWhole || step < successor.since || step > state.step) return;
-  state.successor = { ...successor, isWhole: true };
+  if (successor?.peer !== id || successor.stage !== 'warming' || step < successor.since || step > state.step) return;
+  state.successor = { ...successor, stage: 'whole' };
   confirmedBy(turn, id, step);
 }
 
@@ -54,7 +59,7 @@ export function warm(turn: Turn, id: PeerId, step: Step): void {
 function nameIfCurrent(turn: Turn): void {
   const { state } = turn;
   const { successor } = state;
-  if (successor === null || successor.stage === 'named' || !successor.isWhole || successor.confirmed < announcedStep(state)) return;
+  if (successor?.stage !== 'whole' || successor.confirmed < announcedStep(state)) return;
   const peer = state.peers.get(successor.peer);
   if (peer === undefined) return;
   state.successor = { ...successor, stage: 'named' };
@@ -80,7 +85,7 @@ export function successorNamed(turn: Turn, holderHash: string | null): void {
   if (state.wishedName !== holderHash) return;
   state.fenced = new Set();
   if (holderHash === null || state.successor?.stage !== 'named') return;
-  state.successor = { ...state.successor, isConfirmed: true };
+  state.successor = { ...state.successor, stage: 'confirmed' };
   changePeer(turn, state.successor.peer, { failedSuccessions: 0 });
   touchPeers(turn);
 }
@@ -108,7 +113,7 @@ function endSuccession(turn: Turn, isHarmless: boolean): void {
   if (peer !== undefined) changePeer(turn, peer.id, { failedSuccessions: peer.failedSuccessions + 1 });
   state.successor = null;
   touchPeers(turn);
-  if (successor.stage !== 'named') return;
+  if (!mayTakeOver(successor)) return;
   if (!isHarmless && state.wishedName !== null) state.fenced = new Set([...state.fenced, state.wishedName]);
   name(turn, null);
 }
@@ -126,12 +131,12 @@ export function greetedAgain(turn: Turn, holderHash: string): void {
 export function isSafe(state: CoordinatorState, nowMs: number): boolean {
   const { successor, step } = state;
   if (isExposed(state, nowMs)) return false;
-  return successor === null || successor.stage === 'warming' || successor.confirmed >= step;
+  return successor === null || !mayTakeOver(successor) || successor.confirmed >= step;
 }
 
 function isExposed({ fenced, successor, leaseUntilMs, hasHeirs }: CoordinatorState, nowMs: number): boolean {
   if (fenced.size > 0) return true;
-  return successor?.isConfirmed !== true && hasHeirs && nowMs >= leaseUntilMs;
+  return successor?.stage !== 'confirmed' && hasHeirs && nowMs >= leaseUntilMs;
 }
 
 /** Longer than the directory takes to answer. */
@@ -148,6 +153,6 @@ export function watchSuccessor(turn: Turn): void {
   const patienceMs = successorConfirmMs + (2 * state.updateBytes) / slowestSuccessorBytesPerMs;
   const peer = state.peers.get(successor.peer);
   const isStalled = peer === undefined || peer.isSilent || peer.holding === null || peer.holding.isStalled;
-  const isBehind = successor.stage === 'named' && state.unannounced !== null && successor.confirmed < state.step && nowMs - Math.max(state.committedAtMs, successor.sinceMs) > patienceMs;
+  const isBehind = mayTakeOver(successor) && state.unannounced !== null && successor.confirmed < state.step && nowMs - Math.max(state.committedAtMs, successor.sinceMs) > patienceMs;
   if (isStalled || isBehind) successorLost(turn, successor.peer);
 }

@@ -4,8 +4,7 @@
  * the room's machines and the session.
  */
 import { weightOf } from '../data/batches.ts';
-import type { LeadClaim } from './member-driver.ts';
-import type { WarmReign } from '../room/machine.ts';
+import type { LeadClaim, WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
 import type { RunRecord } from '../checkpoint/types.ts';
 import type { DeviceReport } from '../trainer/types.ts';
@@ -104,18 +103,15 @@ export async function claimLead(
 ): Promise<{ readonly outcome: ClaimOutcome; readonly unlock: () => void }> {
   const unlock = await leadLock(visit.address.room);
   if (unlock === null) return { outcome: { kind: 'wait', retryInMs: 0 }, unlock: () => undefined };
-  const release = (): void => {
-    unlock();
-  };
   try {
     const endpoint = await visit.signalling.endpoint();
     const claim = { peerId: endpoint.id, holder: await holderOf(visit.address.room), step };
     const { directory } = visit;
     const outcome = await (isForgotten ? createRoom(directory, { ...claim, term }) : takeOver(directory, { ...claim, expectedTerm: term, isWarm }));
-    if (outcome.kind !== 'led') release();
-    return { outcome, unlock: release };
+    if (outcome.kind !== 'led') unlock();
+    return { outcome, unlock };
   } catch (error) {
-    release();
+    unlock();
     throw error;
   }
 }

@@ -5,7 +5,7 @@
 import * as v from 'valibot';
 import { createMember, memberStep, memberView } from '../room/member.ts';
 import type { CheckpointFacts } from '../checkpoint/types.ts';
-import type { DirectoryLead, MemberConfig, MemberEffect, MemberEvent, MemberView, WarmReign } from '../room/machine.ts';
+import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, MemberView, WarmReign } from '../room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../room/messages.ts';
 import type { MemberBlob, PeerDevice, PeerId, Step, Term } from '../room/messages.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
@@ -20,8 +20,6 @@ import { explain, problemOf, storageProblemOf } from './problems.ts';
 import { decodeRows } from './rows.ts';
 import { parseRun, precisionNotice, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
-
-export type LeadClaim = Omit<Extract<MemberEffect, { type: 'takeOver' }>, 'type'>;
 
 /** What this page keeps for the day it leads. */
 export interface Heir {
@@ -173,7 +171,7 @@ export class MemberDriver {
         this.#tokens = null;
         return;
       case 'takeOver':
-        void this.#takeOver(effect);
+        void this.#takeOver(effect.claim);
         return;
       case 'lead':
         this.#options.heir.leads(effect.term, effect.reign === null || this.#tokens === null ? null : { reign: effect.reign, tokens: this.#tokens });

@@ -36,8 +36,17 @@ export function rememberTab(membership: TabMembership | null): void {
   }
 }
 
-/** This browser's secret for a room's lease; a new one when storage is forbidden, which only makes a reload wait for the lease to run out. */
-export async function holderOf(room: string): Promise<string> {
+/** Asked for at every turn of a hand-off, and never another within one page: a lease is renewed by whoever took it. */
+const holders = new Map<string, Promise<string>>();
+
+/** This browser's secret for a room's lease; a new one for each page when storage is forbidden, which only makes a reload wait for the lease to run out. */
+export function holderOf(room: string): Promise<string> {
+  const known = holders.get(room) ?? storedHolder(room);
+  holders.set(room, known);
+  return known;
+}
+
+async function storedHolder(room: string): Promise<string> {
   const key = `holder:${room}`;
   const fresh = newHolder();
   try {
@@ -51,5 +60,6 @@ export async function holderOf(room: string): Promise<string> {
 }
 
 export async function forgetHolder(room: string): Promise<void> {
+  holders.delete(room);
   await settings.remove(`holder:${room}`);
 }

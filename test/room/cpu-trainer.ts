@@ -16,6 +16,9 @@ import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { AdamWReference, learningRateAt, replicaHashOf } from '../../src/optim/index.ts';
 import type { CommitOptions, CommitResult, FollowedStep, GradientJob, GradientResult, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
 
+/** What a room asks of a trainer. */
+export type RoomTrainer = Pick<Trainer, RoomCalls>;
+
 type RoomCalls =
   | 'initialize'
   | 'restore'
@@ -76,7 +79,7 @@ function planOf(settings: TrainerSettings): Plan {
   return plan;
 }
 
-export class CpuTrainer implements Pick<Trainer, RoomCalls> {
+export class CpuTrainer implements RoomTrainer {
   readonly #settings: TrainerSettings;
   readonly #memo: GradientMemo;
   readonly #layout: ParameterLayout;

@@ -221,7 +221,7 @@ export class FuzzedMember {
         return [owed('trainer', (random) => ({ type: 'successionCompleted', step: at, problem: random.chance(0.2) ? 'no memory' : null }))];
       }
       case 'takeOver':
-        return [owed('directory', (random) => this.#claimed(random, effect.term))];
+        return [owed('directory', (random) => this.#claimed(random, effect.claim.term))];
       case 'readHistory': {
         const { ref, points, endStep } = effect;
         if (points > mostPoints || points > endStep) return [owed('connection', () => ({ type: 'disconnected', reason: 'not the history' }))];

@@ -145,7 +145,7 @@ export class LeadHost implements Role {
     this.world.directory.apply(this.machine, command, () => undefined);
   }
 
-  private enter(action: () => void): void {
+  #enter(action: () => void): void {
     this.#tab.enter(() => {
       if (!this.#isOver) action();
     });
@@ -201,13 +201,13 @@ export class LeadHost implements Role {
 
   accept(end: End): Handlers {
     const peer = end.remote as PeerId;
-    this.enter(() => {
+    this.#enter(() => {
       this.#ends.get(peer)?.close();
       this.#ends.set(peer, end);
       this.dispatch({ type: 'peerOpened', peer });
     });
     const whileCurrent = (action: () => void): void => {
-      this.enter(() => {
+      this.#enter(() => {
         if (this.#ends.get(peer) === end) action();
       });
     };
@@ -320,7 +320,7 @@ export class LeadHost implements Role {
       case 'evaluate':
         return this.#gpuJob('evaluate', gpuMs.evaluate, async () => {
           const loss = await this.#trainer.evaluate(run.source.validation);
-          this.enter(() => {
+          this.#enter(() => {
             this.dispatch({ type: 'evaluated', step: effect.step, loss });
           });
         });
@@ -355,14 +355,14 @@ export class LeadHost implements Role {
     const result = { type: 'ownResult', assignment, step, computeMs: 1, tokens: 1 } as const;
     this.gpu.submit(assignment, microbatches.length * this.gpu.msPerMicrobatch, async (isCancelled) => {
       if (isCancelled) {
-        return this.enter(() => {
+        return this.#enter(() => {
           this.dispatch({ ...result, lossSum: 0, weightSum: 0, failed: true });
         });
       }
       const jobs = microbatches.map((index) => ({ index, rows: this.world.run.source.draw(step, index) }));
       const { lossSum, weightSum } = await this.#trainer.computeGradients({ assignment, step, microbatches: jobs });
       this.#held = { step, microbatches, replicaHash: this.#trainer.hash, by: this.machine };
-      this.enter(() => {
+      this.#enter(() => {
         this.dispatch({ ...result, lossSum, weightSum, failed: false });
       });
     });
@@ -374,11 +374,11 @@ export class LeadHost implements Role {
         await add();
       } catch (error) {
         if (!(error instanceof Error) || error.name !== 'CodecError') throw error;
-        return this.enter(() => {
+        return this.#enter(() => {
           this.dispatch({ type: 'contributionRejected', assignment, reason: error.message });
         });
       }
-      this.enter(() => {
+      this.#enter(() => {
         this.dispatch({ type: 'contributionAdded', assignment });
       });
     });
@@ -393,7 +393,7 @@ export class LeadHost implements Role {
       if (update !== null) this.#update = { step, bytes: update, gradient };
       const updateBytes = update?.byteLength ?? 0;
       const metrics = { gradNorm, learningRate, replicaHash, applied, updateBytes, gradientBytes: gradient?.byteLength ?? 0 };
-      this.enter(() => {
+      this.#enter(() => {
         this.dispatch({ type: 'committed', step, metrics });
       });
     });
@@ -443,7 +443,7 @@ export class LeadHost implements Role {
   #renewLater(): void {
     this.world.clock.after(renewMs, () => {
       if (!this.isOpen) return;
-      this.enter(() => {
+      this.#enter(() => {
         this.#renew();
       });
       this.#renewLater();
@@ -461,7 +461,7 @@ export class LeadHost implements Role {
     const { step } = this.view;
     const sentMs = this.#tab.nowMs();
     directory.apply(machine, { type: 'renew', coordinator, holder, term, step, successorHash: wish.successorHash, sequence: this.#renewals++ }, (outcome) => {
-      this.enter(() => {
+      this.#enter(() => {
         this.#isRenewing = false;
         if (outcome === undefined) return;
         if (outcome.ok && sentMs < this.#trustedFromMs) return;
@@ -477,7 +477,7 @@ export class LeadHost implements Role {
         if (outcome.refusal === 'not-found' || (outcome.lease !== null && outcome.lease.term < term)) {
           log.note(machine, 'claims its room again');
           return directory.apply(machine, { type: 'create', coordinator, holder, term, step, isReclaim: true }, () => {
-            this.enter(() => {
+            this.#enter(() => {
               this.#trustedFromMs = this.#tab.nowMs() + leaseMs;
               this.#name = { ...this.#name, isConfirmed: false };
               this.#renew();

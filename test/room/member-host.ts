@@ -1,7 +1,7 @@
 /** A member's part in a simulated room: carries the member's effects out as the session does, in virtual time. */
 import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
-import type { DirectoryLead, MemberConfig, MemberEffect, MemberEvent, SuccessionPart, WarmReign } from '../../src/room/machine.ts';
+import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, SuccessionPart, WarmReign } from '../../src/room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../../src/room/messages.ts';
 import type { MemberBlob, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 import { decodeHistory, HistoryError } from '../../src/session/history.ts';
@@ -99,7 +99,7 @@ export class MemberHost implements Role {
     this.#end = null;
   }
 
-  private enter(action: () => void): void {
+  #enter(action: () => void): void {
     this.#tab.enter(() => {
       if (!this.#isOver) action();
     });
@@ -142,11 +142,11 @@ export class MemberHost implements Role {
     this.gpu.lose();
     this.#trainer = null;
     const problem = { code: 'gpu-lost', message: 'The GPU was lost.' };
-    this.enter(() => {
+    this.#enter(() => {
       this.dispatch({ type: 'device', device: { ...this.#options.device, problem } });
     });
     this.world.clock.after(downMs, () => {
-      this.enter(() => {
+      this.#enter(() => {
         this.dispatch({ type: 'device', device: this.#options.device });
       });
     });
@@ -194,7 +194,7 @@ export class MemberHost implements Role {
         this.#pieces = null;
         return;
       case 'takeOver':
-        return this.#takeOver(effect);
+        return this.#takeOver(effect.claim);
       case 'lead': {
         const { reign, term } = effect;
         const trainer = this.#trainer;
@@ -225,7 +225,7 @@ export class MemberHost implements Role {
 
   #lookUp(): void {
     this.world.directory.lookUp(this.machine, (lease) => {
-      this.enter(() => {
+      this.#enter(() => {
         if (lease === undefined) this.dispatch({ type: 'directoryUnreachable' });
         else this.dispatch({ type: 'directory', lead: this.#leadOf(lease) });
       });
@@ -239,7 +239,7 @@ export class MemberHost implements Role {
     return { coordinator: coordinator as PeerId, term: term as Term, isHeld, hasSuccessor: successor };
   }
 
-  #takeOver({ term, step, isForgotten, isWarm }: Extract<MemberEffect, { type: 'takeOver' }>): void {
+  #takeOver({ term, step, isForgotten, isWarm }: LeadClaim): void {
     const { holder } = this.#tab.computer;
     const coordinator = this.#tab.address;
     this.world.log.note(this.machine, `wants to lead from step ${step} ${isForgotten ? `a forgotten room under` : 'after'} term ${term}`);
@@ -247,7 +247,7 @@ export class MemberHost implements Role {
       ? { type: 'create', coordinator, holder, term, step, isReclaim: false }
       : { type: 'takeOver', coordinator, holder, expectedTerm: term, step, isWarm };
     this.world.directory.apply(this.machine, command, (outcome) => {
-      this.enter(() => {
+      this.#enter(() => {
         if (outcome === undefined) this.dispatch({ type: 'directoryUnreachable' });
         else if (outcome.ok) this.dispatch({ type: 'leadTaken', term: outcome.lease.term as Term });
         else {
@@ -273,7 +273,7 @@ export class MemberHost implements Role {
     this.#pieces = null;
     const asked = this.#trainer;
     const done = (problem: string | null): void => {
-      this.enter(() => {
+      this.#enter(() => {
         this.dispatch({ type: 'successionCompleted', step, problem });
       });
     };
@@ -307,7 +307,7 @@ export class MemberHost implements Role {
         world.log.note(this.machine, `saved step ${state.step} as successor`);
         const facts = { room: 'room', term, step: state.step, savedAtMs: world.clock.nowMs, startedAtMs: 0, loss: null };
         this.#tab.computer.disk = { ...facts, history: JSON.stringify(known), state };
-        this.enter(() => {
+        this.#enter(() => {
           this.dispatch({ type: 'saved', saved: { step: state.step as Step, term } });
         });
       });
@@ -337,7 +337,7 @@ export class MemberHost implements Role {
     this.#attempt += 1;
     const attempt = this.#attempt;
     const whileCurrent = (action: () => void): void => {
-      this.enter(() => {
+      this.#enter(() => {
         if (attempt === this.#attempt) action();
       });
     };
@@ -385,12 +385,12 @@ export class MemberHost implements Role {
       const loaded = isReplica ? trainer?.loadReplica(step, bytes) : trainer?.applyUpdate(step, bytes, gradient ?? undefined);
       const hash = (await loaded?.catch((error: unknown) => this.#refused(error))) ?? null;
       if (hash === null) {
-        return this.enter(() => {
+        return this.#enter(() => {
           this.dispatch({ type: 'replicaFailed', step, reason: 'the trainer refused it' });
         });
       }
       this.world.ledger.replicaHeld(this.machine, this.view.term, isReplica ? step : step + 1, hash);
-      this.enter(() => {
+      this.#enter(() => {
         this.dispatch(isReplica ? { type: 'replicaLoaded', step, hash } : { type: 'updateApplied', step, hash });
       });
       if (this.isWarm && (step + 1) % saveEverySteps === 0) this.#save();
@@ -406,21 +406,21 @@ export class MemberHost implements Role {
       const job = isCancelled ? null : this.#decode(bytes, microbatches);
       const trainer = this.#stillThere(asked);
       if (job === null || trainer === null) {
-        return this.enter(() => {
+        return this.#enter(() => {
           this.dispatch({ ...result, lossSum: 0, weightSum: 0, failed: true });
         });
       }
       const computed = trainer.computeGradients({ assignment, step, microbatches: job });
       const sums = await computed.catch((error: unknown) => this.#refused(error));
       if (sums === null) {
-        return this.enter(() => {
+        return this.#enter(() => {
           this.dispatch({ ...result, lossSum: 0, weightSum: 0, failed: true });
         });
       }
       const { lossSum, weightSum } = sums;
       const work = ledger.workIn(bytes);
       this.#held = work === null ? null : { ...work, replicaHash: trainer.hash, by: this.machine };
-      this.enter(() => {
+      this.#enter(() => {
         this.dispatch({ ...result, lossSum, weightSum, failed: false });
       });
     });

@@ -177,7 +177,7 @@ describe('a successor', () => {
     const member = warmMember().blob({ kind: 'update', term: term(3), step: step(5) });
     expect(member.of('applyUpdate')).toMatchObject([{ followed: null }]);
     expect(member.sent).toMatchObject([{ type: 'unable' }]);
-    expect(member.view.isSuccessor).toBe(false);
+    expect(member.state.succession).toBeNull();
   });
 
   test('a piece of an earlier appointment is none of this one, and the same appointment twice is one', () => {
@@ -206,7 +206,7 @@ describe('a successor', () => {
     member.blob({ kind: 'update', term: term(3), step: step(5) }).send({ type: 'updateApplied', step: step(5), hash: hashAt(6) });
     member.send({ type: 'disconnected', reason: '' }).pass(1_000);
     member.send({ type: 'directory', lead: lease });
-    expect(member.of('takeOver')).toEqual([{ type: 'takeOver', term: 3, step: 6, isForgotten: false, isWarm: true }]);
+    expect(member.of('takeOver')).toEqual([{ type: 'takeOver', claim: { term: 3, step: 6, isForgotten: false, isWarm: true } }]);
     member.send({ type: 'leadTaken', term: term(4) });
     expect(member.of('lead')).toMatchObject([{ term: 4, reign: { step: 6, hash: hashAt(6), isPaused: false } }]);
     expect(member.of('lead')[0]?.reign?.history.map((point) => point.step)).toEqual([5]);
@@ -246,7 +246,7 @@ describe('whoever has saved the run', () => {
 
   test('brings an empty room back from there', () => {
     const member = new MemberBench({ saved }).send({ type: 'directory', lead: lease });
-    expect(member.of('takeOver')).toEqual([{ type: 'takeOver', term: 3, step: 40, isForgotten: false, isWarm: false }]);
+    expect(member.of('takeOver')).toEqual([{ type: 'takeOver', claim: { term: 3, step: 40, isForgotten: false, isWarm: false } }]);
     expect(member.send({ type: 'leadTaken', term: term(4) }).of('lead')).toEqual([{ type: 'lead', term: 4, reign: null }]);
   });
 
@@ -257,8 +257,8 @@ describe('whoever has saved the run', () => {
       member.pass(1_000);
       member.send({ type: 'directory', lead: null });
     }
-    expect(member.of('takeOver')).toMatchObject([{ isForgotten: true, step: 40 }]);
-    expect(member.of('takeOver')[0]?.term).toBeGreaterThan(1_000);
+    expect(member.of('takeOver')).toMatchObject([{ claim: { isForgotten: true, step: 40 } }]);
+    expect(member.of('takeOver')[0]?.claim.term).toBeGreaterThan(1_000);
   });
 
   test('asks again when others come first, and joins whoever leads by then', () => {

@@ -29,7 +29,6 @@ function member(change: Partial<MemberRole['view']> = {}): MemberRole {
       problem: null,
       connection: 'joined',
       wasWelcomed: true,
-      isSuccessor: false,
       replica: { step: step(3), hash: hashAt(3) },
       sample: null,
       ...change,
@@ -84,7 +83,7 @@ describe('a member’s page', () => {
 
 describe('a coordinator’s page', () => {
   it('shows the room as its machine knows it, with the hash of the last step', () => {
-    const { connection: _connection, wasWelcomed: _wasWelcomed, replica: _replica, isSuccessor: _isSuccessor, sample: _sample, ...view } = member().view;
+    const { connection: _connection, wasWelcomed: _wasWelcomed, replica: _replica, sample: _sample, ...view } = member().view;
     const lead: RoleView = { kind: 'lead', view: { ...view, role: 'coordinator', phase: 'paused', isWaitingForWorkers: false, isWaitingForDirectory: false } };
     expect(shown(lead)).toMatchObject({ role: 'coordinator', phase: 'paused', step: 3, loss: 8, replicaHash: hashAt(3) });
   });
