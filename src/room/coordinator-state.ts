@@ -125,6 +125,8 @@ export interface CoordinatorState {
   /** Committed here and not announced yet: what would be lost with this peer. The next step is computed, but not committed, meanwhile. */
   readonly unannounced: HistoryPoint | null;
   readonly committedAtMs: number;
+  /** Who was asked to keep a copy of the replica for newcomers, and of which step's. */
+  readonly sharing: { readonly step: Step; readonly peers: readonly PeerId[] } | null;
   readonly successor: Successor | null;
   /** Who the directory was last asked to name. */
   readonly wishedName: string | null;

@@ -20,11 +20,11 @@ import {
   receiversOf,
   sendGradient,
   sendUpdate,
-  serveReplicas,
   watchConnections,
   weightsNotSent,
 } from './membership.ts';
 import { problems } from './problems.ts';
+import { serveReplicas, wanted } from './replica-offers.ts';
 import { peerRows } from './roster.ts';
 import {
   advanceStep,
@@ -68,6 +68,7 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     work: null,
     unannounced: null,
     committedAtMs: nowMs,
+    sharing: null,
     successor: null,
     wishedName: null,
     fenced: new Set(),
@@ -154,6 +155,8 @@ function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
       // What it had besides went with its weights.
       resigned(turn, from);
       return refetch(turn, from);
+    case 'want':
+      return wanted(turn, from, message.step, message.piece);
     case 'warm':
       return warm(turn, from, message.step);
     case 'unable':

@@ -42,6 +42,10 @@ export const weightTolerance = 1e-4;
 
 /** Shortest time between two replicas for one peer. */
 export const replicaIntervalMs = 2_000;
+/** Members that keep a copy of the weights for newcomers: enough to take nearly all of it off the coordinator. */
+export const maxSharers = 3;
+/** So long after a commit a newcomer waits for somebody who could share the new weights. */
+export const sharerPatienceMs = 2_000;
 /** Replicas in a row that can't be read for a peer before it is sent away: it should not wait for ever. */
 export const maxUnsentWeights = 3;
 /** Updates sent and not acknowledged: beyond this a peer gets a replica when it has caught up. */

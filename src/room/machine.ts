@@ -55,6 +55,8 @@ export interface CoordinatorConfig {
   readonly weightOfMicrobatch: (step: Step, microbatch: number) => number;
   /** Its `problem` is set when this peer can't compute (it still coordinates). */
   readonly selfDevice: PeerDevice;
+  /** The replica is so large that others help to bring it to newcomers. */
+  readonly sharesReplica: boolean;
   readonly evalEvery: number;
   readonly checkpointEveryMs: number;
   readonly checkpointEverySteps: number;
@@ -75,7 +77,7 @@ export interface CoordinatorConfig {
  * The driver's duties: `tick` at least once a second (four times is better); at most one connection per peer, nothing of
  * an earlier connection after a later one's `peerOpened`; trainer calls in the order of the effects; every `addBlob` and
  * `addOwn` is answered by `contributionAdded` or `contributionRejected`, every `commit` by `committed` (when the master
- * state is lost instead, a new reign starts from a checkpoint); a `sendReplica` or `sendUpdate` that can't be carried out,
+ * state is lost instead, a new reign starts from a checkpoint); an `offerReplica` or `sendUpdate` that can't be carried out,
  * though the peer is there, by `weightsNotSent`;
  * every `nameSuccessor` by `successorNamed` once the directory has confirmed it, however long that takes, unless a newer one
  * replaced it.
@@ -123,8 +125,10 @@ export type CoordinatorEffect =
   | { readonly type: 'assign'; readonly to: PeerId; readonly header: Extract<CoordinatorBlob, { kind: 'assignment' }> }
   /** Send exactly this history, whatever is committed meanwhile, before any replica for the same peer. */
   | { readonly type: 'sendHistory'; readonly to: PeerId; readonly history: readonly HistoryPoint[] }
-  /** Send the replica as it is now (after `step` updates), before any later update. */
-  | { readonly type: 'sendReplica'; readonly to: PeerId; readonly step: Step }
+  /** Copy the replica as it is now (after `step` updates), and announce it before any later update is sent. */
+  | { readonly type: 'offerReplica'; readonly to: PeerId; readonly step: Step; readonly sources: readonly PeerId[] }
+  /** Of the copy of that step. */
+  | { readonly type: 'sendPiece'; readonly to: PeerId; readonly step: Step; readonly piece: number }
   /** Send the appointment, then moments as they are now (after `step` updates) and corpus, piece by piece behind everything else. */
   | { readonly type: 'appoint'; readonly to: PeerId; readonly step: Step; readonly unannounced: HistoryPoint | null }
   /** Ask the directory, again and again until it has confirmed, to let this one (or nobody) take the lead over. */
@@ -185,6 +189,11 @@ export interface DirectoryLead {
   readonly hasSuccessor: boolean;
 }
 
+/** What a machine takes of the coordinator's blobs: pieces of a replica and their hashes are for whoever puts them together. */
+export type MachineBlob = Exclude<CoordinatorBlob, { kind: 'pieceHashes' | 'replicaPiece' }>;
+
+export type ReplicaOffer = Extract<CoordinatorBlob, { kind: 'replica' }>;
+
 export type SuccessionPart = Extract<CoordinatorBlob, { kind: 'piece' }>['part'];
 
 /** For the directory. */
@@ -219,7 +228,7 @@ export type MemberEvent =
   | { readonly type: 'connectFailed'; readonly problem: RoomProblem; readonly isFinal?: boolean }
   | { readonly type: 'disconnected'; readonly reason: string }
   | { readonly type: 'message'; readonly message: CoordinatorMessage }
-  | { readonly type: 'blob'; readonly header: CoordinatorBlob; readonly ref: BlobRef; readonly bytes: number }
+  | { readonly type: 'blob'; readonly header: MachineBlob; readonly ref: BlobRef; readonly bytes: number }
   | { readonly type: 'historyRead'; readonly ref: BlobRef; readonly points: readonly HistoryPoint[] }
   /** All pieces of a succession are put to use (`problem` null), or can't be. */
   | { readonly type: 'successionCompleted'; readonly step: Step; readonly problem: string | null }
@@ -273,7 +282,10 @@ export type MemberEffect =
       readonly points: number;
       readonly endStep: Step;
     }
-  | { readonly type: 'loadReplica'; readonly step: Step; readonly ref: BlobRef }
+  /** Fetch it piece by piece and load it; what is missing when the connection to the coordinator is lost is given up (`replicaFailed`). */
+  | { readonly type: 'loadReplica'; readonly step: Step; readonly offer: ReplicaOffer }
+  /** Keep a copy for newcomers, who will ask for it. */
+  | { readonly type: 'shareReplica'; readonly step: Step }
   /** `followed`: the moments take the step first, by this gradient. */
   | { readonly type: 'applyUpdate'; readonly step: Step; readonly ref: BlobRef; readonly followed: FollowedStep | null }
   /** Keep moments from the replica's present step on (it is at `step`), and expect pieces of these sizes. */

@@ -1,13 +1,13 @@
 /** What a member knows, and the turn in which one event changes it. As for the coordinator, states are never mutated. */
 import { ownStallMs } from './limits.ts';
-import type { BlobRef, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
+import type { BlobRef, MachineBlob, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
 import type { CoordinatorBlob, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, RoomPhase, Step, Term } from './messages.ts';
 
 export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
 
 export type HistoryHeader = Extract<CoordinatorBlob, { kind: 'history' }>;
 /** Of what the trainer is given: weights, work, and what a successor keeps. */
-export type TrainerBlob = Exclude<CoordinatorBlob, HistoryHeader>;
+export type TrainerBlob = Exclude<MachineBlob, HistoryHeader>;
 
 export interface QueuedBlob {
   readonly header: TrainerBlob;

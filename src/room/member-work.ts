@@ -48,13 +48,14 @@ function take(turn: MemberTurn, { header, ref, bytes }: QueuedBlob): void {
     case 'piece':
       return pieceArrived(turn, header, ref, bytes);
     case 'replica':
+      discard(turn, ref, 'it has no bytes');
       // Delivered twice, perhaps: it must not undo updates that came after it.
-      if (heldStep !== null && header.step <= heldStep) return discard(turn, ref, 'what is held is newer');
+      if (heldStep !== null && header.step <= heldStep) return;
       abandonAssignments(turn);
       endSuccession(turn);
       state.replica = null;
       state.loading = { kind: 'load', step: header.step, isOrphan: false };
-      turn.effects.push({ type: 'loadReplica', step: header.step, ref });
+      turn.effects.push({ type: 'loadReplica', step: header.step, offer: header });
       return;
     case 'update':
       if (heldStep === null || header.step < heldStep) return discard(turn, ref, 'there is nothing to apply it to');
@@ -77,6 +78,12 @@ function take(turn: MemberTurn, { header, ref, bytes }: QueuedBlob): void {
       turnAway(turn, header, ref, 'behind');
       if (!state.awaitsReplica) askForReplica(turn);
   }
+}
+
+/** Only what is held now can be copied: while an update is being applied, it is that of neither step. */
+export function share(turn: MemberTurn, step: Step): void {
+  const { state } = turn;
+  if (state.loading === null && !state.awaitsReplica && state.replica?.step === step) turn.effects.push({ type: 'shareReplica', step });
 }
 
 function startNext(turn: MemberTurn): void {

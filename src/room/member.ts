@@ -22,7 +22,7 @@ import { historyArrived, historyRead, progressed, validated } from './member-his
 import { completed, completeIfWhole, endSuccession, leadTaken } from './member-succession.ts';
 import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem } from './member-state.ts';
 import type { MemberState, MemberTurn } from './member-state.ts';
-import { blobArrived, cancelled, computed, declineAll, loaded, loadFailed } from './member-work.ts';
+import { blobArrived, cancelled, computed, declineAll, loaded, loadFailed, share } from './member-work.ts';
 import type { CoordinatorMessage, PeerDevice, Step, Term } from './messages.ts';
 
 export type { MemberState } from './member-state.ts';
@@ -153,6 +153,11 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
       return validated(turn, message.step, message.loss);
     case 'peers':
       return changeRoom(turn, { peers: message.peers });
+    case 'share':
+      return share(turn, message.step);
+    case 'missing':
+      // It concerns whoever puts the replica together.
+      return;
     case 'sample':
       return changeRoom(turn, { sample: { step: message.step, text: message.text } });
   }

@@ -15,7 +15,6 @@ import {
   maxWrongHashes,
   peersTableIntervalMs,
   pingIntervalMs,
-  replicaIntervalMs,
   silentAfterMs,
 } from './limits.ts';
 import type { RoomProblem } from './machine.ts';
@@ -196,18 +195,6 @@ export function weightsNotSent(turn: Turn, id: PeerId, reason: string): void {
   refetch(turn, id);
   changePeer(turn, id, { unsentWeights });
   if (unsentWeights >= maxUnsentWeights) refuse(turn, id, problems.weightsUnreadable(reason));
-}
-
-/** Not while a commit runs: the weights are about to change under the copy. Not often to the same peer: it is the largest thing we send. */
-export function serveReplicas(turn: Turn): void {
-  const { state, nowMs } = turn;
-  if (state.work?.isCommitting === true) return;
-  for (const peer of state.peers.values()) {
-    if (!peer.wantsReplica || (peer.replicaSentAtMs !== null && nowMs - peer.replicaSentAtMs < replicaIntervalMs)) continue;
-    const holding = { base: state.step, sent: state.step, acknowledged: null, isStalled: false };
-    changePeer(turn, peer.id, { wantsReplica: false, replicaSentAtMs: nowMs, holding });
-    turn.effects.push({ type: 'sendReplica', to: peer.id, step: state.step });
-  }
 }
 
 /** Who gets the update of this step: all who hold the step before it, unless they have too much before them. */

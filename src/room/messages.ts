@@ -5,7 +5,7 @@
  */
 import * as v from 'valibot';
 
-export const protocolVersion = 3;
+export const protocolVersion = 4;
 
 /** No run has more steps, and no history more points. */
 export const longestRunSteps = 10_000_000;
@@ -14,6 +14,7 @@ const maxPeers = 256;
 const maxName = 40;
 const maxText = 2000;
 const maxMicrobatches = 65_536;
+const maxSources = 8;
 
 const identifier = v.pipe(v.string(), v.minLength(1), v.maxLength(80));
 const count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
@@ -88,6 +89,16 @@ const phaseSchema = v.picklist(['running', 'paused', 'finished', 'stopped']);
 /** `paused` may carry a problem (a non-finite loss); `stopped` means that the coordinator closed the room on purpose. */
 export type RoomPhase = v.InferOutput<typeof phaseSchema>;
 
+/** Asks whoever has a copy of the weights after `step` updates for a piece of it: the coordinator, or a member that it has named. */
+export const wantSchema = v.object({ type: v.literal('want'), term, step, piece: count });
+/** The answer of whoever has no such copy (any more). */
+export const missingSchema = v.object({ type: v.literal('missing'), term, step, piece: count });
+/** The answer of whoever has: the bytes are the piece's. */
+export const replicaPieceSchema = v.object({ kind: v.literal('replicaPiece'), term, step, piece: count });
+export type Want = v.InferOutput<typeof wantSchema>;
+export type Missing = v.InferOutput<typeof missingSchema>;
+export type ReplicaPiece = v.InferOutput<typeof replicaPieceSchema>;
+
 /** From a member to the coordinator. */
 export const memberMessageSchema = v.variant('type', [
   v.object({
@@ -115,6 +126,7 @@ export const memberMessageSchema = v.variant('type', [
     reason: v.pipe(v.string(), v.maxLength(200)),
   }),
   v.object({ type: v.literal('refetch'), term }),
+  wantSchema,
   /** It could lead from `step` on: master state, corpus and history are all there. Each `applied` from now on says the same. */
   v.object({ type: v.literal('warm'), term, step }),
   /** It can't follow (any more), and will not take the lead on the strength of what it has. */
@@ -156,6 +168,9 @@ export const coordinatorMessageSchema = v.variant('type', [
   v.object({ type: v.literal('validation'), term, step, loss: finite }),
   v.object({ type: v.literal('peers'), term, peers: v.pipe(v.array(peerRowSchema), v.maxLength(maxPeers)) }),
   v.object({ type: v.literal('sample'), term, step, text: v.pipe(v.string(), v.maxLength(maxText)) }),
+  /** Keep a copy of the replica as it is after `step` updates: newcomers will ask for pieces of it. */
+  v.object({ type: v.literal('share'), term, step }),
+  missingSchema,
   v.object({ type: v.literal('ping'), nonce: count }),
 ]);
 export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessageSchema>;
@@ -176,8 +191,18 @@ export const memberBlobSchema = v.variant('kind', [
 export type MemberBlob = v.InferOutput<typeof memberBlobSchema>;
 
 export const coordinatorBlobSchema = v.variant('kind', [
-  /** Weights after `step` updates. */
-  v.object({ kind: v.literal('replica'), term, step }),
+  /** No bytes: weights after `step` updates are to be had in pieces, from the coordinator and from `sources`. */
+  v.object({
+    kind: v.literal('replica'),
+    term,
+    step,
+    byteLength: count,
+    pieceBytes: v.pipe(count, v.minValue(1)),
+    sources: v.pipe(v.array(peerId), v.maxLength(maxSources)),
+  }),
+  /** SHA-256 of each of its pieces, one after another. */
+  v.object({ kind: v.literal('pieceHashes'), term, step }),
+  replicaPieceSchema,
   /** The history that the welcome announced (see session/history.ts). */
   v.object({ kind: v.literal('history'), term, checksum: v.pipe(v.string(), v.regex(/^[0-9a-f]{8}$/)) }),
   /** Takes the replica from `step` to `step + 1`. */

@@ -7,7 +7,7 @@ import type { BatchSource } from '../data/types.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView } from '../room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../room/messages.ts';
-import type { CoordinatorBlob, PeerDevice, PeerId, Step } from '../room/messages.ts';
+import type { CoordinatorBlob, CoordinatorMessage, PeerDevice, PeerId, Step } from '../room/messages.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
@@ -16,6 +16,7 @@ import { encodeHistory } from './history.ts';
 import { piecesOf } from './inheritance.ts';
 import type { LeaseKeeper } from './lease.ts';
 import { explain, problemOf, storageProblemOf } from './problems.ts';
+import { ReplicaOffers, pieceBytes } from './replica-copies.ts';
 import { encodeRows } from './rows.ts';
 
 export interface LeadOptions {
@@ -38,6 +39,7 @@ export class LeadDriver {
   readonly #options: LeadOptions;
   readonly #connections = new Map<PeerId, Connection>();
   readonly #blobs = new BlobShelf();
+  readonly #offers = new ReplicaOffers();
   readonly #events: CoordinatorEvent[] = [];
   #state;
   #update: { readonly step: number; readonly bytes: ArrayBuffer; readonly gradient: ArrayBuffer | null } | null = null;
@@ -158,8 +160,11 @@ export class LeadDriver {
         this.#sendBlob(effect.to, { kind: 'history', term: this.#options.config.term, checksum }, bytes);
         return;
       }
-      case 'sendReplica':
-        this.#sendReplica(effect.to, effect.step);
+      case 'offerReplica':
+        this.#offerReplica(effect);
+        return;
+      case 'sendPiece':
+        void this.#sendPiece(effect);
         return;
       case 'sendGradient':
         this.#sendGradient(effect);
@@ -223,18 +228,40 @@ export class LeadDriver {
     connection?.sendBlob(header, bytes).catch(() => undefined);
   }
 
-  #sendReplica(to: PeerId, step: Step): void {
-    this.#options.trainer.replica().then(
-      (replica) => {
-        const { term } = this.#options.config;
-        if (replica.step === step) this.#sendBlob(to, { kind: 'replica', term, step }, replica.bytes);
-        else this.#weightsNotSent(to, `they were at step ${replica.step} instead of ${step}`);
+  /** The announcement goes ahead of the updates that follow; the hashes take a moment longer. */
+  #offerReplica({ to, step, sources }: Extract<CoordinatorEffect, { type: 'offerReplica' }>): void {
+    const { trainer, config } = this.#options;
+    const { term } = config;
+    const read = async (): Promise<ArrayBuffer> => {
+      const replica = await trainer.replica();
+      if (replica.step !== step) throw new RangeError(`they were at step ${replica.step} instead of ${step}`);
+      return replica.bytes;
+    };
+    this.#offers.prune((copied) => this.#isFetched(copied));
+    this.#offers.copy(step, read).then(
+      ({ bytes, hashes }) => {
+        this.#sendBlob(to, { kind: 'replica', term, step, byteLength: bytes.byteLength, pieceBytes, sources: [...sources] }, new ArrayBuffer(0));
+        void hashes.then((all) => {
+          this.#sendBlob(to, { kind: 'pieceHashes', term, step }, all);
+        });
       },
       (error: unknown) => {
         this.#report(error);
         this.#weightsNotSent(to, error instanceof Error ? error.message : String(error));
       },
     );
+  }
+
+  async #sendPiece({ to, step, piece }: Extract<CoordinatorEffect, { type: 'sendPiece' }>): Promise<void> {
+    const { term } = this.#options.config;
+    const bytes = await this.#offers.piece(step, piece);
+    if (bytes === null) this.#connections.get(to)?.sendControl({ type: 'missing', term, step, piece } satisfies CoordinatorMessage);
+    else this.#sendBlob(to, { kind: 'replicaPiece', term, step, piece }, bytes);
+  }
+
+  #isFetched(step: Step): boolean {
+    const { peers } = this.#state;
+    return [...peers.values()].some(({ holding }) => holding?.base === step && holding.acknowledged === null);
   }
 
   #sendGradient({ to, step, weightSum, point }: Extract<CoordinatorEffect, { type: 'sendGradient' }>): void {

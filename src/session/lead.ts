@@ -4,6 +4,7 @@
  * the room's machines and the session.
  */
 import { weightOf } from '../data/batches.ts';
+import { parameterCount } from '../model/parameters.ts';
 import type { LeadClaim, WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
 import type { RunRecord } from '../checkpoint/types.ts';
@@ -159,6 +160,9 @@ export async function keepLease(
   );
 }
 
+/** Less than this is fetched from the coordinator before a connection to anybody else is up. */
+const leastSharedBytes = 4 * 2 ** 20;
+
 /** Nobody can connect to a page that has never reached the signalling server. */
 const offlineId = 'offline';
 
@@ -192,6 +196,7 @@ export async function beginReign(
       tokensPerMicrobatch: settings.rowsPerMicrobatch * settings.contextLength,
       weightOfMicrobatch: (of, microbatch) => weightOf(source.draw(of, microbatch)),
       selfDevice: peerDevice(device),
+      sharesReplica: parameterCount(settings.model) * Float32Array.BYTES_PER_ELEMENT >= leastSharedBytes,
       evalEvery: source.validation.length > 0 ? settings.evalEvery : 0,
       checkpointEveryMs,
       checkpointEverySteps,

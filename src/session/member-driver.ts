@@ -4,10 +4,11 @@
  */
 import * as v from 'valibot';
 import { createMember, memberStep, memberView } from '../room/member.ts';
+import type { PieceCache } from '../checkpoint/piece-cache.ts';
 import type { CheckpointFacts } from '../checkpoint/types.ts';
 import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, MemberView, WarmReign } from '../room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../room/messages.ts';
-import type { MemberBlob, PeerDevice, PeerId, Step, Term } from '../room/messages.ts';
+import type { CoordinatorBlob, MemberBlob, PeerDevice, PeerId, Step, Term } from '../room/messages.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
 import type { TransportCode } from '../transport/problems.ts';
 import type { Connection, ConnectionHandlers, Endpoint } from '../transport/types.ts';
@@ -18,6 +19,7 @@ import { InheritanceBuilder, decodeCorpus } from './inheritance.ts';
 import type { ClaimOutcome } from './lease.ts';
 import { explain, problemOf, storageProblemOf } from './problems.ts';
 import { decodeRows } from './rows.ts';
+import { ReplicaExchange } from './replica-exchange.ts';
 import { parseRun, precisionNotice, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
 
@@ -41,6 +43,8 @@ export interface MemberOptions {
   readonly endpoint: () => Promise<Endpoint>;
   /** null for a watcher: nothing is ever loaded or computed. */
   readonly trainer: Trainer | null;
+  /** What was fetched before. */
+  readonly pieces: PieceCache;
   readonly nowMs: () => number;
   readonly changed: () => void;
   readonly problem: (problem: Problem | null) => void;
@@ -75,10 +79,23 @@ export class MemberDriver {
   /** Of a successor: what batches are drawn from. */
   #tokens: Uint32Array | null = null;
   #savedAtMs = 0;
+  readonly #replicas: ReplicaExchange;
 
   constructor(options: MemberOptions) {
     this.#options = options;
     this.#trainer = options.trainer;
+    this.#replicas = new ReplicaExchange({
+      cache: options.pieces,
+      askCoordinator: (want) => this.#connection?.sendControl(want),
+      connect: async (peer, handlers) => (await options.endpoint()).connect(peer, handlers),
+      nowMs: options.nowMs,
+      fetched: (step, bytes) => {
+        this.#loadReplica(step, bytes);
+      },
+      failed: (step, reason) => {
+        this.dispatch({ type: 'replicaFailed', step, reason });
+      },
+    });
     const { state, effects } = createMember(options.config, options.nowMs());
     this.#state = state;
     for (const effect of effects) this.#carry(effect);
@@ -106,6 +123,7 @@ export class MemberDriver {
         const { state, effects } = memberStep(this.#state, next, this.#options.nowMs());
         this.#state = state;
         for (const effect of effects) this.#carry(effect);
+        if (next.type === 'tick') this.#replicas.tick();
       }
     } finally {
       this.#isDispatching = false;
@@ -115,8 +133,14 @@ export class MemberDriver {
   /** After the GPU was lost and opened again (or not): `trainer` replaces the old one, and needs the plan and a replica. */
   replaceTrainer(trainer: Trainer, device: PeerDevice): void {
     this.#trainer = trainer;
+    this.#replicas.abort();
     if (this.#run) this.#plan(this.#run);
     this.dispatch({ type: 'device', device });
+  }
+
+  /** For `EndpointOptions.accept`: a peer whose key is proved; it may fetch copies that are kept here. */
+  accept(connection: Connection): ConnectionHandlers {
+    return this.#replicas.accept(connection);
   }
 
   /** Hands unfinished work back and says goodbye; resolves when that was handed to the connection. */
@@ -128,6 +152,7 @@ export class MemberDriver {
 
   close(reason: string): void {
     this.#closed = true;
+    this.#replicas.close();
     this.#connection?.close(reason);
     this.#connection = null;
   }
@@ -144,6 +169,7 @@ export class MemberDriver {
         this.#attempt++;
         this.#connection?.close('disconnected');
         this.#connection = null;
+        this.#replicas.abort();
         return;
       case 'send':
         this.#connection?.sendControl(effect.message);
@@ -177,8 +203,13 @@ export class MemberDriver {
         this.#options.heir.leads(effect.term, effect.reign === null || this.#tokens === null ? null : { reign: effect.reign, tokens: this.#tokens });
         return;
       case 'loadReplica':
+        this.#replicas.fetch(effect);
+        return;
+      case 'shareReplica':
+        this.#shareReplica(effect.step);
+        return;
       case 'applyUpdate':
-        this.#load(effect);
+        this.#applyUpdate(effect);
         return;
       case 'compute':
         this.#compute(effect);
@@ -299,19 +330,24 @@ export class MemberDriver {
       control: (json) => {
         if (!isCurrent()) return;
         const message = v.safeParse(coordinatorMessageSchema, json);
-        if (message.success) this.dispatch({ type: 'message', message: message.output });
-        else this.#distrust('a message');
+        if (!message.success) {
+          this.#distrust('a message');
+          return;
+        }
+        if (message.output.type === 'missing') this.#replicas.missing(message.output);
+        this.dispatch({ type: 'message', message: message.output });
       },
       blob: (json, bytes) => {
         if (!isCurrent()) return;
         const header = v.safeParse(coordinatorBlobSchema, json);
-        if (header.success) this.dispatch({ type: 'blob', header: header.output, ref: this.#blobs.put(bytes), bytes: bytes.byteLength });
+        if (header.success) this.#blobArrived(header.output, bytes);
         else this.#distrust('data');
       },
       closed: (reason) => {
         if (!isCurrent()) return;
         this.#connection = null;
         this.dispatch({ type: 'disconnected', reason });
+        this.#replicas.abort();
       },
     };
     try {
@@ -336,6 +372,7 @@ export class MemberDriver {
     this.#connection?.close('sent something that could not be understood');
     this.#connection = null;
     this.dispatch({ type: 'disconnected', reason: `${what} could not be understood` });
+    this.#replicas.abort();
   }
 
   #readHistory(effect: Extract<MemberEffect, { type: 'readHistory' }>): void {
@@ -388,16 +425,41 @@ export class MemberDriver {
     this.dispatch({ type: 'device', device: { ...this.#options.config.device, problem: { code, message } } });
   }
 
-  #load(effect: Extract<MemberEffect, { type: 'loadReplica' | 'applyUpdate' }>): void {
-    const bytes = this.#blobs.take(effect.ref);
-    const isReplica = effect.type === 'loadReplica';
-    const followed = isReplica || effect.followed === null ? undefined : { gradient: this.#blobs.take(effect.followed.ref), weightSum: effect.followed.weightSum };
-    if (!this.#trainer) return;
-    const { step } = effect;
-    const loaded = isReplica ? this.#trainer.loadReplica(step, bytes) : this.#trainer.applyUpdate(step, bytes, followed);
-    loaded.then(
+  #blobArrived(header: CoordinatorBlob, bytes: ArrayBuffer): void {
+    switch (header.kind) {
+      case 'pieceHashes':
+        this.#replicas.hashesArrived(header, bytes);
+        return;
+      case 'replicaPiece':
+        this.#replicas.pieceArrived(header, bytes);
+        return;
+      default:
+        this.dispatch({ type: 'blob', header, ref: this.#blobs.put(bytes), bytes: bytes.byteLength });
+    }
+  }
+
+  #shareReplica(step: Step): void {
+    const copy = this.#trainer?.replica().then((replica) => (replica.step === step ? replica.bytes : null));
+    if (copy !== undefined) this.#replicas.share(this.view.term, step, copy);
+  }
+
+  #loadReplica(step: Step, bytes: ArrayBuffer): void {
+    this.#trainer?.loadReplica(step, bytes).then(
       (hash) => {
-        this.dispatch(isReplica ? { type: 'replicaLoaded', step, hash } : { type: 'updateApplied', step, hash });
+        this.dispatch({ type: 'replicaLoaded', step, hash });
+      },
+      (error: unknown) => {
+        this.dispatch({ type: 'replicaFailed', step, reason: error instanceof Error ? error.message : String(error) });
+      },
+    );
+  }
+
+  #applyUpdate({ step, ref, followed: by }: Extract<MemberEffect, { type: 'applyUpdate' }>): void {
+    const bytes = this.#blobs.take(ref);
+    const followed = by === null ? undefined : { gradient: this.#blobs.take(by.ref), weightSum: by.weightSum };
+    this.#trainer?.applyUpdate(step, bytes, followed).then(
+      (hash) => {
+        this.dispatch({ type: 'updateApplied', step, hash });
         if (this.#options.nowMs() - this.#savedAtMs > saveEveryMs) this.#saveAsSuccessor();
       },
       (error: unknown) => {

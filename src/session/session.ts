@@ -4,6 +4,7 @@
  * taken `lead.ts`, what the page shows `shown.ts`; effects are carried out by the two drivers.
  */
 import { askForPersistence } from '../checkpoint/persistence.ts';
+import { openPieceCache } from '../checkpoint/piece-cache.ts';
 import { parameterCount } from '../model/parameters.ts';
 import type { Step, Term } from '../room/messages.ts';
 import { problems as trainerProblems } from '../trainer/errors.ts';
@@ -247,7 +248,7 @@ class Session implements SessionController {
       name,
       role,
       store: this.#store,
-      accept: (connection) => (this.#role?.kind === 'lead' ? this.#role.driver.accept(connection) : null),
+      accept: (connection) => this.#role?.driver.accept(connection) ?? null,
       signallingLost: () => {
         this.#lease?.socketClosed();
       },
@@ -377,6 +378,7 @@ class Session implements SessionController {
       directory: visit.directory,
       endpoint: () => visit.signalling.endpoint(),
       trainer: canCompute ? this.#gpu.trainer : null,
+      pieces: openPieceCache(),
       nowMs: () => performance.now(),
       run: (description) => {
         this.#showRun(visit, description, canCompute);

@@ -3,9 +3,9 @@ import { coordinatorStep, coordinatorView, createCoordinator } from '../../src/r
 import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
-import type { BlobRef, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, MemberConfig, MemberEffect, MemberEvent, StepMetrics } from '../../src/room/machine.ts';
+import type { BlobRef, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, MachineBlob, MemberConfig, MemberEffect, MemberEvent, ReplicaOffer, StepMetrics } from '../../src/room/machine.ts';
 import { protocolVersion } from '../../src/room/messages.ts';
-import type { CoordinatorBlob, CoordinatorMessage, HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
+import type { CoordinatorMessage, HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 
 export const goodDevice: PeerDevice = { name: 'GPU', isSoftware: false, probeTokensPerSecond: 100, problem: null };
 export const brokenDevice: PeerDevice = { ...goodDevice, problem: { code: 'no-webgpu', message: 'This browser has no WebGPU.' } };
@@ -17,6 +17,8 @@ export const hashAt = (value: number) => value.toString(16).padStart(16, '0');
 
 /** By which the directory would know this peer, in these tests. */
 export const holderOf = (name: string) => name.padEnd(43, '_');
+
+export const replicaOffer = (ofTerm: Term, at: Step, sources: readonly string[] = []): ReplicaOffer => ({ kind: 'replica', term: ofTerm, step: at, byteLength: 100, pieceBytes: 50, sources: sources.map(peer) });
 
 type Of<Union, Type> = Extract<Union, { readonly type: Type }>;
 
@@ -39,6 +41,7 @@ export class CoordinatorBench {
       tokensPerMicrobatch: 10,
       weightOfMicrobatch: () => 9,
       selfDevice: goodDevice,
+      sharesReplica: false,
       evalEvery: 0,
       checkpointEveryMs: 0,
       checkpointEverySteps: 0,
@@ -222,7 +225,7 @@ export class MemberBench {
     return this.send({ type: 'message', message });
   }
 
-  blob(header: CoordinatorBlob, bytes = 100): this {
+  blob(header: MachineBlob, bytes = 100): this {
     this.#blobs += 1;
     return this.send({ type: 'blob', header, ref: `ref-${this.#blobs}` as BlobRef, bytes });
   }
@@ -273,7 +276,7 @@ export class MemberBench {
 
   /** Joined, with the replica of step 5. */
   join(): this {
-    this.connect().welcome().blob({ kind: 'replica', term: term(3), step: step(5) });
+    this.connect().welcome().blob(replicaOffer(term(3), step(5)));
     return this.send({ type: 'replicaLoaded', step: step(5), hash: hashAt(5) });
   }
 

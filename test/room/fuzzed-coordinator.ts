@@ -197,7 +197,7 @@ export class FuzzedCoordinator {
         const sums = { lossSum: 18 * microbatches.length, weightSum: weightOfMicrobatch * microbatches.length, computeMs: 5, tokens: 10 };
         return owed(() => [this.#blob(effect.to, { kind: 'contribution', term, step: at, assignment, ...sums })], effect.to);
       }
-      case 'sendReplica': {
+      case 'offerReplica': {
         const message: MemberMessage = { type: 'ready', term: this.#room.state.config.term, step: effect.step, hash: hashAt(effect.step) };
         const unsent: CoordinatorEvent = { type: 'weightsNotSent', peer: effect.to, reason: 'x' };
         return owed((random) => [random.chance(0.1) ? unsent : { type: 'message', from: effect.to, message }], effect.to);

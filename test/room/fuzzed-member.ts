@@ -3,12 +3,12 @@
  * connected to sends whatever passes the schemas. Half of those say a proper welcome first.
  */
 import { maxQueuedBlobs, maxRememberedCancels, maxRememberedValidations } from '../../src/room/limits.ts';
-import type { BlobRef, DirectoryLead, MemberEffect, MemberEvent } from '../../src/room/machine.ts';
+import type { BlobRef, DirectoryLead, MachineBlob, MemberEffect, MemberEvent } from '../../src/room/machine.ts';
 import { memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { CoordinatorBlob, CoordinatorMessage, MemberMessage } from '../../src/room/messages.ts';
-import { goodDevice, hashAt, MemberBench, peer, step, term } from './bench.ts';
+import { goodDevice, hashAt, MemberBench, peer, replicaOffer, step, term } from './bench.ts';
 import { expectSendable, expectTrue, neverFails, Wire } from './fuzz.ts';
 import type { Move } from './fuzz.ts';
 import { Random } from './random.ts';
@@ -61,7 +61,8 @@ export class FuzzedMember {
     if (!this.#isConnected) return this.#answer(random);
     if (random.chance(0.45)) {
       const header = coordinatorWires.blob.receive(move, random, (key) => this.#hints(key));
-      if (header !== null) this.#send(this.#blob(header));
+      // Pieces of a replica and their hashes are not for the machine.
+      if (header !== null && header.kind !== 'pieceHashes' && header.kind !== 'replicaPiece') this.#send(this.#blob(header));
       return;
     }
     const message = coordinatorWires.message.receive(move, random, (key) => this.#hints(key));
@@ -135,7 +136,7 @@ export class FuzzedMember {
     this.#answers = this.#answers.filter(({ from }) => from !== debtor);
   }
 
-  #blob(header: CoordinatorBlob): MemberEvent {
+  #blob(header: MachineBlob): MemberEvent {
     this.#refs += 1;
     const ref = `ref-${this.#refs}` as BlobRef;
     this.#held.add(ref);
@@ -242,7 +243,7 @@ export class FuzzedMember {
   #replies(message: MemberMessage): readonly Answer[] {
     if (message.type !== 'hello' && message.type !== 'refetch') return [];
     const at = step(firstStep);
-    const replica: Answer = { from: 'connection', event: () => this.#blob({ kind: 'replica', term: term(this.#term), step: at }) };
+    const replica: Answer = { from: 'connection', event: () => this.#blob(replicaOffer(term(this.#term), at)) };
     if (message.type === 'refetch') return [replica];
     const of = { term: term(this.#term), you: peer('bob'), step: at, steps: 100, phase: 'running', startedAtMs: 0, replica: 'coming', run: '{}' } as const;
     return [

@@ -14,6 +14,7 @@ import type { CpuTrainer } from './cpu-trainer.ts';
 import { holderHashOf } from './directory.ts';
 import type { Truth } from './ledger.ts';
 import type { End, Handlers } from './network.ts';
+import { hashesOf, pieceAt, simulatedPieceBytes } from './replica-exchange.ts';
 import { CheckedShelf } from './shelf.ts';
 import type { Role, Tab } from './tab.ts';
 import type { TinyRun } from './tiny-run.ts';
@@ -48,6 +49,7 @@ const gpuMs = { add: 2, commit: 6, copy: 4, evaluate: 20 };
 const diskMs = 60;
 const pieceBytes = 1_000;
 const betweenPiecesMs = 5;
+const hashMs = 2;
 /** Too frequent to be worth a line of the timeline. */
 const unnoted: ReadonlySet<string> = new Set(['ping', 'peers']);
 const renewMs = 1_500;
@@ -74,6 +76,7 @@ export class LeadHost implements Role {
   #isDispatching = false;
   #announced: number;
   #held: Truth | null = null;
+  readonly #copies = new Map<Step, ArrayBuffer>();
   #update: { readonly step: number; readonly bytes: ArrayBuffer; readonly gradient: ArrayBuffer | null } | null = null;
   #name: { readonly successorHash: string | null; isConfirmed: boolean } = { successorHash: null, isConfirmed: true };
   #isRenewing = false;
@@ -102,6 +105,7 @@ export class LeadHost implements Role {
       tokensPerMicrobatch: run.tokensPerMicrobatch,
       weightOfMicrobatch: (step, microbatch) => weightOf(run.source.draw(step, microbatch)),
       selfDevice: options.device,
+      sharesReplica: true,
       evalEvery: options.evalEvery,
       checkpointEveryMs: 60_000,
       checkpointEverySteps: options.checkpointEverySteps,
@@ -265,9 +269,16 @@ export class LeadHost implements Role {
         this.#ends.get(effect.to)?.sendBlob({ kind: 'history', term: this.term, checksum }, bytes);
         return;
       }
-      case 'sendReplica':
+      case 'offerReplica':
         log.note(this.machine, `→ ${effect.to} replica at ${effect.step}`);
-        return this.#sendReplica(effect.to, effect.step);
+        return this.#offerReplica(effect);
+      case 'sendPiece': {
+        const { to, step, piece } = effect;
+        const copy = this.#copies.get(step);
+        if (copy === undefined) this.#ends.get(to)?.sendControl({ type: 'missing', term: this.term, step, piece });
+        else this.#ends.get(to)?.sendBlob({ kind: 'replicaPiece', term: this.term, step, piece }, pieceAt(copy, piece));
+        return;
+      }
       case 'sendUpdate': {
         const update = this.#update;
         if (update?.step !== effect.step) return log.fail(`update ${effect.step} is to be sent but was not encoded`);
@@ -343,11 +354,18 @@ export class LeadHost implements Role {
     this.gpu.submit(label, durationMs, action);
   }
 
-  #sendReplica(to: PeerId, step: Step): void {
+  #offerReplica({ to, step, sources }: Extract<CoordinatorEffect, { type: 'offerReplica' }>): void {
+    const { term } = this;
     this.#gpuJob('replica', gpuMs.copy, async () => {
-      const replica = await this.#trainer.replica();
-      if (replica.step !== step) this.world.log.fail(`a replica at ${step} was asked for when it is at ${replica.step}`);
-      this.#ends.get(to)?.sendBlob({ kind: 'replica', term: this.term, step }, replica.bytes);
+      const { step: at, bytes } = await this.#trainer.replica();
+      if (at !== step) this.world.log.fail(`a replica at ${step} was asked for when it is at ${at}`);
+      this.#copies.set(step, bytes);
+      const { byteLength } = bytes;
+      const offer = { kind: 'replica', term, step, byteLength, pieceBytes: simulatedPieceBytes(byteLength), sources: [...sources] };
+      this.#ends.get(to)?.sendBlob(offer, new ArrayBuffer(0));
+      this.world.clock.after(hashMs, () => {
+        if (!this.#isOver) this.#ends.get(to)?.sendBlob({ kind: 'pieceHashes', term, step }, hashesOf(bytes));
+      });
     });
   }
 

@@ -3,7 +3,7 @@ import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
 import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, SuccessionPart, WarmReign } from '../../src/room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../../src/room/messages.ts';
-import type { MemberBlob, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
+import type { CoordinatorBlob, MemberBlob, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 import { decodeHistory, HistoryError } from '../../src/session/history.ts';
 import { decodeRows, RowsError } from '../../src/session/rows.ts';
 import * as v from 'valibot';
@@ -14,7 +14,7 @@ import { corpusOf } from './lead-host.ts';
 import type { Truth } from './ledger.ts';
 import type { End, Handlers } from './network.ts';
 import { CheckedShelf } from './shelf.ts';
-import { turnAway } from './tab.ts';
+import { SimulatedExchange } from './replica-exchange.ts';
 import type { Role, Tab } from './tab.ts';
 import type { World } from './world.ts';
 
@@ -41,6 +41,7 @@ export class MemberHost implements Role {
   readonly #tab: Tab;
   readonly #options: MemberOptions;
   readonly #shelf: CheckedShelf;
+  readonly #replicas: SimulatedExchange;
   readonly #events: MemberEvent[] = [];
   #trainer: CpuTrainer | null = null;
   #state: MemberState;
@@ -57,6 +58,19 @@ export class MemberHost implements Role {
     this.machine = tab.name;
     this.#options = options;
     this.#shelf = new CheckedShelf(this.world.log, tab.name);
+    this.#replicas = new SimulatedExchange({
+      tab,
+      enter: (action) => {
+        this.#enter(action);
+      },
+      askCoordinator: (want) => this.#end?.sendControl(want),
+      fetched: (step, bytes) => {
+        this.#loadReplica(step, this.world.tampering.replica?.(bytes) ?? bytes);
+      },
+      failed: (step) => {
+        this.dispatch({ type: 'replicaFailed', step, reason: 'it could not be fetched' });
+      },
+    });
     const { disk, holder } = tab.computer;
     const config: MemberConfig = {
       name: tab.name,
@@ -90,11 +104,12 @@ export class MemberHost implements Role {
   }
 
   accept(end: End): Handlers {
-    return turnAway(end);
+    return this.#replicas.accept(end);
   }
 
   end(): void {
     this.#isOver = true;
+    this.#replicas.close();
     this.#end?.close();
     this.#end = null;
   }
@@ -120,6 +135,7 @@ export class MemberHost implements Role {
   }
 
   tick(): void {
+    this.#replicas.tick();
     this.dispatch({ type: 'tick' });
   }
 
@@ -169,6 +185,7 @@ export class MemberHost implements Role {
         this.#attempt += 1;
         this.#end?.close();
         this.#end = null;
+        this.#replicas.abort();
         return;
       case 'send':
         if (effect.message.type !== 'pong') log.note(this.machine, `sends ${JSON.stringify(effect.message).slice(0, 140)}`);
@@ -202,8 +219,12 @@ export class MemberHost implements Role {
         return;
       }
       case 'loadReplica':
+        log.note(this.machine, `fetches the replica at ${effect.step}, from [${effect.offer.sources.join()}] too`);
+        return this.#replicas.fetch(effect.offer);
+      case 'shareReplica':
+        return this.#shareReplica(effect.step);
       case 'applyUpdate':
-        return this.#load(effect);
+        return this.#applyUpdate(effect);
       case 'compute':
         return this.#compute(effect);
       case 'cancel':
@@ -331,6 +352,7 @@ export class MemberHost implements Role {
     this.#end?.close();
     this.#end = null;
     this.dispatch({ type: 'disconnected', reason: 'what it sent is not valid' });
+    this.#replicas.abort();
   }
 
   #connect(coordinator: PeerId): void {
@@ -345,14 +367,15 @@ export class MemberHost implements Role {
       control: (json) => {
         whileCurrent(() => {
           const message = v.safeParse(coordinatorMessageSchema, json);
-          if (message.success) this.dispatch({ type: 'message', message: message.output });
-          else this.#distrust();
+          if (!message.success) return this.#distrust();
+          if (message.output.type === 'missing') this.#replicas.missing(message.output);
+          this.dispatch({ type: 'message', message: message.output });
         });
       },
       blob: (json, bytes) => {
         whileCurrent(() => {
           const header = v.safeParse(coordinatorBlobSchema, json);
-          if (header.success) this.dispatch({ type: 'blob', header: header.output, ref: this.#shelf.put(bytes), bytes: bytes.byteLength });
+          if (header.success) this.#blobArrived(header.output, bytes);
           else this.#distrust();
         });
       },
@@ -360,6 +383,7 @@ export class MemberHost implements Role {
         whileCurrent(() => {
           this.#end = null;
           this.dispatch({ type: 'disconnected', reason });
+          this.#replicas.abort();
         });
       },
     };
@@ -373,27 +397,53 @@ export class MemberHost implements Role {
     });
   }
 
-  #load(effect: Extract<MemberEffect, { type: 'loadReplica' | 'applyUpdate' }>): void {
-    const bytes = this.#shelf.take(effect.ref);
-    const isReplica = effect.type === 'loadReplica';
-    const { step } = effect;
-    const gradient = isReplica || effect.followed === null ? null : { gradient: this.#shelf.take(effect.followed.ref), weightSum: effect.followed.weightSum };
+  #blobArrived(header: CoordinatorBlob, bytes: ArrayBuffer): void {
+    if (header.kind === 'pieceHashes') return this.#replicas.hashesArrived(header, bytes);
+    if (header.kind === 'replicaPiece') return this.#replicas.pieceArrived(header, bytes);
+    this.dispatch({ type: 'blob', header, ref: this.#shelf.put(bytes), bytes: bytes.byteLength });
+  }
+
+  #shareReplica(step: Step): void {
+    const asked = this.#trainer;
+    const { term } = this.view;
+    this.gpu.submit('share', gpuMs.take, async () => {
+      const replica = await this.#stillThere(asked)?.replica();
+      if (replica?.step === step) this.#replicas.share(term, step, replica.bytes);
+    });
+  }
+
+  #loadReplica(step: Step, bytes: ArrayBuffer): void {
+    this.#load(step, (trainer) => trainer.loadReplica(step, bytes), (hash) => {
+      this.world.ledger.replicaHeld(this.machine, this.view.term, step, hash);
+      return { type: 'replicaLoaded', step, hash };
+    });
+  }
+
+  #applyUpdate({ step, ref, followed }: Extract<MemberEffect, { type: 'applyUpdate' }>): void {
+    const bytes = this.#shelf.take(ref);
+    const gradient = followed === null ? undefined : { gradient: this.#shelf.take(followed.ref), weightSum: followed.weightSum };
+    this.#load(step, (trainer) => trainer.applyUpdate(step, bytes, gradient), (hash) => {
+      this.world.ledger.replicaHeld(this.machine, this.view.term, step + 1, hash);
+      return { type: 'updateApplied', step, hash };
+    });
+  }
+
+  #load(step: Step, load: (trainer: CpuTrainer) => Promise<string>, loaded: (hash: string) => MemberEvent): void {
     const asked = this.#trainer;
     this.gpu.submit('load', gpuMs.load, async () => {
       // A lost GPU refuses everything, also before its loss is reported.
       const trainer = this.#stillThere(asked);
-      const loaded = isReplica ? trainer?.loadReplica(step, bytes) : trainer?.applyUpdate(step, bytes, gradient ?? undefined);
-      const hash = (await loaded?.catch((error: unknown) => this.#refused(error))) ?? null;
+      const hash = trainer === null ? null : await load(trainer).catch((error: unknown) => this.#refused(error));
       if (hash === null) {
         return this.#enter(() => {
           this.dispatch({ type: 'replicaFailed', step, reason: 'the trainer refused it' });
         });
       }
-      this.world.ledger.replicaHeld(this.machine, this.view.term, isReplica ? step : step + 1, hash);
+      const event = loaded(hash);
       this.#enter(() => {
-        this.dispatch(isReplica ? { type: 'replicaLoaded', step, hash } : { type: 'updateApplied', step, hash });
+        this.dispatch(event);
       });
-      if (this.isWarm && (step + 1) % saveEverySteps === 0) this.#save();
+      if (event.type === 'updateApplied' && this.isWarm && (step + 1) % saveEverySteps === 0) this.#save();
     });
   }
 

@@ -69,11 +69,8 @@ test.each<[string, () => Tampering, RegExp]>([
     /the loss of step/,
   ],
   [
-    'an update leaves a member with other weights than the step says',
-    () => {
-      let count = 0;
-      return { memberEffects: (effects) => effects.map((effect) => (effect.type === 'applyUpdate' && ++count === 6 ? { ...effect, type: 'loadReplica' } : effect)) };
-    },
+    'pieces of a replica are put in the wrong places',
+    () => ({ replica: (bytes) => Uint8Array.from([...new Uint8Array(bytes.slice(bytes.byteLength / 2)), ...new Uint8Array(bytes.slice(0, bytes.byteLength / 2))]).buffer }),
     /differs from the coordinator/,
   ],
   [

@@ -154,7 +154,7 @@ export class Simulation {
   #machine(name: string, settings: MachineSettings): Machine {
     const known = this.#machines.get(name);
     if (known !== undefined) return known;
-    const computer = { name, holder: `holder-of-${name}`, disk: null };
+    const computer = { name, holder: `holder-of-${name}`, disk: null, pieces: new Map<string, ArrayBuffer>() };
     const machine: Machine = { computer, settings, device: device(settings.canCompute ?? true), tab: null };
     this.#machines.set(name, machine);
     return machine;

@@ -18,6 +18,8 @@ export interface Computer {
   readonly holder: string;
   /** Newest checkpoint saved in its IndexedDB. */
   disk: Checkpoint | null;
+  /** Of the replica it fetched last, by their hashes. */
+  readonly pieces: Map<string, ArrayBuffer>;
 }
 
 export interface Role {
@@ -119,10 +121,4 @@ export class Tab {
       this.#tickLater();
     });
   }
-}
-
-/** For a role that nobody can connect to. */
-export function turnAway(end: End): Handlers {
-  end.close();
-  return nobody;
 }

@@ -14,6 +14,8 @@ export interface Tampering {
   readonly coordinatorEvents?: (event: CoordinatorEvent) => readonly CoordinatorEvent[];
   readonly memberEffects?: (effects: readonly MemberEffect[]) => readonly MemberEffect[];
   readonly memberEvents?: (event: MemberEvent) => readonly MemberEvent[];
+  /** A replica as a newcomer has put it together. */
+  readonly replica?: (bytes: ArrayBuffer) => ArrayBuffer;
 }
 
 export interface World {

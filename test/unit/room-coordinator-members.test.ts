@@ -24,9 +24,9 @@ describe('greeting', () => {
     room.hello('bob');
     expect(room.sentTo('bob')).toMatchObject([{ type: 'welcome', term: 3, step: 1, replica: 'coming', historyPoints: 1 }]);
     expect(room.of('sendHistory')).toMatchObject([{ to: 'bob', history: [{ step: 0, loss: 2 }] }]);
-    expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
+    expect(room.of('offerReplica')).toEqual([{ type: 'offerReplica', to: 'bob', step: 1, sources: [] }]);
     const order = room.effects.map((effect) => effect.type);
-    expect(order.indexOf('sendHistory')).toBeLessThan(order.indexOf('sendReplica'));
+    expect(order.indexOf('sendHistory')).toBeLessThan(order.indexOf('offerReplica'));
   });
 
   test('there is no history to send before the first step', () => {
@@ -47,9 +47,9 @@ describe('greeting', () => {
   ])('a watcher %s gets neither replica nor work', (_why, change, note) => {
     const room = new CoordinatorBench().hello('bob', change);
     expect(room.sentTo('bob')).toMatchObject([{ type: 'welcome', replica: 'none' }]);
-    expect(room.of('sendReplica')).toEqual([]);
+    expect(room.of('offerReplica')).toEqual([]);
     room.ready('bob').from('bob', { type: 'refetch', term: term(3) });
-    expect(room.of('sendReplica')).toEqual([]);
+    expect(room.of('offerReplica')).toEqual([]);
     room.finishStep({ ada: 100 });
     expect(room.microbatchesOf('bob')).toBe(0);
     expect(room.row('bob')).toMatchObject({ role: 'watcher', state: 'watching' });
@@ -61,14 +61,14 @@ describe('greeting', () => {
     room.finishStep({ ada: 100 });
     room.hello('bob', { replica: { step: step(1), hash: hashAt(1) } });
     expect(room.sentTo('bob')).toMatchObject([{ type: 'welcome', replica: 'kept' }]);
-    expect(room.of('sendReplica')).toEqual([]);
+    expect(room.of('offerReplica')).toEqual([]);
     room.ready('bob').finishStep({ ada: 100 });
     expect(room.microbatchesOf('bob')).toBeGreaterThan(0);
   });
 
   test('a replica with the right step and another hash is not kept', () => {
     const room = new CoordinatorBench().hello('bob', { replica: { step: step(0), hash: hashAt(77) } });
-    expect(room.of('sendReplica')).toHaveLength(1);
+    expect(room.of('offerReplica')).toHaveLength(1);
   });
 });
 
@@ -91,7 +91,7 @@ describe('replicas and updates', () => {
     const room = new CoordinatorBench().hello('bob').hello('cid', { wantsToWatch: true });
     room.from('bob', { type: 'ready', term: term(3), step: step(0), hash: hashAt(9) });
     room.passWith(2_500, 'bob', 'cid');
-    expect(room.of('sendReplica')).toHaveLength(1);
+    expect(room.of('offerReplica')).toHaveLength(1);
     room.from('bob', { type: 'ready', term: term(3), step: step(0), hash: hashAt(9) });
     expect(room.row('bob')).toMatchObject({ role: 'watcher', note: expect.stringContaining('differ') as string });
     expect(room.sentTo('cid')).toMatchObject([{ type: 'peers', peers: [{}, { id: 'bob', note: expect.stringContaining('differ') as string }, {}] }]);
@@ -104,7 +104,7 @@ describe('replicas and updates', () => {
     room.from('bob', { type: 'applied', term: term(3), step: step(1), hash: hashAt(9) });
     expect(room.microbatchesOf('bob')).toBe(0);
     expect(room.microbatchesOf('ada')).toBe(6);
-    expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
+    expect(room.of('offerReplica')).toEqual([{ type: 'offerReplica', to: 'bob', step: 1, sources: [] }]);
   });
 
   test('no replica leaves while a commit runs', () => {
@@ -112,9 +112,9 @@ describe('replicas and updates', () => {
     room.ownResult().added(room.state.work?.assignments.keys().next().value ?? '');
     expect(room.of('commit')).toHaveLength(1);
     room.hello('bob');
-    expect(room.of('sendReplica')).toEqual([]);
+    expect(room.of('offerReplica')).toEqual([]);
     room.committed();
-    expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
+    expect(room.of('offerReplica')).toEqual([{ type: 'offerReplica', to: 'bob', step: 1, sources: [] }]);
   });
 
   test('weights that can’t be read for a newcomer are sent later; after the third time in a row it is refused', () => {
@@ -122,7 +122,7 @@ describe('replicas and updates', () => {
     const fail = () => room.send({ type: 'weightsNotSent', peer: peer('bob'), reason: 'no memory' });
     for (const attempt of [2, 3]) {
       expect(fail().row('bob')?.state).toBe('joining');
-      expect(room.passWith(2_500, 'bob').filter((effect) => effect.type === 'sendReplica'), `attempt ${attempt}`).toHaveLength(1);
+      expect(room.passWith(2_500, 'bob').filter((effect) => effect.type === 'offerReplica'), `attempt ${attempt}`).toHaveLength(1);
     }
     expect(fail().sentTo('bob')).toMatchObject([{ type: 'refused', code: 'weights-unreadable', message: expect.stringContaining('no memory') as string }]);
     room.passWith(2_500, 'bob');
@@ -145,7 +145,7 @@ describe('replicas and updates', () => {
     room.nowMs += 2_100;
     room.send({ type: 'weightsNotSent', peer: peer('bob'), reason: '' });
     expect(room.microbatchesOf('bob')).toBe(0);
-    expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 1 }]);
+    expect(room.of('offerReplica')).toEqual([{ type: 'offerReplica', to: 'bob', step: 1, sources: [] }]);
   });
 
   test('asking for the replica again and again sends it once in two seconds', () => {
@@ -153,7 +153,7 @@ describe('replicas and updates', () => {
     let replicas = 0;
     for (let time = 0; time < 10_000; time += 50) {
       room.nowMs += 50;
-      replicas += room.from('bob', { type: 'refetch', term: term(3) }).of('sendReplica').length;
+      replicas += room.from('bob', { type: 'refetch', term: term(3) }).of('offerReplica').length;
     }
     expect(replicas).toBeLessThanOrEqual(5);
     expect(replicas).toBeGreaterThanOrEqual(4);
@@ -175,7 +175,7 @@ describe('replicas and updates', () => {
     expect(lastSent).toBe(256);
     room.nowMs += 2_100;
     room.from('bob', { type: 'applied', term: term(3), step: step(256), hash: hashAt(256) });
-    expect(room.of('sendReplica')).toEqual([{ type: 'sendReplica', to: 'bob', step: 300 }]);
+    expect(room.of('offerReplica')).toEqual([{ type: 'offerReplica', to: 'bob', step: 300, sources: [] }]);
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { brokenDevice, goodDevice, hashAt, MemberBench, peer, step, term } from '../room/bench.ts';
+import { brokenDevice, goodDevice, hashAt, MemberBench, peer, replicaOffer, step, term } from '../room/bench.ts';
 import type { BlobRef } from '../../src/room/machine.ts';
 import type { CoordinatorMessage } from '../../src/room/messages.ts';
 
@@ -14,7 +14,7 @@ describe('finding the room', () => {
     expect(member.welcome().of('prepare')).toEqual([{ type: 'prepare', run: '{}' }]);
     expect(member.of('describe')).toEqual([{ type: 'describe', run: '{}' }]);
     expect(member.view.connection).toBe('fetching');
-    expect(member.blob({ kind: 'replica', term: term(3), step: step(5) }).of('loadReplica')).toMatchObject([{ step: 5 }]);
+    expect(member.blob(replicaOffer(term(3), step(5))).of('loadReplica')).toMatchObject([{ step: 5 }]);
     expect(member.send({ type: 'replicaLoaded', step: step(5), hash: hashAt(5) }).sent).toEqual([{ type: 'ready', term: 3, step: 5, hash: hashAt(5) }]);
     expect(member.view).toMatchObject({ connection: 'joined', role: 'member', replica: { step: 5 }, problem: null });
   });
@@ -187,7 +187,7 @@ describe('weights and work', () => {
   });
 
   test('blobs that overtake the welcome wait for it', () => {
-    const member = new MemberBench().connect().blob({ kind: 'replica', term: term(3), step: step(5) });
+    const member = new MemberBench().connect().blob(replicaOffer(term(3), step(5)));
     expect(member.of('loadReplica')).toEqual([]);
     member.welcome();
     expect(member.effects.map((effect) => effect.type)).toEqual(expect.arrayContaining(['prepare', 'loadReplica']));
@@ -200,7 +200,7 @@ describe('weights and work', () => {
     expect(member.of('discardBlob')).toHaveLength(1);
     expect(member.blob({ kind: 'update', term: term(3), step: step(8) }).sent).toEqual([]);
     expect(member.assignment('a', 9).sent).toMatchObject([{ type: 'decline', assignment: 'a', code: 'behind' }]);
-    member.blob({ kind: 'replica', term: term(3), step: step(9) }).send({ type: 'replicaLoaded', step: step(9), hash: hashAt(9) });
+    member.blob(replicaOffer(term(3), step(9))).send({ type: 'replicaLoaded', step: step(9), hash: hashAt(9) });
     expect(member.sent).toMatchObject([{ type: 'ready', step: 9 }]);
   });
 
@@ -285,7 +285,7 @@ describe('the coordinator goes and comes', () => {
     const member = new MemberBench().join().blob({ kind: 'update', term: term(3), step: step(5) }).send({ type: 'disconnected', reason: '' });
     member.connect();
     expect(member.sent).toMatchObject([{ type: 'hello', replica: null }]);
-    expect(member.welcome().blob({ kind: 'replica', term: term(3), step: step(6) }).of('loadReplica')).toEqual([]);
+    expect(member.welcome().blob(replicaOffer(term(3), step(6))).of('loadReplica')).toEqual([]);
     member.send({ type: 'updateApplied', step: step(5), hash: hashAt(6) });
     expect(member.sent).toEqual([]);
     expect(member.of('loadReplica')).toMatchObject([{ step: 6 }]);
@@ -314,7 +314,7 @@ describe('the coordinator goes and comes', () => {
     const before = member.view;
     member.message({ type: 'progress', term: term(2), phase: 'stopped', point: point(9) });
     member.message({ type: 'phase', term: term(4), phase: 'stopped', problem: null });
-    member.blob({ kind: 'replica', term: term(2), step: step(1) });
+    member.blob(replicaOffer(term(2), step(1)));
     expect(member.of('discardBlob')).toHaveLength(1);
     expect(member.view).toEqual(before);
   });

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import * as v from 'valibot';
 import { coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { CoordinatorBlob, CoordinatorMessage, MemberBlob, MemberMessage } from '../../src/room/messages.ts';
-import { goodDevice, hashAt, holderOf, peer, step, term } from '../room/bench.ts';
+import { goodDevice, hashAt, holderOf, peer, replicaOffer, step, term } from '../room/bench.ts';
 
 const schemas = [memberMessageSchema, coordinatorMessageSchema, memberBlobSchema, coordinatorBlobSchema];
 const point = { step: step(2), loss: 1, gradNorm: 1, lr: 0.1, ms: 5, tokens: 10, bytesDown: 0, bytesUp: 0, validationLoss: 2, replicaHash: hashAt(3) };
@@ -15,6 +15,7 @@ const memberMessages: readonly MemberMessage[] = [
   { type: 'applied', term: term(3), step: step(2), hash: hashAt(2) },
   { type: 'decline', term: term(3), assignment, code: 'failed', reason: '' },
   { type: 'refetch', term: term(3) },
+  { type: 'want', term: term(3), step: step(2), piece: 1 },
   { type: 'warm', term: term(3), step: step(2) },
   { type: 'unable', term: term(3), reason: 'no room' },
   { type: 'command', term: term(3), command: 'pause' },
@@ -36,13 +37,17 @@ const coordinatorMessages: readonly CoordinatorMessage[] = [
     peers: [{ id: peer('a'), name: 'A', role: 'member', device: '', isSoftware: false, tokensPerSecond: 1, microbatches: 1, state: 'ready', succession: 'ready', lagSteps: 1 }],
   },
   { type: 'sample', term: term(3), step: step(2), text: 'abc' },
+  { type: 'share', term: term(3), step: step(2) },
+  { type: 'missing', term: term(3), step: step(2), piece: 1 },
   { type: 'ping', nonce: 1 },
 ];
 const memberBlobs: readonly MemberBlob[] = [
   { kind: 'contribution', term: term(3), step: step(1), assignment, lossSum: 1, weightSum: 9, computeMs: 1, tokens: 10 },
 ];
 const coordinatorBlobs: readonly CoordinatorBlob[] = [
-  { kind: 'replica', term: term(3), step: step(5) },
+  replicaOffer(term(3), step(5), ['cid']),
+  { kind: 'pieceHashes', term: term(3), step: step(5) },
+  { kind: 'replicaPiece', term: term(3), step: step(5), piece: 1 },
   { kind: 'update', term: term(3), step: step(5) },
   { kind: 'appointment', term: term(3), step: step(5), momentsBytes: 100, corpusBytes: 100, unannounced: point },
   { kind: 'gradient', term: term(3), step: step(5), weightSum: 9, point: { ...point, step: step(5) } },

@@ -4,6 +4,7 @@
  */
 import { IDBFactory } from 'fake-indexeddb';
 import { openCheckpointStore } from '../../src/checkpoint/store.ts';
+import type { PieceCache } from '../../src/checkpoint/piece-cache.ts';
 import { weightOf } from '../../src/data/batches.ts';
 import type { PeerDevice, HistoryPoint, PeerId, Step, Term } from '../../src/room/messages.ts';
 import { LeadDriver } from '../../src/session/lead-driver.ts';
@@ -76,7 +77,7 @@ function cpuTrainer(memo: GradientMemo): Trainer {
   };
 }
 
-export interface RoomOptions extends Pick<CreateSettings, 'steps' | 'evalEvery'> {
+export interface RoomOptions extends Pick<CreateSettings, 'steps' | 'evalEvery' | 'model'> {
   /** Of the steps before: the run goes on after them. */
   readonly history?: readonly HistoryPoint[];
   /** Stands between the coordinator and its trainer. */
@@ -85,8 +86,10 @@ export interface RoomOptions extends Pick<CreateSettings, 'steps' | 'evalEvery'>
 
 export interface Guest {
   readonly driver: MemberDriver;
-  /** Of its newest connection. */
+  /** Of its newest connection to the coordinator. */
   wires: Wires;
+  /** Connections to other guests. */
+  sources: number;
   readonly problems: (Problem | null)[];
   readonly notices: string[];
 }
@@ -140,6 +143,7 @@ export class DriverRoom {
         tokensPerMicrobatch: description.settings.rowsPerMicrobatch * description.settings.contextLength,
         weightOfMicrobatch: (step, microbatch) => weightOf(source.draw(step, microbatch)),
         selfDevice: device,
+        sharesReplica: true,
         evalEvery: description.settings.evalEvery,
         checkpointEveryMs: 0,
         checkpointEverySteps: 0,
@@ -166,23 +170,26 @@ export class DriverRoom {
   }
 
   /**
-   * `wires`: tampers with each new connection before it opens. Index 0 of a pair is the member's end. `leadAt`: where the
+   * `wires`: tampers with each new connection before it opens, to the coordinator (null) or another guest. Index 0 of a pair is
+   * the caller's end. `pieces`: what this browser has fetched before. `leadAt`: where the
    * coordinator is reached, when signalling has given it another id since it began to lead.
    */
-  join(name: string, options: { readonly watch?: boolean; readonly key?: string; readonly leadAt?: string; readonly wires?: (wires: Wires) => void } = {}): Guest {
+  join(name: string, options: { readonly watch?: boolean; readonly key?: string; readonly leadAt?: string; readonly wires?: (wires: Wires, to: PeerId | null) => void; readonly pieces?: PieceCache } = {}): Guest {
     const { key = roomKey, leadAt = leadId } = options;
-    const guest: Omit<Guest, 'driver'> = { wires: makeWires(), problems: [], notices: [] };
+    const guest: Omit<Guest, 'driver'> = { wires: makeWires(), sources: 0, problems: [], notices: [] };
     const endpoint: Endpoint = {
       id: name,
-      connect: (_remote, handlers): Promise<Connection> => {
+      connect: (remote, handlers): Promise<Connection> => {
         const wires = makeWires();
-        guest.wires = wires;
-        options.wires?.(wires);
-        const ids = [name, leadAt] as const;
+        const other = this.#guests.find(({ driver: { view } }) => view.self === remote);
+        if (other === undefined) guest.wires = wires;
+        else guest.sources += 1;
+        options.wires?.(wires, other === undefined ? null : other.driver.view.self);
+        const ids = [name, remote] as const;
         const caller = side(wires, 'caller', { key, handlers }, { identity: async () => identity('caller', key, ...ids) });
         const callee = side(wires, 'callee', { key: roomKey, handlers }, {
           identity: async () => identity('callee', roomKey, ...ids),
-          handlers: (connection) => this.lead.accept(connection),
+          handlers: (connection) => (other === undefined ? this.lead : other.driver).accept(connection),
         });
         // Whoever is not let in hears of it at the other end.
         callee.opened.catch(() => undefined);
@@ -206,6 +213,7 @@ export class DriverRoom {
       },
       endpoint: async () => endpoint,
       trainer: options.watch === true ? null : cpuTrainer(this.#memo),
+      pieces: options.pieces ?? piecesInMemory(),
       nowMs: () => this.nowMs(),
       changed: () => {
         this.#changed();
@@ -269,6 +277,22 @@ export class DriverRoom {
   #changed(): void {
     for (const look of this.#waiting.splice(0)) look();
   }
+}
+
+export function piecesInMemory(): PieceCache & { readonly size: number } {
+  let pieces = new Map<string, ArrayBuffer>();
+  return {
+    get size() {
+      return pieces.size;
+    },
+    async known(hashes) {
+      pieces = new Map([...pieces].filter(([hash]) => hashes.includes(hash)));
+      return pieces;
+    },
+    keep(hash, bytes) {
+      pieces.set(hash, bytes);
+    },
+  };
 }
 
 function nobodyAsks(): Promise<never> {

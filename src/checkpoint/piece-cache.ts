@@ -1,0 +1,42 @@
+/**
+ * Pieces of the replica that this browser fetched last, by their hashes: after a reload or a lost connection only what has
+ * changed is fetched again. A cache: where storage is forbidden or full, everything is fetched.
+ */
+import { createStore, delMany, getMany, keys, set } from 'idb-keyval';
+import type { UseStore } from 'idb-keyval';
+
+export interface PieceCache {
+  /** Pieces of these hashes that are here, by hash; pieces of any others are forgotten. */
+  known(hashes: readonly string[]): Promise<ReadonlyMap<string, ArrayBuffer>>;
+  keep(hash: string, bytes: ArrayBuffer): void;
+}
+
+export function openPieceCache(): PieceCache {
+  let opened: UseStore | null = null;
+  const store = (): UseStore => (opened ??= createStore('cotrain-pieces', 'pieces'));
+  return {
+    async known(hashes) {
+      try {
+        const wanted = new Set(hashes);
+        const here = (await keys(store())).filter((key) => typeof key === 'string');
+        await delMany(here.filter((key) => !wanted.has(key)), store());
+        const found = here.filter((key) => wanted.has(key));
+        const stored: readonly unknown[] = await getMany(found, store());
+        return new Map(found.flatMap((hash, at) => {
+          const bytes = stored[at];
+          return bytes instanceof ArrayBuffer ? [[hash, bytes] as const] : [];
+        }));
+      } catch {
+        return new Map();
+      }
+    },
+    keep(hash, bytes) {
+      // Only a cache: it does without what can't be stored.
+      try {
+        set(hash, bytes, store()).catch(() => undefined);
+      } catch {
+        return;
+      }
+    },
+  };
+}

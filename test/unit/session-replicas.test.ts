@@ -1,0 +1,115 @@
+/** Joining a room by pieces, as the drivers do it over real links: from several peers, with damage, and again. */
+import { afterEach, expect, it } from 'vitest';
+import { DriverRoom, piecesInMemory } from './session-room.ts';
+import type { Guest } from './session-room.ts';
+import type { MemoryChannel } from './transport-memory.ts';
+
+/** Weights of 1.6 MB: seven pieces. */
+const large = { model: { hidden_size: 128, intermediate_size: 512, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 4 } };
+
+/** Of 64 KiB, and what is left. */
+const framesPerPiece = 4;
+
+let room: DriverRoom;
+afterEach(() => room.close());
+
+async function roomOf(...names: readonly string[]): Promise<void> {
+  room = await DriverRoom.open({ steps: 4, ...large });
+  for (const name of names) await joined(room.join(name));
+}
+
+async function joined(guest: Guest): Promise<void> {
+  await room.until('the newcomer has joined', () => guest.driver.view.connection === 'joined');
+}
+
+/** Blob frames beyond the size of a header that went out at this end. */
+function countLarge(channel: MemoryChannel): { frames: number } {
+  const count = { frames: 0 };
+  const before = channel.tap;
+  channel.tap = (frame) => {
+    if (frame.byteLength > 10_000) count.frames += 1;
+    return before(frame);
+  };
+  return count;
+}
+
+it('a newcomer gets the weights from the members too, bit for bit', async () => {
+  await roomOf('bob', 'cid');
+  const fromMembers: { frames: number }[] = [];
+  const dan = room.join('dan', {
+    wires: ({ bulk }, to) => {
+      if (to !== null) fromMembers.push(countLarge(bulk[1]));
+    },
+  });
+  await joined(dan);
+  expect(dan.driver.view.replica?.hash).toBe(room.lead.view.history.at(-1)?.replicaHash ?? dan.driver.view.replica?.hash);
+  expect(dan.sources).toBe(2);
+  expect(fromMembers.reduce((sum, { frames }) => sum + frames, 0)).toBeGreaterThan(0);
+  room.command('resume');
+  await room.until('the run is over', () => dan.driver.view.replica?.step === 4);
+});
+
+it('pieces that a member damages are fetched from somebody else', async () => {
+  await roomOf('eve');
+  let damaged = 0;
+  const dan = room.join('dan', {
+    wires: ({ bulk }, to) => {
+      if (to === null) return;
+      bulk[1].tap = (frame) => {
+        if (frame.byteLength < 10_000) return frame;
+        damaged += 1;
+        frame[5_000] = 1 ^ (frame[5_000] ?? 0);
+        return frame;
+      };
+    },
+  });
+  await joined(dan);
+  expect(damaged).toBeGreaterThan(0);
+  // The coordinator compares what a newcomer has loaded with its own: here nobody had to load anything twice.
+  expect(dan.problems.filter((problem) => problem !== null)).toEqual([]);
+  room.command('resume');
+  await room.until('the run is over', () => dan.driver.view.replica?.step === 4 && room.lead.view.phase === 'finished');
+});
+
+it('after a connection that was lost half-way only the rest is fetched', async () => {
+  await roomOf();
+  const pieces = piecesInMemory();
+  const counts: { frames: number }[] = [];
+  const dan = room.join('dan', {
+    pieces,
+    wires: ({ bulk, control }) => {
+      const count = countLarge(bulk[1]);
+      counts.push(count);
+      if (counts.length > 1) return;
+      const counting = bulk[1].tap;
+      bulk[1].tap = (frame) => {
+        if (pieces.size === 3) control[0].close();
+        return counting(frame);
+      };
+    },
+  });
+  await room.until('the connection is lost', () => dan.driver.view.connection !== 'fetching' && pieces.size >= 3);
+  room.pass(2_000);
+  await joined(dan);
+  const [, again] = counts;
+  expect(again?.frames).toBeGreaterThan(0);
+  expect(again?.frames).toBeLessThanOrEqual(4 * framesPerPiece);
+});
+
+it('whoever has fetched these very weights before fetches none of it', async () => {
+  await roomOf();
+  const pieces = piecesInMemory();
+  const dan = room.join('dan', { pieces });
+  await joined(dan);
+  dan.driver.close('its page is reloaded');
+  let count = { frames: 0 };
+  const again = room.join('dan', {
+    pieces,
+    wires: ({ bulk }) => {
+      count = countLarge(bulk[1]);
+    },
+  });
+  await joined(again);
+  expect(count.frames).toBe(0);
+  expect(again.driver.view.replica).toEqual(dan.driver.view.replica);
+});
