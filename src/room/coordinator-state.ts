@@ -71,7 +71,11 @@ export interface Assignment {
   readonly id: string;
   readonly worker: PeerId;
   readonly microbatches: readonly number[];
+  /** The open assignment that this one is a part of once more; the micro-batches are that one's until either is answered. */
+  readonly repeats: string | null;
   readonly sentAtMs: number;
+  /** From then on idle workers may repeat it. */
+  readonly overdueMs: number;
   readonly deadlineMs: number;
   /** `adding`: its contribution is with the trainer. */
   readonly phase: 'open' | 'adding';
@@ -79,7 +83,7 @@ export interface Assignment {
   readonly weightSum: number;
 }
 
-/** The step being computed. Every micro-batch is in exactly one of: the pool, one assignment, counted. */
+/** The step being computed. Every micro-batch is in exactly one of: the pool, one assignment that repeats no other, counted. */
 export interface StepWork {
   readonly step: Step;
   readonly beganAtMs: number;
@@ -168,7 +172,7 @@ export function beginTurn(state: CoordinatorState, nowMs: number): Turn {
       copy.peers.set(id, { ...peer, openedAtMs: peer.openedAtMs + gapMs, heardAtMs: peer.heardAtMs + gapMs });
     }
     if (copy.work !== null) {
-      const later = (assignment: Assignment) => ({ ...assignment, deadlineMs: assignment.deadlineMs + gapMs });
+      const later = (assignment: Assignment) => ({ ...assignment, deadlineMs: assignment.deadlineMs + gapMs, overdueMs: assignment.overdueMs + gapMs });
       copy.work = { ...copy.work, assignments: mapValues(copy.work.assignments, later) };
     }
   }

@@ -21,6 +21,9 @@ export const deadlineStepFactor = 12;
 export const deadlineSlackMs = 2_500;
 /** A peer's first work may be slower than the probe said: pipelines compile, memory is allocated. */
 export const firstDeadlineSlackMs = 6_000;
+/** Work that took so many times what was expected, and a little, is repeated by whoever has nothing else to do. */
+export const overdueFactor = 1.5;
+export const overdueSlackMs = 300;
 export const longestExpectedMs = 600_000;
 
 /** Alone with one micro-batch a peer may take this many ideal steps; a slower one would hold everybody up. */

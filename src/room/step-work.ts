@@ -2,15 +2,16 @@
  * One step's micro-batches from the first assignment to the commit: handed out, counted exactly once, taken back from
  * whoever is late, gone or wrong. Membership is `membership.ts`; what follows a commit is `coordinator.ts`.
  */
-import { broadcast, changePeer, changeWorkRecord, sendTo, touchPeers, workRecord } from './coordinator-state.ts';
+import { assign, cancel, openAssignment } from './assignments.ts';
+import { broadcast, changePeer, changeWorkRecord, touchPeers, workRecord } from './coordinator-state.ts';
 import type { Assignment, CoordinatorState, Peer, StepWork, Turn } from './coordinator-state.ts';
-import { deadlineFactor, deadlineSlackMs, deadlineStepFactor, firstDeadlineSlackMs, maxStrikes, weightTolerance } from './limits.ts';
+import { maxStrikes, weightTolerance } from './limits.ts';
 import type { BlobRef, RoomProblem } from './machine.ts';
 import type { MemberBlob, PeerId, Step } from './messages.ts';
 import { problems } from './problems.ts';
-import { idealStepMs, shareOfRest, shareOfStep } from './sharing.ts';
-import type { Worker } from './sharing.ts';
-import { decayedSpeed, expectedMs, observedSpeed } from './speed.ts';
+import { giveUpRepetition, repeatOverdue, settleRace } from './repetition.ts';
+import { shareOfRest, shareOfStep } from './sharing.ts';
+import { decayedSpeed, observedSpeed } from './speed.ts';
 import { isFollowed, successorLost } from './succession.ts';
 import { heldOff, possibleWorkers, readyWorkers } from './workers.ts';
 
@@ -44,6 +45,7 @@ export function advanceStep(turn: Turn): void {
   const { work } = turn.state;
   if (work === null || work.isCommitting) return;
   distribute(turn);
+  repeatOverdue(turn);
   startOwn(turn);
   // Never two steps at once that could be lost with this peer.
   if (turn.state.work?.missing === 0 && turn.state.unannounced === null) commit(turn, turn.state.work);
@@ -105,42 +107,6 @@ export function pauseForTrouble(turn: Turn, problem: RoomProblem): void {
   touchPeers(turn);
 }
 
-function assign(turn: Turn, workers: readonly Worker[], id: PeerId, microbatches: readonly number[]): void {
-  const { state, nowMs } = turn;
-  const { work, config } = state;
-  const worker = workers.find((candidate) => candidate.id === id);
-  if (work === null || worker === undefined) return;
-  const open = [...work.assignments.values()].filter((other) => other.worker === id && other.phase === 'open');
-  const outstanding = open.reduce((sum, other) => sum + other.microbatches.length, microbatches.length);
-  const longestMs = deadlineStepFactor * idealStepMs(config.microbatchesPerStep, workers);
-  const allowedMs = Math.min(deadlineFactor * expectedMs(worker.perSecond, outstanding), Math.max(longestMs, deadlineSlackMs));
-  const assignment: Assignment = {
-    id: `${config.term}.${work.step}.${state.assignmentsMade}`,
-    worker: id,
-    microbatches,
-    sentAtMs: nowMs,
-    deadlineMs: nowMs + allowedMs + (worker.isNew ? firstDeadlineSlackMs : deadlineSlackMs),
-    phase: 'open',
-    lossSum: 0,
-    weightSum: 0,
-  };
-  state.assignmentsMade += 1;
-  const given = new Set(microbatches);
-  state.work = {
-    ...work,
-    pool: work.pool.filter((index) => !given.has(index)),
-    assignments: new Map(work.assignments).set(assignment.id, assignment),
-  };
-  changeWorkRecord(turn, id, { lastWorkStep: work.step, ...(open.length === 0 && { busySinceMs: nowMs }) });
-  touchPeers(turn);
-  if (id === config.self) return;
-  turn.effects.push({
-    type: 'assign',
-    to: id,
-    header: { kind: 'assignment', term: config.term, step: work.step, assignment: assignment.id, microbatches: [...microbatches] },
-  });
-}
-
 /** The own device does one assignment at a time: a second one would overwrite the first one's sums. */
 function startOwn(turn: Turn): void {
   const { state } = turn;
@@ -190,13 +156,9 @@ function wrongAccounts(turn: Turn, assignment: Assignment, header: MemberBlob): 
   return header.lossSum < 0 ? 'the loss is negative' : null;
 }
 
-function openAssignment(turn: Turn, id: string, worker: PeerId): Assignment | null {
-  const assignment = turn.state.work?.assignments.get(id);
-  return assignment !== undefined && assignment.phase === 'open' && assignment.worker === worker ? assignment : null;
-}
-
 function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; weightSum: number }, bytes: number): void {
   const { state, nowMs } = turn;
+  settleRace(turn, assignment);
   const work = state.work as StepWork;
   const record = workRecord(state, assignment.worker);
   if (record !== null) {
@@ -205,7 +167,7 @@ function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; w
     changeWorkRecord(turn, assignment.worker, { speed, busySinceMs: nowMs });
   }
   const { lossSum, weightSum } = sums;
-  const adding: Assignment = { ...assignment, phase: 'adding', lossSum, weightSum };
+  const adding: Assignment = { ...assignment, repeats: null, phase: 'adding', lossSum, weightSum };
   state.work = {
     ...work,
     bytesUp: work.bytesUp + bytes,
@@ -277,10 +239,11 @@ export function withdraw(turn: Turn, id: string, why: Withdrawal): void {
   const assignment = work?.assignments.get(id);
   if (work === null || assignment === undefined) return;
   const { worker, microbatches } = assignment;
+  const spoiled = why === 'spoiled' ? microbatches.map((microbatch) => ({ microbatch, worker })) : [];
   const assignments = new Map(work.assignments);
   assignments.delete(id);
-  const spoiled = why === 'spoiled' ? microbatches.map((microbatch) => ({ microbatch, worker })) : [];
-  state.work = { ...work, assignments, pool: [...work.pool, ...microbatches], spoiled: [...work.spoiled, ...spoiled] };
+  state.work = { ...work, assignments, spoiled: [...work.spoiled, ...spoiled] };
+  if (!giveUpRepetition(turn, assignment)) state.work = { ...state.work, pool: [...work.pool, ...microbatches] };
   touchPeers(turn);
   if (why === 'late' || why === 'gone') cancel(turn, assignment);
   const record = workRecord(state, worker);
@@ -292,13 +255,6 @@ export function withdraw(turn: Turn, id: string, why: Withdrawal): void {
   changePeer(turn, worker, { lateStep: work.step });
   // Steps would wait for its confirmation next.
   successorLost(turn, worker);
-}
-
-function cancel(turn: Turn, assignment: Assignment): void {
-  const { config, own, peers } = turn.state;
-  const { id, worker } = assignment;
-  if (peers.has(worker)) return sendTo(turn, worker, { type: 'cancel', term: config.term, assignment: id });
-  if (own.running === id) turn.effects.push({ type: 'cancelOwn', assignment: id });
 }
 
 /** Deadlines hold for others. The own device has none: if it is stuck, `ownDevice` says so. */

@@ -244,11 +244,17 @@ function checkState(before: CoordinatorState, state: CoordinatorState): void {
   expectTrue(state.unannounced === null || state.unannounced.step === at - 1, 'what waits to be announced is not the last step');
   if (work !== null) {
     const open = [...work.assignments.values()];
-    const waiting = [...work.pool, ...open.flatMap(({ microbatches }) => microbatches)];
+    const waiting = [...work.pool, ...open.filter(({ repeats }) => repeats === null).flatMap(({ microbatches }) => microbatches)];
     const counted = [...work.counted.values()].reduce((sum, count) => sum + count, 0);
     expectTrue(new Set(waiting).size === waiting.length && waiting.length === work.missing, 'a micro-batch is in two places, or in none');
     expectTrue(work.missing + counted === config.microbatchesPerStep, 'micro-batches were counted twice, or not at all');
     expectTrue(Number.isFinite(work.lossSum) && Number.isFinite(work.weightSum), 'the sums of the step are not finite');
+    for (const original of open) {
+      const repeated = open.filter(({ repeats }) => repeats === original.id).flatMap(({ microbatches }) => microbatches);
+      const isAll = repeated.length === original.microbatches.length && original.microbatches.every((index) => repeated.includes(index));
+      expectTrue(repeated.length === 0 || (isAll && original.phase === 'open'), 'an assignment is repeated in part, or for nothing');
+    }
+    expectTrue(open.every(({ repeats }) => repeats === null || work.assignments.has(repeats)), 'what is repeated is not there');
     const workers = open.filter(({ phase }) => phase === 'open').map(({ worker }) => worker);
     expectTrue(workers.every((id) => id === config.self || state.peers.get(id)?.stage === 'member'), 'one works who may not');
   }

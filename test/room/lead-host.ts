@@ -198,7 +198,7 @@ export class LeadHost implements Role {
   #checkWork(): void {
     const { work } = this.#state;
     if (work === null) return;
-    const waiting = [...work.pool, ...[...work.assignments.values()].flatMap((assignment) => assignment.microbatches)];
+    const waiting = [...work.pool, ...[...work.assignments.values()].filter(({ repeats }) => repeats === null).flatMap((assignment) => assignment.microbatches)];
     const isWhole = new Set(waiting).size === waiting.length && waiting.length === work.missing;
     if (!isWhole) this.world.log.fail(`step ${work.step} misses ${work.missing} micro-batches and knows of [${waiting.join()}]`);
   }

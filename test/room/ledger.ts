@@ -95,6 +95,11 @@ export class Ledger {
     if (last !== undefined && !this.#options.countsOnly && last.hash !== hash) this.#log.fail(`term ${term} begins with other weights than step ${step} had`);
   }
 
+  /** Something that was sent is not what arrived, though nobody damages messages here. */
+  damaged(what: string): void {
+    if (!this.#options.countsOnly) this.#log.fail(`${what} is damaged`);
+  }
+
   /** How many of the steps announced are this history's too. */
   #commonSteps(history: readonly HistoryPoint[]): number {
     const differs = this.#announced.findIndex(({ hash }, step) => history[step]?.replicaHash !== hash);

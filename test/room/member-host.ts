@@ -301,7 +301,7 @@ export class MemberHost implements Role {
     this.gpu.submit('adopt', gpuMs.adopt, async () => {
       const trainer = this.#stillThere(asked);
       if (trainer === null || pieces === null) return done('the GPU was lost');
-      if (!sameBytes(pieces.corpus, corpusOf(this.world.run))) this.world.log.fail(`the corpus that ${this.machine} got is damaged`);
+      if (!sameBytes(pieces.corpus, corpusOf(this.world.run))) this.world.ledger.damaged(`the corpus that ${this.machine} got`);
       const adopted = trainer.adoptMoments(step, pieces.firstMoments.buffer, pieces.secondMoments.buffer);
       const problem = await adopted.then(() => null).catch((error: unknown) => (this.#refused(error), 'the trainer refused it'));
       if (problem === null) this.#save();

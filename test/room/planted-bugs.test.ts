@@ -18,7 +18,7 @@ async function simulate(tampering: Tampering): Promise<void> {
   room.join('cid', { msPerMicrobatch: 120 });
   await room.untilStep(4);
   // What Bob computes now arrives after others have done it.
-  room.world.network.block('bob', 'ada', 4_500);
+  room.world.network.block('bob', 'ada', 1_500);
   await room.untilStep(8);
   room.crash('cid', false);
   room.join('dan');

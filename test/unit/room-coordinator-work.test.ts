@@ -159,6 +159,7 @@ describe('lateness', () => {
     expect(room.state.peers.get(peer('bob'))?.work.speed.perSecond).toBeLessThanOrEqual(before / 2);
     for (const id of ['cid', 'ada', 'ada']) {
       for (const { id: assignment } of room.assigned(id)) {
+        room.nowMs += 300;
         if (id === 'ada') room.ownResult();
         else room.contribute(id, assignment);
         room.added(assignment);
