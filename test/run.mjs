@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildStale, projectRoot } from '../tools/build.mjs';
 import { checkFirstLoad, checkLicences } from './checks.mjs';
-import { ensureAdapter, ensureChromium } from './setup.mjs';
+import { ensureAdapter, ensureChromium, ensureTurnServer } from './setup.mjs';
 
 /** @typedef {{ passed: number, failed: number, note?: string }} Outcome */
 
@@ -77,15 +77,33 @@ async function vitest(...projects) {
   return { passed: report.numPassedTests, failed: code !== 0 && failed === 0 ? 1 : failed };
 }
 
+/** @typedef {{ specs: { title: string, tests: { status: string, annotations: { type: string, description?: string }[] }[] }[], suites?: PageSuite[] }} PageSuite */
+
+/**
+ * Each test that was skipped, and why.
+ * @type {(suite: PageSuite) => string[]}
+ */
+function skippedIn({ specs, suites = [] }) {
+  const own = specs.flatMap(({ title, tests }) => {
+    const skipped = tests.find(({ status }) => status === 'skipped');
+    const reason = skipped?.annotations.find(({ type }) => type === 'skip')?.description ?? 'no reason given';
+    return skipped === undefined ? [] : `skipped “${title}”: ${reason}`;
+  });
+  return [...own, ...suites.flatMap(skippedIn)];
+}
+
 /** @returns {Promise<Outcome>} */
 async function pageTests() {
   const file = join(reports, 'playwright.json');
   const code = await run(bin('playwright'), ['test']);
-  const report = /** @type {{ stats: { expected: number, unexpected: number, flaky: number }, errors: unknown[] } | null} */ (readReport(file));
+  const report = /** @type {{ stats: { expected: number, unexpected: number, flaky: number }, errors: unknown[], suites: PageSuite[] } | null} */ (
+    readReport(file)
+  );
   if (report === null) return { passed: 0, failed: 1, note: 'Playwright wrote no report' };
   const { expected, unexpected, flaky } = report.stats;
   const failed = unexpected + flaky + report.errors.length;
-  return { passed: expected, failed: code !== 0 && failed === 0 ? 1 : failed };
+  const note = report.suites.flatMap(skippedIn).join('; ');
+  return { passed: expected, failed: code !== 0 && failed === 0 ? 1 : failed, note };
 }
 
 /** @type {Record<string, () => Promise<Outcome>>} */
@@ -94,7 +112,7 @@ const parts = {
     environment['CHROMIUM_PATH'] = ensureChromium();
     const adapter = ensureAdapter();
     Object.assign(environment, adapter.environment);
-    return { passed: 1, failed: 0, note: `${environment['CHROMIUM_PATH']}; ${adapter.name}` };
+    return { passed: 1, failed: 0, note: `${environment['CHROMIUM_PATH']}; ${adapter.name}; ${ensureTurnServer() ?? 'no coturn'}` };
   },
   typecheck: () => check(bin('tsc'), []),
   lint: () => check('npm', ['run', '--silent', 'lint']),

@@ -1,7 +1,7 @@
 /**
- * What the tests need beyond `npm ci`: a Chromium for pages and a Vulkan driver for WebGPU in Node. Finds them, and on a
- * machine that has none installs them where it may (root on Debian; Playwright's download elsewhere). As a program
- * (`npm run test:setup`) it says what it found. Not here: running tests (test/run.mjs).
+ * What the tests need beyond `npm ci`: a Chromium for pages, a Vulkan driver for WebGPU in Node, and coturn for the test of
+ * relayed connections. Finds them, and on a machine that has none installs them where it may (root on Debian; Playwright's
+ * download elsewhere). As a program (`npm run test:setup`) it says what it found. Not here: running tests (test/run.mjs).
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -167,10 +167,25 @@ export function ensureAdapter() {
   return adapter;
 }
 
+/** Path of coturn's server, or null: a test is skipped then. @returns {string | null} */
+export function findTurnServer() {
+  const named = process.env['TURNSERVER_PATH'];
+  if (named !== undefined && named !== '') return named;
+  return ['/usr/bin/turnserver', '/usr/local/bin/turnserver', '/opt/homebrew/bin/turnserver'].find((path) => existsSync(path)) ?? null;
+}
+
+/** The same, after trying to install it. Debian's package starts a relay as a service, which only a throwaway machine wants. */
+export function ensureTurnServer() {
+  const startsServices = existsSync('/run/systemd/system') && !isCi;
+  if (findTurnServer() === null && !startsServices) aptInstall('coturn');
+  return findTurnServer();
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     say(`Chromium: ${ensureChromium()}`);
     say(`WebGPU in Node: ${ensureAdapter().name}`);
+    say(`coturn: ${ensureTurnServer() ?? 'none, so the test of relayed connections will be skipped'}`);
   } catch (error) {
     console.error(`setup: ${error instanceof Error ? error.message : String(error)}`);
     process.exit(1);

@@ -138,6 +138,7 @@ export class PeersPanel extends LitElement {
         ${peer.role === 'coordinator' ? html`<span class="mark" title="Coordinates the room and applies the updates">leads</span>` : nothing}
         ${peer.succession === 'ready' ? html`<span class="mark" title="Keeps up with every step, and leads when the coordinator can’t">leads next</span>` : nothing}
         <div class="device">${peer.device}</div>
+        ${peer.note === undefined ? nothing : html`<div class="device" data-testid="peer-note">${peer.note}</div>`}
         ${warming === null ? nothing : html`<div class="device" data-testid="peer-warming">${warming}</div>`} ${this.#connection(peer)}
       </td>
       <td class="number data">${isWatching ? unknown : formatRate(peer.tokensPerSecond)}</td>

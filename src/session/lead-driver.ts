@@ -110,8 +110,12 @@ export class LeadDriver {
           bytes: bytes.byteLength,
         });
       },
-      closed: (reason) => {
+      closed: (reason, isMalformed) => {
         if (!isCurrent()) return;
+        if (isMalformed) {
+          this.#reject(peer, `sent what cannot be read (${reason})`);
+          return;
+        }
         this.#connections.delete(peer);
         this.dispatch({ type: 'peerClosed', peer, reason });
       },

@@ -59,6 +59,9 @@ const lingerMs = 1000;
 /** Shorter transfers say more of the buffer than of the network. */
 const shortestMeasuredMs = 100;
 
+/** The code under which the other side is told that what it sent can't be read. */
+const malformed = 'malformed';
+
 type Phase = 'opening' | 'verified' | 'open' | 'closed';
 
 export function openLink(options: LinkOptions): Link {
@@ -181,7 +184,7 @@ class DataChannelLink implements Connection {
       action();
     } catch (error) {
       if (!(error instanceof FrameError)) throw error;
-      this.#fail(error.message, 'malformed');
+      this.#fail(error.message, malformed);
     }
   }
 
@@ -373,7 +376,7 @@ class DataChannelLink implements Connection {
     for (const tell of this.#waiting) tell(error);
     if (wasOpen) {
       this.#deliverEarly();
-      this.#handlers?.closed(reason);
+      this.#handlers?.closed(reason, tellAs === malformed);
     } else {
       this.#settle?.reject(error);
     }

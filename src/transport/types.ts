@@ -24,8 +24,8 @@ export interface ConnectionHandlers {
   control(message: unknown): void;
   /** A blob arrived whole; `header` is parsed JSON, not validated. */
   blob(header: unknown, bytes: ArrayBuffer): void;
-  /** Once, however it ends. */
-  closed(reason: string): void;
+  /** Once, however it ends. `isMalformed`: this side hung up, because what arrived breaks the rules of framing. */
+  closed(reason: string, isMalformed: boolean): void;
 }
 
 export interface Connection {

@@ -7,6 +7,8 @@ import type { RunningServer } from './server.ts';
 interface OpenOptions extends BrowserContextOptions {
   /** Path with fragment, or a whole link. */
   readonly at?: string;
+  /** Run in the page before any script of its own. */
+  readonly before?: () => void;
 }
 
 interface TestFixtures {
@@ -36,11 +38,12 @@ export const test = base.extend<TestFixtures, WorkerFixtures>({
   },
   openPage: async ({ browser, server, consoleErrors }, use) => {
     const contexts: { close(): Promise<void> }[] = [];
-    await use(async ({ at = '/', ...options } = {}) => {
+    await use(async ({ at = '/', before, ...options } = {}) => {
       // Links lead to this machine’s own address, with the certificate that it made itself.
       const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
       contexts.push(context);
       const page = await context.newPage();
+      if (before !== undefined) await page.addInitScript(before);
       page.on('console', (message) => {
         const { url } = message.location();
         // “No such room” is an answer, but the browser logs every 404.

@@ -14,6 +14,15 @@ export async function createRoom(page: Page, settings: CreateSettings): Promise<
   return link;
 }
 
+/** The same, paused before its first steps are over: small runs would end before anybody joins. */
+export function createPausedRoom(page: Page, settings: CreateSettings): Promise<string> {
+  return page.evaluate(async (wanted) => {
+    const { link } = await window.cotrain.create(wanted);
+    window.cotrain.pause();
+    return link;
+  }, settings);
+}
+
 /** The room's link as the page shows it, once it does. */
 export async function shownLink(page: Page): Promise<string> {
   const field = page.getByTestId('room-link');
@@ -40,6 +49,12 @@ export async function statusWhen(page: Page, what: string, predicate: (status: P
     )
     .toBe(what);
   return last;
+}
+
+/** Of the losses of two rooms, as far as both have come: who computes must not matter but for the order of sums. */
+export function largestDifference({ history }: PageStatus, other: PageStatus): number {
+  const common = Math.min(history.length, other.history.length);
+  return Math.max(...history.slice(0, common).map((point, step) => Math.abs(point.loss / (other.history[step]?.loss ?? Number.NaN) - 1)));
 }
 
 export function untilStep(page: Page, step: number, timeoutMs?: number): Promise<PageStatus> {

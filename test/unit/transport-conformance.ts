@@ -18,7 +18,7 @@ export interface Scenario {
   run(openPair: OpenPair): Promise<void>;
 }
 
-type Arrival =
+export type Arrival =
   | { readonly type: 'control'; readonly message: unknown }
   | { readonly type: 'blob'; readonly header: unknown; readonly bytes: ArrayBuffer }
   | { readonly type: 'closed'; readonly reason: string };

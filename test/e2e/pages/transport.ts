@@ -1,10 +1,16 @@
-/** The transport alone in a page, driven by `transport.spec.ts` and `test/bench/transport.ts` through `window.transportTest`. */
+/** The transport alone in a page, driven by `transport.spec.ts`, `hostile.spec.ts` and `test/bench/transport.ts` through `window.transportTest`. */
 import { openEndpoint } from '../../../src/transport/peerjs.ts';
 import { TransportError, type Connection, type Endpoint, type TransportProblem } from '../../../src/transport/types.ts';
-import { pattern, Recorder, scenarios, type OpenPair, type Side } from '../../unit/transport-conformance.ts';
+import { pattern, Recorder, scenarios, type Arrival, type OpenPair, type Side } from '../../unit/transport-conformance.ts';
 import { measureRates } from './transport-rates.ts';
 
+interface Place {
+  readonly room: string;
+  readonly signallingUrl: string;
+}
+
 const room = 'room-of-tests';
+const ownPlace: Place = { room, signallingUrl: new URL('/signal', location.href).href };
 
 interface PageConnection {
   readonly connection: Connection;
@@ -17,6 +23,8 @@ interface PageEndpoint {
   /** In the order they opened, by either side's wish. */
   readonly connections: PageConnection[];
 }
+
+export type ArrivalShown = Exclude<Arrival, { type: 'blob' }> | { readonly type: 'blob'; readonly header: unknown; readonly bytes: number };
 
 const endpoints: PageEndpoint[] = [];
 let opened: (() => void)[] = [];
@@ -37,14 +45,14 @@ function keep(connections: PageConnection[], connection: PageConnection): void {
   for (const resolve of waiting) resolve();
 }
 
-async function open(key: string, maxBlobBytes?: number, signallingUrl = new URL('/signal', location.href).href): Promise<PageEndpoint> {
+async function open(key: string, place = ownPlace): Promise<PageEndpoint> {
   const signalling: string[] = [];
   const connections: PageEndpoint['connections'] = [];
   const endpoint = await openEndpoint({
-    signallingUrl: new URL(signallingUrl),
+    signallingUrl: new URL(place.signallingUrl),
     iceServers: () => Promise.resolve([]),
     key,
-    room,
+    room: place.room,
     accept: (connection) => {
       const recorder = new Recorder();
       keep(connections, { connection, recorder });
@@ -52,7 +60,6 @@ async function open(key: string, maxBlobBytes?: number, signallingUrl = new URL(
     },
     signallingChanged: (state) => signalling.push(state),
     idChanged: (id) => signalling.push(`id ${id}`),
-    ...(maxBlobBytes === undefined ? {} : { maxBlobBytes }),
   });
   return { endpoint, signalling, connections };
 }
@@ -94,10 +101,10 @@ const transportTest = {
     if (scenario === undefined) throw new Error(`there is no scenario "${name}"`);
     await scenario.run(openPair);
   },
-  openProblem: (signallingUrl: string): Promise<TransportProblem | null> => problemOf(() => open('key', undefined, signallingUrl)),
-  /** Opens an endpoint of this page and returns its id. */
-  open: async (key: string): Promise<string> => {
-    const made = await open(key);
+  openProblem: (signallingUrl: string): Promise<TransportProblem | null> => problemOf(() => open('key', { room, signallingUrl })),
+  /** Opens an endpoint of this page, here or in a room of another server, and returns its id. */
+  open: async (key: string, place?: Place): Promise<string> => {
+    const made = await open(key, place);
     endpoints.push(made);
     return made.endpoint.id;
   },
@@ -124,6 +131,12 @@ const transportTest = {
       return { type: 'blob', length: bytes.length, intact: bytes.length === expected.length && bytes.every((byte, at) => byte === expected[at]) };
     });
   },
+  /** What has come by now, as far as JSON can say it. */
+  arrivals: async (index: number): Promise<readonly ArrivalShown[]> =>
+    (await connectionAt(index)).recorder.arrivals.map((arrival) =>
+      arrival.type === 'blob' ? { type: 'blob', header: arrival.header, bytes: arrival.bytes.byteLength } : arrival,
+    ),
+  sendBytes: async (index: number, header: unknown, bytes: number): Promise<void> => (await connectionAt(index)).connection.sendBlob(header, new ArrayBuffer(bytes)),
   connections: (): number => endpoints[0]?.connections.length ?? 0,
   stats: async (index: number) => (await connectionAt(index)).connection.stats(),
   close: async (index: number, reason: string): Promise<void> => (await connectionAt(index)).connection.close(reason),
