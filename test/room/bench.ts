@@ -5,6 +5,7 @@ import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
 import type { BlobRef, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, MemberConfig, MemberEffect, MemberEvent, StepMetrics } from '../../src/room/machine.ts';
 import { protocolVersion } from '../../src/room/messages.ts';
+import { noRules } from '../../src/room/rules.ts';
 import type { CoordinatorBlob, CoordinatorMessage, HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 
 export const goodDevice: PeerDevice = { name: 'GPU', isSoftware: false, probeTokensPerSecond: 100, problem: null };
@@ -45,6 +46,7 @@ export class CoordinatorBench {
       startStep: step(0),
       startHash: hashAt(0),
       history: [],
+      rules: noRules,
       startedAtMs: 0,
       startPaused: false,
       hasHeirs: false,
@@ -259,6 +261,7 @@ export class MemberBench {
       startedAtMs: 0,
       replica: 'coming',
       run: '{}',
+      rules: noRules,
       historyPoints: 0,
       ...change,
     });

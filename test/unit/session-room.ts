@@ -6,6 +6,7 @@ import { IDBFactory } from 'fake-indexeddb';
 import { openCheckpointStore } from '../../src/checkpoint/store.ts';
 import { weightOf } from '../../src/data/batches.ts';
 import type { PeerDevice, HistoryPoint, PeerId, Step, Term } from '../../src/room/messages.ts';
+import { noRules } from '../../src/room/rules.ts';
 import { LeadDriver } from '../../src/session/lead-driver.ts';
 import { encodeCorpus } from '../../src/session/inheritance.ts';
 import { MemberDriver } from '../../src/session/member-driver.ts';
@@ -79,6 +80,8 @@ function cpuTrainer(memo: GradientMemo): Trainer {
 export interface RoomOptions extends Pick<CreateSettings, 'steps' | 'evalEvery'> {
   /** Of the steps before: the run goes on after them. */
   readonly history?: readonly HistoryPoint[];
+  /** Public key of the owner. */
+  readonly owner?: string | null;
   /** Stands between the coordinator and its trainer. */
   readonly trainer?: (trainer: Trainer) => Trainer;
 }
@@ -89,6 +92,8 @@ export interface Guest {
   wires: Wires;
   readonly problems: (Problem | null)[];
   readonly notices: string[];
+  /** Why its orders were not carried out. */
+  readonly declined: string[];
 }
 
 export class DriverRoom {
@@ -101,7 +106,7 @@ export class DriverRoom {
   #waiting: (() => void)[] = [];
 
   /** A paused room, led by Ada. */
-  static async open({ history = [], trainer: wrap = (trainer) => trainer, ...settings }: RoomOptions): Promise<DriverRoom> {
+  static async open({ history = [], owner = null, trainer: wrap = (trainer) => trainer, ...settings }: RoomOptions): Promise<DriverRoom> {
     const { description, tokens } = composeRun({ ...tiny, ...settings }, text);
     const source = batchesOf(description, tokens);
     const memo: GradientMemo = new Map();
@@ -111,6 +116,7 @@ export class DriverRoom {
     const startHash = await trainer.restore({ ...(await trainer.masterState()), step: history.length });
     return new DriverRoom(memo, (room) => ({
       room: 'room',
+      owner,
       trainer,
       storage: storageOf(trainer, () => openCheckpointStore({ indexedDb: new IDBFactory() })),
       source,
@@ -129,6 +135,8 @@ export class DriverRoom {
         room.#changed();
       },
       checkpointSaved: () => undefined,
+      declined: () => undefined,
+      closeRoom: () => undefined,
       config: {
         self: leadId,
         holderHash: holderOf(leadId),
@@ -146,6 +154,7 @@ export class DriverRoom {
         startStep: history.length as Step,
         startHash,
         history,
+        rules: noRules,
         startedAtMs: 0,
         startPaused: true,
         hasHeirs: false,
@@ -171,7 +180,7 @@ export class DriverRoom {
    */
   join(name: string, options: { readonly watch?: boolean; readonly key?: string; readonly leadAt?: string; readonly wires?: (wires: Wires) => void } = {}): Guest {
     const { key = roomKey, leadAt = leadId } = options;
-    const guest: Omit<Guest, 'driver'> = { wires: makeWires(), problems: [], notices: [] };
+    const guest: Omit<Guest, 'driver'> = { wires: makeWires(), problems: [], notices: [], declined: [] };
     const endpoint: Endpoint = {
       id: name,
       connect: (_remote, handlers): Promise<Connection> => {
@@ -216,6 +225,10 @@ export class DriverRoom {
       },
       notice: (notice) => {
         guest.notices.push(notice);
+        this.#changed();
+      },
+      declined: (answer) => {
+        guest.declined.push(answer.reason);
         this.#changed();
       },
       run: () => undefined,
