@@ -9,7 +9,7 @@ import type { Part } from './checksum.ts';
 import { entriesByRoom, openDatabase, requestResult, stores, transact } from './database.ts';
 import type { StoreName } from './database.ts';
 import { StorageError } from './errors.ts';
-import type { Checkpoint, CheckpointFacts, LoadedCheckpoint, RunRecord, SavedProgress, SavedRunSummary } from './types.ts';
+import type { Checkpoint, CheckpointFacts, LoadedCheckpoint, RunChange, RunRecord, SavedProgress, SavedRunSummary } from './types.ts';
 
 const keptPerRoom = 2;
 
@@ -22,6 +22,8 @@ const pieceBytes = 16 * 2 ** 20;
 export interface CheckpointStore {
   /** Stores the facts and the corpus of a run, once; replaces those of the same room. */
   saveRun(run: RunRecord): Promise<void>;
+  /** Does nothing when this browser knows nothing of the room. */
+  changeRun(room: string, change: RunChange): Promise<void>;
   /** null when this browser knows nothing of the room. */
   loadRun(room: string): Promise<RunRecord | null>;
   /** Reads no weights. null when this browser knows nothing of the room. */
@@ -84,6 +86,12 @@ export async function openCheckpointStore(options: CheckpointStoreOptions = {}):
         await requestResult(transaction.objectStore(stores.corpora).put(tokens, run.room));
       });
     },
+    changeRun: (room, change) =>
+      transact(database, [stores.runs], 'readwrite', async (transaction) => {
+        const runs = transaction.objectStore(stores.runs);
+        const stored = await requestResult<StoredRun | undefined>(runs.get(room));
+        if (stored !== undefined) await requestResult(runs.put({ ...stored, ...change }));
+      }),
     loadRun: (room) =>
       transact(database, [stores.runs, stores.corpora], 'readonly', async (transaction) => {
         const stored = await requestResult<StoredRun | undefined>(transaction.objectStore(stores.runs).get(room));
@@ -98,7 +106,8 @@ export async function openCheckpointStore(options: CheckpointStoreOptions = {}):
         if (stored === undefined) return null;
         const entries = await requestResult<StoredEntry[]>(transaction.objectStore(stores.entries).index(entriesByRoom).getAll(room));
         const [newest] = sortNewestFirst(entries);
-        return newest === undefined ? { step: 0, term: 1 } : { step: newest.step, term: newest.term };
+        const rules = stored.rules === undefined ? {} : { rules: stored.rules };
+        return newest === undefined ? { step: 0, term: 1, ...rules } : { step: newest.step, term: newest.term, ...rules };
       }),
     saveCheckpoint(checkpoint) {
       const saved = lastSave.then(() => save(checkpoint));

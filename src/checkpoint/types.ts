@@ -9,7 +9,7 @@ export interface MasterState {
   readonly secondMoments: ArrayBuffer;
 }
 
-/** Facts of a run that never change, stored once: enough to draw its batches again. */
+/** Facts of a run, stored once, and changed by nobody but the room's owner: enough to draw its batches again. */
 export interface RunRecord {
   readonly room: string;
   readonly key: string;
@@ -22,7 +22,12 @@ export interface RunRecord {
   readonly tokens: Uint32Array;
   readonly createdAtMs: number;
   readonly name: string;
+  /** JSON of what the room's owner has decided since; runs that were saved before there was such a thing don't have it. */
+  readonly rules?: string;
 }
+
+/** Of a run's facts, what the room's owner can change. */
+export type RunChange = Partial<Pick<RunRecord, 'title' | 'steps' | 'rules'>>;
 
 /** What a checkpoint says of itself without its weights. */
 export interface CheckpointFacts {
@@ -55,6 +60,8 @@ export interface SavedRunSummary {
 /** How far a room's run has been saved; step 0 where there is a run and no checkpoint yet. */
 export interface SavedProgress {
   readonly step: number;
+  /** As the run has them. */
+  readonly rules?: string;
   /** The highest under which anything was saved; 1 where there is no checkpoint yet. */
   readonly term: number;
 }

@@ -5,6 +5,7 @@
 import type { CoordinatorConfig, CoordinatorEffect, RoomProblem } from './machine.ts';
 import type { CoordinatorMessage, HistoryPoint, PeerDevice, PeerId, RoomPhase, Step } from './messages.ts';
 import { ownStallMs } from './limits.ts';
+import type { RoomRules } from './rules.ts';
 import type { Speed } from './speed.ts';
 
 /** The weights a peer holds, as far as the coordinator knows: a replica was sent at `base`, updates up to `sent`. */
@@ -43,6 +44,9 @@ export interface Peer {
   readonly device: PeerDevice;
   readonly canSucceed: boolean;
   readonly holderHash: string;
+  /** Newest rules sent to it, and the newest that it keeps. */
+  readonly toldRevision: number;
+  readonly keptRevision: number;
   /** Appointments as successor that came to nothing. */
   readonly failedSuccessions: number;
   /** Why it watches, when not by choice. */
@@ -123,6 +127,10 @@ export interface CoordinatorState {
   /** Hashes of recent replicas by step, and since when each is current. */
   readonly hashes: ReadonlyMap<Step, { readonly hash: string; readonly sinceMs: number }>;
   readonly history: readonly HistoryPoint[];
+  /** In force. */
+  readonly rules: RoomRules;
+  /** The owner wants these, and the successor does not keep them yet. */
+  readonly proposed: RoomRules | null;
   readonly peers: ReadonlyMap<PeerId, Peer>;
   readonly own: OwnWorker;
   readonly work: StepWork | null;

@@ -23,6 +23,7 @@ import {
   watchConnections,
   weightsNotSent,
 } from './membership.ts';
+import { enactIfSafe, kept, ownerCommand } from './owner.ts';
 import { problems } from './problems.ts';
 import { serveReplicas, wanted } from './replica-offers.ts';
 import { peerRows } from './roster.ts';
@@ -59,6 +60,8 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     step: config.startStep,
     hashes: new Map([[config.startStep, { hash: config.startHash, sinceMs: nowMs }]]),
     history: config.history,
+    rules: config.rules,
+    proposed: null,
     peers: new Map(),
     own: {
       device: config.selfDevice,
@@ -113,6 +116,8 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
       return ownResult(turn, event);
     case 'contributionAdded':
       return contributionAdded(turn, event.assignment);
+    case 'ownerCommand':
+      return ownerCommand(turn, event.from, event.revision, event.command);
     case 'contributionRejected':
       return contributionRejected(turn, event.assignment, event.reason);
     case 'committed':
@@ -163,6 +168,11 @@ function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
       return resigned(turn, from);
     case 'command':
       return command(turn, message.command);
+    case 'kept':
+      return kept(turn, from, message.revision);
+    case 'owner':
+      // Comes again as an event of its own, if it is really the owner's.
+      return;
   }
 }
 
@@ -171,6 +181,8 @@ function settle(turn: Turn): CoordinatorStep {
   const { state } = turn;
   watchConnections(turn);
   watchSuccessor(turn);
+  enactIfSafe(turn);
+  if (state.rules.isClosed && state.phase !== 'stopped') closeRoom(turn);
   announceIfSafe(turn);
   if (state.phase !== 'stopped') {
     checkDeadlines(turn);
@@ -292,6 +304,11 @@ function command(turn: Turn, wish: 'pause' | 'resume' | 'stop'): void {
   }
 }
 
+function closeRoom(turn: Turn): void {
+  command(turn, 'stop');
+  turn.effects.push({ type: 'closeRoom' });
+}
+
 function enterPhase(turn: Turn, phase: RoomPhase): void {
   const { state } = turn;
   state.phase = phase;
@@ -325,6 +342,7 @@ export function coordinatorView(state: CoordinatorState): CoordinatorView {
     phase: state.phase,
     startedAtMs: config.startedAtMs,
     history: state.history,
+    rules: state.rules,
     peers: peerRows(state),
     problem: state.problem,
     isWaitingForWorkers: isWaitingForWorkers(state),

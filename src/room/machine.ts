@@ -16,6 +16,7 @@ import type {
   Step,
   Term,
 } from './messages.ts';
+import type { OwnerCommand, RoomRules, SignedCommand } from './rules.ts';
 
 /** Names the bytes of a received blob, which the driver keeps until an effect uses or discards them. */
 export type BlobRef = string & { readonly __brand: 'BlobRef' };
@@ -65,6 +66,7 @@ export interface CoordinatorConfig {
   /** Hash of the replica after `startStep` updates, as the trainer's `initialize` or `restore` gave it. */
   readonly startHash: string;
   readonly history: readonly HistoryPoint[];
+  readonly rules: RoomRules;
   readonly startedAtMs: number;
   readonly startPaused: boolean;
   /** Other peers may have kept a state of this run from before this reign. */
@@ -101,6 +103,8 @@ export type CoordinatorEvent =
       readonly tokens: number;
       readonly failed: boolean;
     }
+  /** The owner's, and not only said to be: `from` is this peer itself or whoever sent it. */
+  | { readonly type: 'ownerCommand'; readonly from: PeerId; readonly revision: number; readonly command: OwnerCommand }
   /** The trainer refused a contribution that was to be accumulated (mis-sized, non-finite). */
   | { readonly type: 'contributionRejected'; readonly assignment: string; readonly reason: string }
   | { readonly type: 'contributionAdded'; readonly assignment: string }
@@ -156,6 +160,10 @@ export type CoordinatorEffect =
   /** Validation loss of the weights as they are now, right after the update of `step`. */
   | { readonly type: 'evaluate'; readonly step: Step }
   | { readonly type: 'checkpoint'; readonly step: Step; readonly reason: 'interval' | 'paused' | 'finished' | 'stopped' }
+  /** This peer's own command of this revision was not carried out. */
+  | { readonly type: 'declined'; readonly revision: number; readonly code: 'outdated' | 'impossible'; readonly reason: string }
+  /** The owner has closed the room: once the checkpoint is saved, nobody leads it any more. */
+  | { readonly type: 'closeRoom' }
   | { readonly type: 'closePeer'; readonly peer: PeerId; readonly reason: string }
   /** Something the session shows: phase, history or peers changed (read them from the state). */
   | { readonly type: 'changed' }
@@ -248,6 +256,8 @@ export type MemberEvent =
       readonly failed: boolean;
     }
   | { readonly type: 'device'; readonly device: PeerDevice }
+  /** This page is the owner's. */
+  | { readonly type: 'ownerCommand'; readonly signed: SignedCommand }
   | { readonly type: 'command'; readonly command: 'pause' | 'resume' | 'leave' };
 
 export interface FollowedStep {
@@ -261,6 +271,7 @@ export interface WarmReign {
   readonly hash: string;
   readonly run: string;
   readonly history: readonly HistoryPoint[];
+  readonly rules: RoomRules;
   readonly startedAtMs: number;
   readonly isPaused: boolean;
 }
@@ -309,6 +320,8 @@ export type MemberEffect =
   /** Take the last result from the trainer and send it with this header. */
   | { readonly type: 'sendContribution'; readonly header: MemberBlob }
   | { readonly type: 'discardBlob'; readonly ref: BlobRef; readonly reason: string }
+  /** This peer's own command of this revision was not carried out. */
+  | { readonly type: 'declined'; readonly revision: number; readonly code: 'outdated' | 'impossible'; readonly reason: string }
   | { readonly type: 'changed' }
   | { readonly type: 'problem'; readonly problem: RoomProblem | null };
 
@@ -324,6 +337,7 @@ export interface RoomView {
   readonly startedAtMs: number;
   /** A new array whenever it changed; points are never mutated. */
   readonly history: readonly HistoryPoint[];
+  readonly rules: RoomRules;
   readonly peers: readonly PeerRow[];
   readonly problem: RoomProblem | null;
 }

@@ -140,7 +140,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
     dropConnection(turn);
     return tryLater(turn, problems.coordinatorGone);
   }
-  const { term, you, run, step, steps, phase, startedAtMs } = message;
+  const { term, you, run, rules, step, steps, phase, startedAtMs } = message;
   const isWatcher = message.replica === 'none';
   state.highestTerm = term;
   state.retries = 0;
@@ -155,6 +155,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
     phase,
     problem: null,
     startedAtMs,
+    rules,
     ...announcedHistory(state.room, message),
     peers: state.room?.peers ?? [],
     sample: state.room?.sample ?? null,
@@ -217,7 +218,7 @@ export function refused(turn: MemberTurn, problem: RoomProblem): void {
   giveUp(turn, problem);
 }
 
-function giveUp(turn: MemberTurn, problem: RoomProblem): void {
+export function giveUp(turn: MemberTurn, problem: RoomProblem): void {
   setPhase(turn, 'refused');
   setProblem(turn, problem);
 }

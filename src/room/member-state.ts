@@ -2,6 +2,7 @@
 import { ownStallMs } from './limits.ts';
 import type { BlobRef, MachineBlob, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
 import type { CoordinatorBlob, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, RoomPhase, Step, Term } from './messages.ts';
+import type { RoomRules } from './rules.ts';
 
 export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
 
@@ -54,6 +55,7 @@ export interface KnownRoom {
   readonly phase: RoomPhase;
   readonly problem: RoomProblem | null;
   readonly startedAtMs: number;
+  readonly rules: RoomRules;
   /** As far as it is known without a gap; while one is awaited, what was known before. */
   readonly history: readonly HistoryPoint[];
   readonly awaited: AwaitedHistory | null;

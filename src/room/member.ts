@@ -22,8 +22,10 @@ import { historyArrived, historyRead, progressed, validated } from './member-his
 import { completed, completeIfWhole, endSuccession, leadTaken } from './member-succession.ts';
 import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem } from './member-state.ts';
 import type { MemberState, MemberTurn } from './member-state.ts';
+import { ruled, sendCommand } from './member-rules.ts';
 import { blobArrived, cancelled, computed, declineAll, loaded, loadFailed, share } from './member-work.ts';
 import type { CoordinatorMessage, PeerDevice, Step, Term } from './messages.ts';
+import { noRules } from './rules.ts';
 
 export type { MemberState } from './member-state.ts';
 
@@ -123,6 +125,8 @@ function handle(turn: MemberTurn, event: MemberEvent): void {
       return deviceChanged(turn, event.device);
     case 'command':
       return command(turn, event.command);
+    case 'ownerCommand':
+      return sendCommand(turn, event.signed);
   }
 }
 
@@ -143,6 +147,13 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
   switch (message.type) {
     case 'cancel':
       return cancelled(turn, message.assignment);
+    case 'rules':
+      return ruled(turn, message.rules);
+    case 'declined': {
+      const { revision, code, reason } = message;
+      turn.effects.push({ type: 'declined', revision, code, reason });
+      return;
+    }
     case 'dismissed':
       return endSuccession(turn);
     case 'progress':
@@ -210,6 +221,7 @@ export function memberView(state: MemberState): MemberView {
     phase: room?.phase ?? 'running',
     startedAtMs: room?.startedAtMs ?? 0,
     history: room?.history ?? [],
+    rules: room?.rules ?? noRules,
     peers: room?.peers ?? [],
     problem: state.problem ?? room?.problem ?? null,
     connection: state.phase,

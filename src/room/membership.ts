@@ -44,6 +44,8 @@ export function peerOpened(turn: Turn, id: PeerId): void {
     device: unknownDevice,
     canSucceed: false,
     holderHash: '',
+    toldRevision: 0,
+    keptRevision: 0,
     failedSuccessions: 0,
     note: null,
     holding: null,
@@ -82,6 +84,7 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
     return refuse(turn, id, problems.versionMismatch(message.protocol));
   }
   greetedAgain(turn, message.holderHash);
+  if ((state.proposed ?? state.rules).removed.includes(message.holderHash)) return refuse(turn, id, problems.removed);
   const greeted = [...state.peers.values()].filter(isGreeted);
   if (greeted.length >= maxPeers) return refuse(turn, id, problems.roomFull(maxPeers));
   const taken = new Set([cleanName(config.name), ...greeted.map((other) => other.name)]);
@@ -96,6 +99,8 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
     device: message.device,
     canSucceed: message.canSucceed,
     holderHash: message.holderHash,
+    toldRevision: state.rules.revision,
+    keptRevision: state.rules.revision,
     note: message.wantsToWatch ? null : (message.device.problem?.message ?? null),
     wantsReplica: !watches && !keeps,
     holding: keeps ? { base: state.step, sent: state.step, acknowledged: null, isStalled: false } : null,
@@ -111,6 +116,7 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
     startedAtMs: config.startedAtMs,
     replica: watches ? 'none' : keeps ? 'kept' : 'coming',
     run: config.run,
+    rules: state.rules,
     historyPoints: state.history.length,
   });
   if (state.history.length > 0) turn.effects.push({ type: 'sendHistory', to: id, history: state.history });
@@ -124,7 +130,7 @@ function refuse(turn: Turn, id: PeerId, { code, message }: RoomProblem): void {
 }
 
 /** The connection is closed a little later, so that the last words arrive. */
-function part(turn: Turn, id: PeerId, partingReason: string): void {
+export function part(turn: Turn, id: PeerId, partingReason: string): void {
   changePeer(turn, id, { stage: 'parting', partingSinceMs: turn.nowMs, partingReason, holding: null, wantsReplica: false });
 }
 

@@ -4,40 +4,23 @@
  * a peer may be broken or hostile.
  */
 import * as v from 'valibot';
+import { roomRulesSchema, signedCommandSchema } from './rules.ts';
+import { count, finite, hash, holderHash, identifier, longestRunSteps, maxStep, peerId, peerName, rate, step, term } from './values.ts';
+
+export type { PeerId, Step, Term } from './values.ts';
 
 export const protocolVersion = 4;
 
-/** No run has more steps, and no history more points. */
-export const longestRunSteps = 10_000_000;
-
 const maxPeers = 256;
-const maxName = 40;
 const maxText = 2000;
 const maxMicrobatches = 65_536;
 const maxSources = 8;
 
-const identifier = v.pipe(v.string(), v.minLength(1), v.maxLength(80));
-const count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
-const finite = v.pipe(v.number(), v.finite());
-const rate = v.pipe(finite, v.minValue(0));
 /** What a GPU has added up. Sums of many such are finite, too. */
 const largestF32 = (2 - 2 ** -23) * 2 ** 127;
 const float32 = v.pipe(finite, v.minValue(-largestF32), v.maxValue(largestF32));
-const hash = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
-/** SHA-256, base64url: by which the directory knows whoever may take the lead over. */
-const holderHash = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/));
-const peerId = v.pipe(identifier, v.brand('PeerId'));
-const term = v.pipe(count, v.brand('Term'));
-/** Far beyond any run, and far enough from the largest exact integer that the step after it is still valid. */
-const maxStep = 2 ** 48;
-const step = v.pipe(count, v.maxValue(maxStep), v.brand('Step'));
 /** Of an update: the replica is at the next step afterwards, which must be sayable too. */
 const updateStep = v.pipe(count, v.maxValue(maxStep - 1), v.brand('Step'));
-
-export type PeerId = v.InferOutput<typeof peerId>;
-export type Term = v.InferOutput<typeof term>;
-/** Number of updates applied before it: step s takes the replica from s to s + 1. */
-export type Step = v.InferOutput<typeof step>;
 
 const deviceSchema = v.object({
   name: v.pipe(v.string(), v.maxLength(120)),
@@ -68,7 +51,7 @@ export type HistoryPoint = v.InferOutput<typeof historyPointSchema>;
 
 const peerRowSchema = v.object({
   id: peerId,
-  name: v.pipe(v.string(), v.maxLength(maxName)),
+  name: peerName,
   role: v.picklist(['coordinator', 'member', 'watcher']),
   device: v.pipe(v.string(), v.maxLength(120)),
   isSoftware: v.boolean(),
@@ -104,7 +87,7 @@ export const memberMessageSchema = v.variant('type', [
   v.object({
     type: v.literal('hello'),
     protocol: count,
-    name: v.pipe(v.string(), v.maxLength(maxName)),
+    name: peerName,
     wantsToWatch: v.boolean(),
     device: deviceSchema,
     /** It would lead the room if it must. */
@@ -132,6 +115,9 @@ export const memberMessageSchema = v.variant('type', [
   /** It can't follow (any more), and will not take the lead on the strength of what it has. */
   v.object({ type: v.literal('unable'), term, reason: v.pipe(v.string(), v.maxLength(200)) }),
   v.object({ type: v.literal('command'), term, command: v.picklist(['pause', 'resume']) }),
+  v.object({ type: v.literal('owner'), term, ...signedCommandSchema.entries }),
+  /** These rules, or newer ones, are kept here from now on. */
+  v.object({ type: v.literal('kept'), term, revision: count }),
   v.object({ type: v.literal('pong'), nonce: count }),
   v.object({ type: v.literal('leave'), reason: v.pipe(v.string(), v.maxLength(200)) }),
 ]);
@@ -144,6 +130,7 @@ export const coordinatorMessageSchema = v.variant('type', [
     term,
     you: peerId,
     step,
+    /** As the run has them; the rules may say otherwise. */
     steps: count,
     phase: phaseSchema,
     startedAtMs: rate,
@@ -151,10 +138,21 @@ export const coordinatorMessageSchema = v.variant('type', [
     replica: v.picklist(['kept', 'coming', 'none']),
     /** The run file and tokenizer as the session defines them: validated there. */
     run: v.pipe(v.string(), v.maxLength(2_000_000)),
+    rules: roomRulesSchema,
     /** Points of the history so far, of the steps below `step`: they follow as a blob, unless there are none. */
     historyPoints: v.pipe(count, v.maxValue(longestRunSteps)),
   }),
   v.object({ type: v.literal('refused'), code: identifier, message: v.pipe(v.string(), v.maxLength(400)) }),
+  v.object({ type: v.literal('rules'), term, rules: roomRulesSchema }),
+  /** To the owner: why what its command of this revision asked for was not done. */
+  v.object({
+    type: v.literal('declined'),
+    term,
+    revision: count,
+    /** `outdated`: not looked at, since another command came before it. */
+    code: v.picklist(['outdated', 'impossible']),
+    reason: v.pipe(v.string(), v.maxLength(400)),
+  }),
   v.object({ type: v.literal('cancel'), term, assignment: identifier }),
   /** Somebody else is to follow: what was sent for that purpose is of no use any more. */
   v.object({ type: v.literal('dismissed'), term }),

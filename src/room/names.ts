@@ -3,12 +3,16 @@ import { maxNameLength } from './limits.ts';
 
 /** One line, no control or direction-changing characters, no double spaces, never empty. */
 export function cleanName(name: string): string {
-  const plain = name
+  return cut(oneLine(name), maxNameLength).trim() || 'Peer';
+}
+
+/** As `cleanName`, but of any length, and empty when nothing can be seen of it. */
+export function oneLine(text: string): string {
+  return text
     .normalize('NFC')
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, ' ')
     .replace(/\s+/gu, ' ')
     .trim();
-  return cut(plain, maxNameLength).trim() || 'Peer';
 }
 
 /** The name itself, or with the first number that makes it distinct: Ada, Ada 2, Ada 3. */

@@ -11,6 +11,8 @@ export type RoomCode =
   | 'version-mismatch'
   | 'room-full'
   | 'weights-unreadable'
+  | 'removed'
+  | 'owner-only'
   /** The room pauses with a step undone. */
   | 'non-finite'
   | 'nothing-scored'
@@ -19,6 +21,7 @@ export type RoomCode =
   /** A member looks for its coordinator. */
   | 'room-empty'
   | 'room-stopped'
+  | 'room-closed'
   | 'coordinator-gone'
   | 'handing-over'
   | 'signalling-unreachable';
@@ -44,7 +47,10 @@ export const problems = {
   ),
   roomEmpty: problem('room-empty', 'Nobody leads this room now. It goes on as soon as somebody who led it, or was to, is back.'),
   handingOver: problem('handing-over', 'Nobody leads this room now; the peer that keeps its state is about to take over.'),
-  roomStopped: problem('room-stopped', 'The owner has closed this room.'),
+  roomStopped: problem('room-stopped', 'Whoever led this room has left, and nobody was ready to lead it next.'),
+  roomClosed: (by: string): RoomProblem => problem('room-closed', `${by} closed the room.`),
+  ownerOnly: problem('owner-only', 'Only the owner of a room can do that: the browser that it was started in.'),
+  removed: problem('removed', 'You were removed from the room by its owner.'),
   coordinatorGone: problem('coordinator-gone', 'The tab that leads this room no longer answers.'),
   signallingUnreachable: problem('signalling-unreachable', 'The server that knows where the room is can’t be reached.'),
 } as const;

@@ -15,7 +15,7 @@ import type { PeerId, Step } from './messages.ts';
 function couldFollow(state: CoordinatorState, peer: Peer): boolean {
   const { holding } = peer;
   const isFit = peer.stage === 'member' && peer.canSucceed && !peer.isSilent && peer.lateStep === null;
-  if (!isFit || peer.holderHash === state.config.holderHash || peer.failedSuccessions >= maxFailedSuccessions) return false;
+  if (!isFit || (state.proposed ?? state.rules).removed.includes(peer.holderHash) || peer.holderHash === state.config.holderHash || peer.failedSuccessions >= maxFailedSuccessions) return false;
   return holding !== null && !holding.isStalled && holding.acknowledged === state.step;
 }
 
@@ -61,7 +61,7 @@ function nameIfCurrent(turn: Turn): void {
   const { successor } = state;
   if (successor?.stage !== 'whole' || successor.confirmed < announcedStep(state)) return;
   const peer = state.peers.get(successor.peer);
-  if (peer === undefined) return;
+  if (peer === undefined || peer.keptRevision < state.rules.revision) return;
   state.successor = { ...successor, stage: 'named' };
   name(turn, peer.holderHash);
   touchPeers(turn);
@@ -137,6 +137,13 @@ export function isSafe(state: CoordinatorState, nowMs: number): boolean {
 function isExposed({ fenced, successor, leaseUntilMs, hasHeirs }: CoordinatorState, nowMs: number): boolean {
   if (fenced.size > 0) return true;
   return successor?.stage !== 'confirmed' && hasHeirs && nowMs >= leaseUntilMs;
+}
+
+/** Whether these rules can be relied on, in the same sense. */
+export function keepsRules(state: CoordinatorState, revision: number, nowMs: number): boolean {
+  const { successor, peers } = state;
+  if (isExposed(state, nowMs)) return false;
+  return successor === null || !mayTakeOver(successor) || (peers.get(successor.peer)?.keptRevision ?? 0) >= revision;
 }
 
 /** Longer than the directory takes to answer. */

@@ -3,6 +3,7 @@
  * which addresses other machines reach this server. Decides nothing: when to renew or take over is the session's.
  */
 import * as v from 'valibot';
+import { toBase64Url } from './base64url.ts';
 
 const requestTimeoutMs = 5000;
 /** A renewal that hangs makes room for the next one in time: a lease is 6 s long. */
@@ -119,12 +120,12 @@ export interface DirectoryClient {
 
 /** A secret of this tab's, kept across reloads, by which it proves that a lease is its own. */
 export function newHolder(): string {
-  return base64Url(crypto.getRandomValues(new Uint8Array(24)));
+  return toBase64Url(crypto.getRandomValues(new Uint8Array(24)));
 }
 
 /** What a successor tells the leader of its secret, so that the directory knows it when it comes: SHA-256, base64url. */
 export async function holderHash(holder: string): Promise<string> {
-  return base64Url(new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(holder))));
+  return toBase64Url(new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(holder))));
 }
 
 /**
@@ -134,7 +135,7 @@ export async function holderHash(holder: string): Promise<string> {
 export async function directoryToken(room: string, key: string): Promise<string> {
   const encoder = new TextEncoder();
   const hmacKey = await crypto.subtle.importKey('raw', encoder.encode(key), { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
-  return base64Url(new Uint8Array(await crypto.subtle.sign('HMAC', hmacKey, encoder.encode(`cotrain directory\n${room}`))));
+  return toBase64Url(new Uint8Array(await crypto.subtle.sign('HMAC', hmacKey, encoder.encode(`cotrain directory\n${room}`))));
 }
 
 export function createDirectoryClient(baseUrl: URL, room: string, key: string): DirectoryClient {
@@ -211,8 +212,4 @@ function kindOf(status: number, refusal: string): DirectoryErrorKind {
 
 function onlyWord(refusal: string): Refusal {
   return { refusal, lease: null, retryInMs: null };
-}
-
-function base64Url(bytes: Uint8Array): string {
-  return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
 }

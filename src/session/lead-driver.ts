@@ -7,7 +7,8 @@ import type { BatchSource } from '../data/types.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView } from '../room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../room/messages.ts';
-import type { CoordinatorBlob, CoordinatorMessage, PeerDevice, PeerId, Step } from '../room/messages.ts';
+import type { CoordinatorBlob, CoordinatorMessage, MemberMessage, PeerDevice, PeerId, Step } from '../room/messages.ts';
+import type { SignedCommand } from '../room/rules.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
@@ -15,6 +16,7 @@ import { BlobShelf } from './blobs.ts';
 import { encodeHistory } from './history.ts';
 import { piecesOf } from './inheritance.ts';
 import type { LeaseKeeper } from './lease.ts';
+import { verifiedCommand } from './owner.ts';
 import { explain, problemOf, storageProblemOf } from './problems.ts';
 import { ReplicaOffers, pieceBytes } from './replica-copies.ts';
 import { encodeRows } from './rows.ts';
@@ -22,6 +24,8 @@ import { encodeRows } from './rows.ts';
 export interface LeadOptions {
   readonly config: CoordinatorConfig;
   readonly room: string;
+  /** Public key of the room's owner. */
+  readonly owner: string | null;
   readonly trainer: Trainer;
   readonly storage: RunStorage;
   readonly source: BatchSource;
@@ -33,6 +37,10 @@ export interface LeadOptions {
   readonly problem: (problem: Problem | null) => void;
   readonly notice: (text: string) => void;
   readonly checkpointSaved: (step: number) => void;
+  /** A command of this page's own was not carried out. */
+  readonly declined: (answer: Extract<CoordinatorEffect, { type: 'declined' }>) => void;
+  /** The owner wants nobody to lead it any more. */
+  readonly closeRoom: () => void;
 }
 
 export class LeadDriver {
@@ -92,7 +100,7 @@ export class LeadDriver {
       control: (json) => {
         if (!isCurrent()) return;
         const message = v.safeParse(memberMessageSchema, json);
-        if (message.success) this.dispatch({ type: 'message', from: peer, message: message.output });
+        if (message.success) this.#received(peer, message.output);
         else this.#reject(peer, 'sent a message that this page does not understand');
       },
       blob: (json, bytes) => {
@@ -120,6 +128,23 @@ export class LeadDriver {
         this.dispatch({ type: 'peerClosed', peer, reason });
       },
     };
+  }
+
+  #received(peer: PeerId, message: MemberMessage): void {
+    this.dispatch({ type: 'message', from: peer, message });
+    if (message.type === 'owner' && message.term === this.#options.config.term) void this.#order(peer, message);
+  }
+
+  /** This page is the owner's. */
+  ownOrder(signed: SignedCommand): Promise<void> {
+    return this.#order(this.#options.config.self, signed);
+  }
+
+  async #order(from: PeerId, signed: SignedCommand): Promise<void> {
+    const { owner, room } = this.#options;
+    const command = owner === null ? null : await verifiedCommand(owner, room, signed);
+    if (command !== null) this.dispatch({ type: 'ownerCommand', from, revision: signed.revision, command });
+    else this.#reject(from, 'gave an order that only the room’s owner can give');
   }
 
   /** Saves now, in its turn among the trainer's calls, and resolves when it is saved or was refused (and reported). */
@@ -213,6 +238,12 @@ export class LeadDriver {
       }
       case 'checkpoint':
         void this.#save(effect.step);
+        return;
+      case 'declined':
+        this.#options.declined(effect);
+        return;
+      case 'closeRoom':
+        this.#options.closeRoom();
         return;
       case 'closePeer':
         this.#closePeer(effect.peer, effect.reason);

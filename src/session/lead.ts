@@ -7,6 +7,8 @@ import { weightOf } from '../data/batches.ts';
 import { parameterCount } from '../model/parameters.ts';
 import type { LeadClaim, WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
+import { noRules, reopened } from '../room/rules.ts';
+import type { RoomRules } from '../room/rules.ts';
 import type { RunRecord } from '../checkpoint/types.ts';
 import type { DeviceReport } from '../trainer/types.ts';
 import { holderHash } from './directory-client.ts';
@@ -22,6 +24,7 @@ import { peerDevice } from './peer-device.ts';
 import { problem } from './problems.ts';
 import { RunError, batchesOf, parseRun, precisionNotice, serializeRun, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
+import { parseRules } from './rules.ts';
 import type { StateStore } from './state.ts';
 import type { Visit } from './visit.ts';
 
@@ -36,16 +39,17 @@ export interface RunData {
 }
 
 /** To be stored once, before the first step: enough to lead the room again. */
-export function recordOf({ room, key }: RoomAddress, { description, tokens }: RunData, name: string): RunRecord {
+export function recordOf({ room, key }: RoomAddress, { description, tokens }: RunData, name: string, rules: RoomRules): RunRecord {
   return {
     room,
     key,
-    title: description.title,
+    title: rules.title ?? description.title,
     run: serializeRun(description),
     steps: description.settings.steps,
     tokens: tokens.slice(), // Moved to the worker.
     createdAtMs: Date.now(),
     name,
+    rules: JSON.stringify(rules),
   };
 }
 
@@ -94,7 +98,7 @@ export async function startNewRoom(data: RunData, around: Around): Promise<Reign
   const endpoint = await visit.signalling.endpoint().catch(() => null);
   const holder = await holderOf(visit.address.room);
   if (endpoint !== null) await createRoom(visit.directory, { peerId: endpoint.id, holder, term: firstTerm, step: 0 });
-  return { step: 0 as Step, hash, history: [], startedAtMs: Date.now(), isPaused: false, hasHeirs: false };
+  return { step: 0 as Step, hash, history: [], rules: noRules, startedAtMs: Date.now(), isPaused: false, hasHeirs: false };
 }
 
 /** Asks the directory for the lead, unless another tab of this browser has it or asks too. Whoever has got it must `unlock` in the end. */
@@ -124,18 +128,20 @@ export async function restoreRun(around: Around): Promise<{ readonly data: RunDa
   const record = await gpu.storage.loadRun(room);
   if (record?.key !== key) throw new RunError(problem('run-not-found', 'This browser has no saved run of that room any more.'));
   const data = { description: parseRun(record.run), tokens: record.tokens };
+  // Of the owner's own page: nobody else brings a closed room back.
+  const rules = reopened(parseRules(record.rules), store.state.name);
   await prepareTrainer(data, around);
   const restored = await gpu.storage.restoreCheckpoint(room);
   if (restored === null) {
     const hash = await gpu.trainer.initialize();
-    return { data, start: { step: 0 as Step, hash, history: [], startedAtMs: record.createdAtMs, isPaused: false, hasHeirs: true } };
+    return { data, start: { step: 0 as Step, hash, history: [], rules, startedAtMs: record.createdAtMs, isPaused: false, hasHeirs: true } };
   }
   if (restored.damagedNewer > 0) store.notice('The newest checkpoint was damaged; the one before it is used.');
   const { facts, replicaHash } = restored;
   const { step, startedAtMs } = facts;
   // Our own JSON, behind the checkpoint's checksum.
   const history = JSON.parse(facts.history) as HistoryPoint[];
-  return { data, start: { step: step as Step, hash: replicaHash, history, startedAtMs, isPaused: false, hasHeirs: true } };
+  return { data, start: { step: step as Step, hash: replicaHash, history, rules, startedAtMs, isPaused: false, hasHeirs: true } };
 }
 
 /** The lease of a term that was granted, or is to be claimed when the directory is back. */
@@ -173,14 +179,15 @@ export async function beginReign(
   lease: LeaseKeeper,
   device: DeviceReport,
   { store, visit }: Around,
-  told: Pick<LeadOptions, 'trainer' | 'storage' | 'changed' | 'problem' | 'notice' | 'checkpointSaved'>,
+  told: Pick<LeadOptions, 'trainer' | 'storage' | 'changed' | 'problem' | 'notice' | 'declined' | 'checkpointSaved' | 'closeRoom'>,
 ): Promise<LeadDriver> {
   const { settings } = description;
   const source = batchesOf(description, tokens);
-  const { step, hash, history, startedAtMs, isPaused, hasHeirs } = start;
+  const { step, hash, history, rules, startedAtMs, isPaused, hasHeirs } = start;
   return new LeadDriver({
     ...told,
     room: visit.address.room,
+    owner: description.owner,
     source,
     corpus: () => encodeCorpus(tokens, settings.model.vocab_size),
     lease,
@@ -203,6 +210,7 @@ export async function beginReign(
       startStep: step,
       startHash: hash,
       history,
+      rules,
       startedAtMs,
       startPaused: isPaused,
       hasHeirs,

@@ -3,6 +3,7 @@
  * The fragment never reaches a server; nothing here talks to one.
  */
 import type { Problem } from '../trainer/types.ts';
+import { toBase64Url } from './base64url.ts';
 import { problem } from './problems.ts';
 
 export interface RoomAddress {
@@ -18,8 +19,7 @@ export const incompleteLink: Problem = problem('bad-link', 'This room link is in
 export const notALink: Problem = problem('bad-link', 'This is not a link to a room.');
 
 function randomText(bytes: number): string {
-  const values = crypto.getRandomValues(new Uint8Array(bytes));
-  return btoa(String.fromCharCode(...values)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+  return toBase64Url(crypto.getRandomValues(new Uint8Array(bytes)));
 }
 
 /** A secret nobody can guess (128 bits), safe in a URL. */

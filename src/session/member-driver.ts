@@ -49,6 +49,8 @@ export interface MemberOptions {
   readonly changed: () => void;
   readonly problem: (problem: Problem | null) => void;
   readonly notice: (text: string) => void;
+  /** A command of this page's own was not carried out. */
+  readonly declined: (answer: Extract<MemberEffect, { type: 'declined' }>) => void;
   readonly run: (run: RunDescription) => void;
 }
 
@@ -222,6 +224,9 @@ export class MemberDriver {
         return;
       case 'discardBlob':
         this.#blobs.discard(effect.ref);
+        return;
+      case 'declined':
+        this.#options.declined(effect);
         return;
       case 'changed':
         this.#options.changed();

@@ -4,6 +4,7 @@
  */
 import type { RoomView } from '../room/machine.ts';
 import type { PeerRow } from '../room/messages.ts';
+import { rulesInWords } from './rules.ts';
 
 /** After a hand-off everybody connects anew: who is missing then has not left. */
 const reunionMs = 8_000;
@@ -20,12 +21,25 @@ export class RoomNews {
   #peers: readonly PeerRow[] = [];
   #term = 0;
   #step = 0;
+  #revision = 0;
   #reign: Reign | null = null;
   /** Until then the table is compared with the one before the hand-off. */
   #reunionUntilMs = 0;
 
   /** What is new since the last look. The first table is no news, and neither is oneself. */
-  observe({ term, step, peers, self }: Pick<RoomView, 'term' | 'step' | 'peers' | 'self'>, nowMs: number): readonly string[] {
+  observe(view: Pick<RoomView, 'term' | 'step' | 'peers' | 'self' | 'rules'>, nowMs: number): readonly string[] {
+    return [...this.#ownersNews(view), ...this.#peersNews(view, nowMs)];
+  }
+
+  /** The rules that a page finds when it comes are no news. */
+  #ownersNews({ term, rules }: Pick<RoomView, 'term' | 'rules'>): readonly string[] {
+    const isNews = this.#term > 0 && rules.revision > this.#revision;
+    if (term > 0) this.#revision = rules.revision;
+    const text = isNews ? rulesInWords(rules) : null;
+    return text === null ? [] : [text];
+  }
+
+  #peersNews({ term, step, peers, self }: Pick<RoomView, 'term' | 'step' | 'peers' | 'self'>, nowMs: number): readonly string[] {
     if (this.#term > 0 && term > this.#term) {
       this.#reign = { term, stepBefore: this.#step, fromStep: step };
       this.#reunionUntilMs = nowMs + reunionMs;

@@ -1,5 +1,5 @@
 /** `window.cotrain`: the session for scripts, tests and curious people (DESIGN §5). Only what is promised there. */
-import type { CreateSettings, SessionController, SessionState } from './types.ts';
+import type { CreateSettings, OwnerControls, SessionController, SessionState } from './types.ts';
 
 export interface PageStatus
   extends Pick<SessionState, 'role' | 'room' | 'term' | 'phase' | 'step' | 'steps' | 'loss' | 'validationLoss' | 'tokensPerSecond' | 'replicaHash' | 'history' | 'sample' | 'problem'> {
@@ -22,6 +22,8 @@ export interface PageApi {
   pause(): void;
   resume(): void;
   leave(): Promise<void>;
+  /** What only the owner of the room can do. */
+  readonly owner: OwnerControls;
 }
 
 declare global {
@@ -41,6 +43,7 @@ export function installPageApi(session: SessionController): void {
       session.resume();
     },
     leave: () => session.leave(),
+    owner: session.owner,
     status() {
       const { role, room, term, phase, step, steps, loss, validationLoss, tokensPerSecond, replicaHash, history, sample, problem, peers } =
         session.state;

@@ -18,7 +18,7 @@ import type { TransportCode } from '../transport/problems.ts';
 export type LowerCode = TransportCode | TrainerCode | StorageErrorCode | NonNullable<ReturnType<typeof textProblem>>['code'];
 
 /** Of the session and the page themselves. */
-type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'left' | 'unexpected';
+type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'not-done' | 'left' | 'unexpected';
 
 /** Explained here. */
 export type OwnCode = PageCode | Exclude<RoomCode, LowerCode>;
@@ -27,11 +27,14 @@ const adviceByCode: Readonly<Record<PageCode | RoomCode, string>> = {
   ...sharedAdvice,
   'room-full': 'Ask the person who started the room; watchers count too.',
   'weights-unreadable': 'Ask the person who started the room to reload their page, then join again.',
+  'owner-only': 'Ask the person in whose browser the room was started.',
+  removed: 'Ask the room’s owner if you think that this was a mistake; from this browser the room can’t be joined any more.',
   'non-finite': 'Lower the learning rate or turn gradient clipping on, then start again from the last saved run; resume tries the same step once more.',
   'nothing-scored': 'Start again with data in which some positions are scored.',
   'waiting-for-directory': 'Check this machine’s network, and that the server is running: the room goes on by itself as soon as the server answers.',
   'room-empty': 'Wait: it goes on as soon as somebody who has led it, or kept its state, opens it again.',
   'room-stopped': 'Nothing: if it is opened again, this page joins by itself. Or start a room of your own.',
+  'room-closed': 'Nothing: what this browser has saved of it stays. Only its owner can open it again, from the start page.',
   'handing-over': 'Nothing: this takes a few seconds, and nothing is lost.',
   'coordinator-gone': 'Nothing: this page keeps looking and joins again by itself when the room is back.',
   'insecure-context': 'Open the https:// address that the server printed, or http://localhost on the server’s own machine.',
@@ -39,6 +42,7 @@ const adviceByCode: Readonly<Record<PageCode | RoomCode, string>> = {
   'bad-settings': 'Change that setting, or go back to the preset’s own.',
   'corpus-unreachable': 'Check that the server this page came from is still running, then try again.',
   'run-not-found': 'Start the run anew: on this device nothing of it is saved.',
+  'not-done': 'Try again in a moment.',
   left: 'Open the room’s link again to go back.',
   unexpected: 'Reload the page and try again.',
 };

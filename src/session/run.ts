@@ -10,8 +10,9 @@ import type { BatchSource } from '../data/types.ts';
 import { configProblem, parseConfig } from '../model/config.ts';
 import type { Precision } from '../model/decoder.ts';
 import { estimateMemoryBytes, parameterCount } from '../model/parameters.ts';
-import { longestRunSteps } from '../room/messages.ts';
+import { longestRunSteps } from '../room/values.ts';
 import type { Problem, TrainerSettings } from '../trainer/types.ts';
+import { ownerKeySchema } from './owner.ts';
 import { problem } from './problems.ts';
 import type { CreateSettings, PresetId, RunEstimate, RunSettings } from './types.ts';
 
@@ -60,6 +61,8 @@ const settingsSchema = v.object({
 const descriptionSchema = v.object({
   title: v.pipe(v.string(), v.maxLength(120)),
   preset: v.picklist(presetIds),
+  // Rooms that were made before they had owners don't have it.
+  owner: v.optional(v.nullable(ownerKeySchema), null),
   prompt: v.pipe(v.string(), v.maxLength(2000)),
   characters: v.pipe(v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(2))), v.minLength(1), v.maxLength(200_000)),
   settings: settingsSchema,
@@ -69,6 +72,8 @@ const descriptionSchema = v.object({
 export interface RunDescription {
   readonly title: string;
   readonly preset: PresetId;
+  /** The public key of whoever made the room. */
+  readonly owner: string | null;
   /** What samples start from. */
   readonly prompt: string;
   readonly characters: readonly string[];
@@ -182,6 +187,7 @@ export function composeRun(given: CreateSettings, text: string): ComposedRun {
     description: {
       title: given.title ?? preset.title,
       preset: given.preset,
+      owner: null,
       prompt,
       characters: tokenizer.characters,
       settings,

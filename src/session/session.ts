@@ -7,6 +7,9 @@ import { askForPersistence } from '../checkpoint/persistence.ts';
 import { openPieceCache } from '../checkpoint/piece-cache.ts';
 import { parameterCount } from '../model/parameters.ts';
 import type { Step, Term } from '../room/messages.ts';
+import { problems as roomProblems } from '../room/problems.ts';
+import { noRules } from '../room/rules.ts';
+import type { SignedCommand } from '../room/rules.ts';
 import { problems as trainerProblems } from '../trainer/errors.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
 import { ConnectionWatch } from './connections.ts';
@@ -23,10 +26,14 @@ import type { RoomAddress } from './link.ts';
 import { MemberDriver } from './member-driver.ts';
 import type { Heir } from './member-driver.ts';
 import { forgetHolder, holderOf, recalledTab, rememberTab } from './memory.ts';
+import { ownerControls } from './owner-desk.ts';
+import { forgetOwner, makeOwner, ownerOf } from './owner.ts';
+import { Ownership } from './ownership.ts';
 import { RoomNews } from './news.ts';
 import { WakeLock, titleOf } from './page.ts';
 import { peerDevice, watchingDevice } from './peer-device.ts';
-import { problem as describeProblem, problemOf, storageProblemOf } from './problems.ts';
+import { explain, problem as describeProblem, problemOf, storageProblemOf } from './problems.ts';
+import { heritage } from './rules.ts';
 import { composeRun, estimateRun, parseRun } from './run.ts';
 import type { RunDescription } from './run.ts';
 import { shownState } from './shown.ts';
@@ -36,6 +43,8 @@ import type { CreateSettings, RunEstimate, SavedRun, SessionController, SessionS
 import { Visit } from './visit.ts';
 
 const defaultName = 'Guest';
+/** As long as last words may take to arrive. */
+const farewellMs = 1_000;
 
 type Role =
   | { readonly kind: 'lead'; readonly driver: LeadDriver; readonly lease: LeaseKeeper; readonly unlock: () => void }
@@ -77,7 +86,13 @@ class Session implements SessionController {
     notice: (text: string) => {
       this.#store.notice(text);
     },
+    declined: (answer: Parameters<Ownership['declined']>[0]) => {
+      this.#ownership?.declined(answer);
+    },
   };
+  /** Of the room that this page is in, or was in last. */
+  #ownership: Ownership | null = null;
+  readonly owner = ownerControls((command) => this.#ownership?.command(command));
 
   constructor() {
     this.#store.subscribe((state) => {
@@ -118,7 +133,8 @@ class Session implements SessionController {
       const { description, tokens } = composeRun(settings, await textOf(settings));
       await this.#requireGpu();
       const address = newRoomAddress();
-      const data = { description, tokens };
+      const { publicKey } = await makeOwner(address.room);
+      const data = { description: { ...description, owner: publicKey }, tokens };
       const name = settings.name?.trim() || defaultName;
       await this.#saveRun(address, data, name);
       return this.#leadNew(address, data, name);
@@ -166,14 +182,12 @@ class Session implements SessionController {
       // Whoever follows takes over at once; where nobody can, the room waits for this page.
       const isFollowed = role.driver.view.peers.some(({ succession }) => succession === 'ready');
       if (!isFollowed) role.driver.dispatch({ type: 'command', command: 'stop' });
-      await role.driver.saveCheckpoint();
-      await role.lease.release();
-      await role.driver.close('the coordinator left');
-      role.unlock();
+      await this.#stopLeading(role, 'the coordinator left');
     } else {
       await role.driver.leave();
     }
     this.#endVisit();
+    this.#ownership = null;
     this.#store.update({ phase: 'left', problem: null, peers: [], connections: [], link: null, inviteLink: null });
   }
 
@@ -193,6 +207,7 @@ class Session implements SessionController {
   async deleteRun(room: string): Promise<void> {
     await this.#gpu.storage.remove(room);
     await forgetHolder(room);
+    await forgetOwner(room);
   }
 
   dismissProblem(): void {
@@ -234,14 +249,17 @@ class Session implements SessionController {
   async #saveRun(address: RoomAddress, data: RunData, name: string): Promise<void> {
     void askForPersistence();
     try {
-      await this.#gpu.storage.saveRun(recordOf(address, data, name));
+      await this.#gpu.storage.saveRun(recordOf(address, data, name, noRules));
     } catch (error) {
       this.#store.update({ problem: storageProblemOf(error) });
     }
   }
 
   #enter(address: RoomAddress, name: string, role: 'coordinator' | 'member' | 'watcher'): Visit {
-    if (this.#visit?.address.room !== address.room) this.#news = new RoomNews();
+    if (this.#ownership?.room !== address.room) {
+      this.#news = new RoomNews();
+      this.#ownership = this.#ownershipOf(address.room);
+    }
     this.#endVisit();
     this.#visit = new Visit({
       address,
@@ -294,7 +312,7 @@ class Session implements SessionController {
       const checkpointSaved = (step: number): void => {
         this.#store.update({ lastCheckpoint: { step, savedAtMs: Date.now() } });
       };
-      led.driver = await beginReign(data, start, lease, device, around, { ...this.#told, trainer, storage, checkpointSaved });
+      led.driver = await beginReign(data, start, lease, device, around, { ...this.#told, trainer, storage, checkpointSaved, closeRoom: () => void this.#closeRoom() });
       this.#role = { kind: 'lead', driver: led.driver, lease, unlock };
       rememberTab({ room: visit.address.room, role: 'coordinator', name: this.#store.state.name });
       this.#watchGpu(visit);
@@ -339,7 +357,7 @@ class Session implements SessionController {
     const { room } = visit.address;
     let unlock = (): void => undefined;
     return {
-      keepRun: (description, tokens) => storage.saveRun(recordOf(visit.address, { description, tokens }, name)),
+      keepRun: (description, tokens) => storage.saveRun(recordOf(visit.address, { description, tokens }, name, this.#role?.driver.view.rules ?? noRules)),
       saveCheckpoint: (facts) => storage.saveCheckpoint({ ...facts, room }),
       claim: async (claim) => {
         const claimed = await claimLead(claim, visit);
@@ -359,8 +377,9 @@ class Session implements SessionController {
     const device = watch ? watchingDevice : await this.checkDevice();
     const canCompute = !watch && device.problem === null;
     // Storage that is denied or damaged only means that this page can't bring a room back.
-    const saved = canCompute && canLead ? await this.#gpu.storage.progress(address.room).catch(() => null) : null;
+    const progress = canCompute && canLead ? await this.#gpu.storage.progress(address.room).catch(() => null) : null;
     const holder = await holderHash(await holderOf(address.room));
+    const isOwner = (await ownerOf(address.room)) !== null;
     if (visit.isOver) return { link };
     const driver = new MemberDriver({
       ...this.#told,
@@ -370,7 +389,7 @@ class Session implements SessionController {
         device: peerDevice(device),
         holderHash: holder,
         canSucceed: canCompute && canLead,
-        saved: saved === null ? null : { step: saved.step as Step, term: saved.term as Term },
+        saved: heritage(progress, { holderHash: holder, isOwner }),
         seed: crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
       },
       heir: this.#heirOf(visit, name),
@@ -399,6 +418,7 @@ class Session implements SessionController {
       parameterCount: parameterCount(settings.model),
       expectedInitialLoss: Math.log(settings.model.vocab_size),
     });
+    void this.#ownership?.learn(description);
     if (!canSample) return;
     visit.startSampling(description, ({ step, text, temperature }) => {
       if (visit.isOver) return;
@@ -455,6 +475,37 @@ class Session implements SessionController {
     await this.#guarded(() => this.#joinAsMember(visit.address, name, false)).catch(() => undefined); // It is in the state.
   }
 
+  #ownershipOf(room: string): Ownership {
+    const send = (signed: SignedCommand): void => {
+      const role = this.#role;
+      if (role?.kind === 'member') role.driver.dispatch({ type: 'ownerCommand', signed });
+      else if (role?.kind === 'lead') void role.driver.ownOrder(signed);
+    };
+    return new Ownership({ room, store: this.#store, storage: () => this.#gpu.storage, send, nowMs: () => performance.now() });
+  }
+
+  /** The owner closed the room, and this page led it: everybody has heard of it, and nobody is to follow. */
+  async #closeRoom(): Promise<void> {
+    const role = this.#role;
+    if (role?.kind !== 'lead') return;
+    const { rules } = role.driver.view;
+    this.#role = null;
+    rememberTab(null);
+    this.#store.update({ phase: 'stopped', problem: explain(roomProblems.roomClosed(rules.latest?.by ?? '')), peers: [], connections: [] });
+    this.#ownership?.observe(rules);
+    await pause(farewellMs);
+    await this.#stopLeading(role, 'the owner closed the room');
+    this.#endVisit();
+    this.#ownership = null;
+  }
+
+  async #stopLeading({ driver, lease, unlock }: Extract<Role, { kind: 'lead' }>, reason: string): Promise<void> {
+    await driver.saveCheckpoint();
+    await lease.release();
+    await driver.close(reason);
+    unlock();
+  }
+
   #command(command: 'pause' | 'resume'): void {
     if (this.#role?.kind === 'lead') this.#role.driver.dispatch({ type: 'command', command });
     else this.#role?.driver.dispatch({ type: 'command', command });
@@ -466,6 +517,7 @@ class Session implements SessionController {
     const nowMs = performance.now();
     role.driver.dispatch({ type: 'tick' });
     this.#lease?.tick();
+    this.#ownership?.tick();
     const connections = this.#connections.rows(role.driver.connections);
     if (connections !== this.#store.state.connections) this.#store.update({ connections });
     const { view } = role.driver;
@@ -483,6 +535,7 @@ class Session implements SessionController {
     if (role === null) return;
     const { state } = this.#store;
     const shown = viewOf(role);
+    if (shown.view.term > 0) this.#ownership?.observe(shown.view.rules);
     for (const text of this.#news.observe(shown.view, performance.now())) this.#store.notice(text);
     this.#store.update(shownState(shown, state, (history) => this.#clock.elapsedMs(history)));
   }
@@ -499,6 +552,10 @@ class Session implements SessionController {
     this.#visit?.end();
     this.#visit = null;
   }
+}
+
+function pause(durationMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, durationMs));
 }
 
 function viewOf(role: Role): RoleView {

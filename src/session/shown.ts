@@ -24,6 +24,7 @@ export function shownState(role: RoleView, before: SessionState, elapsedMs: (his
     selfId: view.self,
     term: view.term,
     step: view.step,
+    ...(view.rules.title !== null && { title: view.rules.title }),
     steps: view.steps > 0 ? view.steps : before.steps,
     loss: last?.loss ?? null,
     validationLoss: view.history.findLast((point) => point.validationLoss !== undefined)?.validationLoss ?? null,

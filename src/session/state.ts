@@ -6,6 +6,7 @@ export const initialState: SessionState = {
   role: 'none',
   room: null,
   title: '',
+  isOwner: false,
   link: null,
   inviteLink: null,
   selfId: null,

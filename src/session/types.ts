@@ -98,6 +98,8 @@ export interface SessionState {
   readonly role: 'none' | 'coordinator' | 'member' | 'watcher';
   readonly room: string | null;
   readonly title: string;
+  /** This browser made the room: it may give orders (`SessionController.owner`). */
+  readonly isOwner: boolean;
   /** The room's link at this page's own address. */
   readonly link: string | null;
   /** The link to hand out: at the server's LAN address where this page is open on `localhost`. */
@@ -135,7 +137,18 @@ export interface SessionState {
   readonly notices: readonly { readonly atMs: number; readonly text: string }[];
 }
 
+/** What only the owner of a room can do. Each resolves when it is done, and rejects with an error that says why it isn't. */
+export interface OwnerControls {
+  /** Gives the room another name. */
+  rename(title: string): Promise<void>;
+  /** Sends a peer away; its browser is not let in again. */
+  remove(peer: string): Promise<void>;
+  /** Ends the room for everybody; who has saved the run keeps it, and only the owner opens the room again. */
+  close(): Promise<void>;
+}
+
 export interface SessionController {
+  readonly owner: OwnerControls;
   readonly state: SessionState;
   /** Calls back on every change, at most once per task. Returns the unsubscriber. */
   subscribe(listener: (state: SessionState) => void): () => void;

@@ -71,6 +71,7 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
   };
   const storage: RunStorage = {
     saveRun: (run) => orFailure(remote.storage_saveRun(transfer(run, [run.tokens.buffer]))),
+    changeRun: (room, change) => orFailure(remote.storage_changeRun(room, change)),
     loadRun: (room) => orFailure(remote.storage_loadRun(room)),
     saveCheckpoint: (facts) => orFailure(remote.storage_saveCheckpoint(facts)),
     restoreCheckpoint: (room) => orFailure(remote.storage_restoreCheckpoint(room)),

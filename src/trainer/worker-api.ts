@@ -4,7 +4,7 @@
  */
 import { transfer } from 'comlink';
 import type { CheckpointStore } from '../checkpoint/store.ts';
-import type { CheckpointFacts, RunRecord, SavedProgress, SavedRunSummary } from '../checkpoint/types.ts';
+import type { CheckpointFacts, RunChange, RunRecord, SavedProgress, SavedRunSummary } from '../checkpoint/types.ts';
 import type { Trainer } from './types.ts';
 
 export interface RestoredCheckpoint {
@@ -18,6 +18,7 @@ export interface RestoredCheckpoint {
 /** Storage as the session uses it. Every method throws an error with a `problem` when the browser refuses. */
 export interface RunStorage {
   saveRun(run: RunRecord): Promise<void>;
+  changeRun(room: string, change: RunChange): Promise<void>;
   loadRun(room: string): Promise<RunRecord | null>;
   progress(room: string): Promise<SavedProgress | null>;
   /**
@@ -47,6 +48,7 @@ export function storageOf(trainer: Trainer, openStore: () => Promise<CheckpointS
   }
   return {
     saveRun: async (run) => (await store()).saveRun(run),
+    changeRun: async (room, change) => (await store()).changeRun(room, change),
     loadRun: async (room) => (await store()).loadRun(room),
     progress: async (room) => (await store()).progress(room),
     async saveCheckpoint(facts) {
@@ -111,6 +113,7 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     whenLost: () => trainer.whenLost(),
     dispose: () => trainer.dispose(),
     storage_saveRun: (run) => storage.saveRun(run),
+    storage_changeRun: (room, change) => storage.changeRun(room, change),
     async storage_loadRun(room) {
       const run = await storage.loadRun(room);
       return run === null ? null : transfer(run, [run.tokens.buffer]);

@@ -5,6 +5,7 @@ import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
 import type { BlobRef, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, MachineBlob, MemberConfig, MemberEffect, MemberEvent, ReplicaOffer, StepMetrics } from '../../src/room/machine.ts';
 import { protocolVersion } from '../../src/room/messages.ts';
+import { noRules } from '../../src/room/rules.ts';
 import type { CoordinatorMessage, HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 
 export const goodDevice: PeerDevice = { name: 'GPU', isSoftware: false, probeTokensPerSecond: 100, problem: null };
@@ -48,6 +49,7 @@ export class CoordinatorBench {
       startStep: step(0),
       startHash: hashAt(0),
       history: [],
+      rules: noRules,
       startedAtMs: 0,
       startPaused: false,
       hasHeirs: false,
@@ -262,6 +264,7 @@ export class MemberBench {
       startedAtMs: 0,
       replica: 'coming',
       run: '{}',
+      rules: noRules,
       historyPoints: 0,
       ...change,
     });

@@ -7,10 +7,13 @@ import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import type { BlobRef, CoordinatorEffect, CoordinatorEvent } from '../../src/room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema, protocolVersion } from '../../src/room/messages.ts';
 import type { MemberBlob, MemberMessage } from '../../src/room/messages.ts';
+import { ownerCommandSchema } from '../../src/room/rules.ts';
+import type { OwnerCommand } from '../../src/room/rules.ts';
 import { CoordinatorBench, goodDevice, hashAt, holderOf, peer } from './bench.ts';
 import { expectSendable, expectTrue, neverFails, Wire } from './fuzz.ts';
 import type { Move } from './fuzz.ts';
 import { Random } from './random.ts';
+import { sample } from './samples.ts';
 
 export const memberWires = { message: new Wire<MemberMessage>(memberMessageSchema), blob: new Wire<MemberBlob>(memberBlobSchema) };
 
@@ -86,6 +89,8 @@ export class FuzzedCoordinator {
         return [...given, ...given, ...(work?.assignments.values() ?? [])].map(({ id }) => id);
       case 'weightSum':
         return given.map(({ microbatches }) => weightOfMicrobatch * microbatches.length);
+      case 'revision':
+        return [state.rules.revision, state.proposed?.revision ?? 0];
       case 'hash':
         return [hashAt(state.step), hashAt(state.step + 1)];
       case 'protocol':
@@ -130,10 +135,18 @@ export class FuzzedCoordinator {
     if (chosen < 0.7) return this.#send({ type: 'command', command: 'resume' });
     if (chosen < 0.75) return this.#send({ type: 'command', command: 'pause' });
     if (chosen < 0.755) return this.#send({ type: 'command', command: 'stop' });
+    if (chosen < 0.8) return this.#order(random, name);
     if (chosen < 0.85) return this.#send({ type: 'sampled', step: state.step, text: 'abc' });
     const isBroken = state.own.device.problem !== null;
     if (!isBroken && !random.chance(0.3)) return this.#send({ type: 'tick' });
     return this.#send({ type: 'ownDevice', device: { ...goodDevice, problem: isBroken ? null : { code: 'gpu-lost', message: '' } } });
+  }
+
+  /** Of an owner who wants anything at all; closing comes rarely, since nothing happens after it. */
+  #order(random: Random, from: string): void {
+    const command = sample(ownerCommandSchema, random, (key) => (key === 'peer' ? [...honest, ...hostile] : [])) as OwnerCommand;
+    if (command.kind === 'close' && !random.chance(0.02)) return;
+    this.#send({ type: 'ownerCommand', from: peer(from), revision: this.#room.state.rules.revision + random.below(3), command });
   }
 
   #answer(random: Random): void {
@@ -239,6 +252,7 @@ function checkState(before: CoordinatorState, state: CoordinatorState): void {
   const { work, step: at, config, history } = state;
   const announced = state.unannounced === null ? at : at - 1;
   expectTrue(at === before.step || at === before.step + 1, 'a step was lost or done twice');
+  expectTrue(state.rules.revision >= before.rules.revision, 'the rules are older than they were');
   expectTrue(state.config.term === before.config.term, 'the term changed');
   expectTrue(history.length === announced && (announced === 0 || history[announced - 1]?.step === announced - 1), 'the history is not that of the steps');
   expectTrue(state.unannounced === null || state.unannounced.step === at - 1, 'what waits to be announced is not the last step');

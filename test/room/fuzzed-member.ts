@@ -11,6 +11,7 @@ import type { CoordinatorBlob, CoordinatorMessage, MemberMessage } from '../../s
 import { goodDevice, hashAt, MemberBench, peer, replicaOffer, step, term } from './bench.ts';
 import { expectSendable, expectTrue, neverFails, Wire } from './fuzz.ts';
 import type { Move } from './fuzz.ts';
+import { noRules } from '../../src/room/rules.ts';
 import { Random } from './random.ts';
 
 export const coordinatorWires = {
@@ -67,7 +68,7 @@ export class FuzzedMember {
     }
     const message = coordinatorWires.message.receive(move, random, (key) => this.#hints(key));
     // A refusal is the end, so most are kept back.
-    if (message !== null && (message.type !== 'refused' || random.chance(0.1))) this.#send({ type: 'message', message });
+    if (message !== null && (!isFarewell(message) || random.chance(0.1))) this.#send({ type: 'message', message });
   }
 
   /** An honest coordinator of the newest term leads: whoever was neither sent away nor left must join it. */
@@ -245,7 +246,7 @@ export class FuzzedMember {
     const at = step(firstStep);
     const replica: Answer = { from: 'connection', event: () => this.#blob(replicaOffer(term(this.#term), at)) };
     if (message.type === 'refetch') return [replica];
-    const of = { term: term(this.#term), you: peer('bob'), step: at, steps: 100, phase: 'running', startedAtMs: 0, replica: 'coming', run: '{}' } as const;
+    const of = { term: term(this.#term), you: peer('bob'), step: at, steps: 100, phase: 'running', startedAtMs: 0, replica: 'coming', run: '{}', rules: noRules } as const;
     return [
       { from: 'connection', event: (random) => ({ type: 'message', message: { type: 'welcome', ...of, historyPoints: random.below(firstStep) } }) },
       replica,
@@ -299,4 +300,9 @@ function checkState(before: MemberState, state: MemberState, held: ReadonlySet<B
   const points = [...(room?.history ?? []), ...(room?.awaited?.since ?? [])];
   expectTrue(points.every((point, index) => index === 0 || point.step > (points[index - 1]?.step ?? -1)), 'the history is out of order');
   expectTrue(memberView(state).connection === state.phase, 'the view is of another state');
+}
+
+/** After which a member comes back no more. */
+function isFarewell(message: CoordinatorMessage): boolean {
+  return message.type === 'refused' || (message.type === 'rules' && message.rules.isClosed);
 }

@@ -5,6 +5,7 @@ import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, SuccessionPart } from '../../src/room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { HistoryPoint, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
+import type { RoomRules } from '../../src/room/rules.ts';
 import { encodeHistory } from '../../src/session/history.ts';
 import { encodeRows } from '../../src/session/rows.ts';
 import * as v from 'valibot';
@@ -37,6 +38,7 @@ export interface ReignStart {
   readonly step: Step;
   readonly hash: string;
   readonly history: readonly HistoryPoint[];
+  readonly rules: RoomRules;
   readonly isPaused: boolean;
   /** When, by the tab's clock, the lease was granted. */
   readonly grantedAtMs: number;
@@ -112,6 +114,7 @@ export class LeadHost implements Role {
       startStep: start.step,
       startHash: start.hash,
       history: start.history,
+      rules: start.rules,
       startedAtMs: 0,
       startPaused: start.isPaused,
       hasHeirs: start.kind !== 'new',
@@ -345,7 +348,14 @@ export class LeadHost implements Role {
       case 'problem':
         log.note(this.machine, `problem ${effect.problem.code}`);
         return;
+      case 'declined':
+        log.note(this.machine, `declines the owner’s command ${effect.revision}: ${effect.reason}`);
+        return;
+      case 'closeRoom':
+        log.note(this.machine, 'the owner closes the room');
+        return;
       case 'changed':
+        this.#tab.computer.rules = this.view.rules;
         return;
     }
   }

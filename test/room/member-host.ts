@@ -239,7 +239,11 @@ export class MemberHost implements Role {
       case 'problem':
         log.note(this.machine, `problem ${effect.problem?.code ?? 'none'}`);
         return;
+      case 'declined':
+        log.note(this.machine, `hears that its command ${effect.revision} is declined: ${effect.reason}`);
+        return;
       case 'changed':
+        if (this.view.wasWelcomed) this.#tab.computer.rules = this.view.rules;
         return;
     }
   }

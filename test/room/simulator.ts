@@ -3,6 +3,7 @@
  * history exactly. Faults are injected by calling it; `faults.ts` makes plans of them.
  */
 import type { HistoryPoint, PeerDevice, Step, Term } from '../../src/room/messages.ts';
+import { noRules } from '../../src/room/rules.ts';
 import { VirtualClock } from './clock.ts';
 import { CpuTrainer } from './cpu-trainer.ts';
 import { SimulatedDirectory } from './directory.ts';
@@ -140,7 +141,7 @@ export class Simulation {
     world.directory.apply(name, { type: 'create', coordinator: tab.address, holder: machine.computer.holder, term: 1, step: 0, isReclaim: false }, (outcome) => {
       if (outcome?.ok !== true) return world.log.fail('the room could not be made');
       const isPaused = settings.startPaused ?? false;
-      this.#reign(machine, tab, { term: 1 as Term, after: 0, trainer, step: 0 as Step, hash, history: [], isPaused, grantedAtMs: tab.nowMs(), kind: 'new' });
+      this.#reign(machine, tab, { term: 1 as Term, after: 0, trainer, step: 0 as Step, hash, history: [], rules: noRules, isPaused, grantedAtMs: tab.nowMs(), kind: 'new' });
     });
     await this.until('the room is made', 1_000, () => this.leader !== null);
     return this.coordinator;
@@ -154,7 +155,7 @@ export class Simulation {
   #machine(name: string, settings: MachineSettings): Machine {
     const known = this.#machines.get(name);
     if (known !== undefined) return known;
-    const computer = { name, holder: `holder-of-${name}`, disk: null, pieces: new Map<string, ArrayBuffer>() };
+    const computer = { name, holder: `holder-of-${name}`, disk: null, pieces: new Map<string, ArrayBuffer>(), rules: noRules };
     const machine: Machine = { computer, settings, device: device(settings.canCompute ?? true), tab: null };
     this.#machines.set(name, machine);
     return machine;
@@ -175,8 +176,8 @@ export class Simulation {
       lie,
       leads: (term, warm) => {
         if (warm !== null) {
-          const { step, hash, history, isPaused } = warm.reign;
-          this.#reign(machine, tab, { term, after: member.view.term, trainer: warm.trainer, step, hash, history, isPaused, grantedAtMs: tab.nowMs(), kind: this.world.directory.lastTakeOverWasNamed ? 'warm' : 'cold' });
+          const { step, hash, history, rules, isPaused } = warm.reign;
+          this.#reign(machine, tab, { term, after: member.view.term, trainer: warm.trainer, step, hash, history, rules, isPaused, grantedAtMs: tab.nowMs(), kind: this.world.directory.lastTakeOverWasNamed ? 'warm' : 'cold' });
         } else {
           this.#restore(machine, tab, term);
         }
@@ -195,7 +196,7 @@ export class Simulation {
       const trainer = new CpuTrainer(world.run.settings, world.run.memo);
       const hash = await trainer.restore(disk.state);
       const history = JSON.parse(disk.history) as HistoryPoint[];
-      this.#reign(machine, tab, { term, after: disk.term, trainer, step: disk.step as Step, hash, history, isPaused: false, grantedAtMs, kind: 'cold' });
+      this.#reign(machine, tab, { term, after: disk.term, trainer, step: disk.step as Step, hash, history, rules: machine.computer.rules, isPaused: false, grantedAtMs, kind: 'cold' });
     });
   }
 

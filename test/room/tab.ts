@@ -2,6 +2,7 @@
  * A simulated computer, and the tab open on it: its own clock, which runs a little wrong; a page that can freeze, be closed
  * or lose its network; and the role the page plays at the moment. What the role does is in the two hosts.
  */
+import type { RoomRules } from '../../src/room/rules.ts';
 import type { Checkpoint } from '../../src/checkpoint/types.ts';
 import type { SimulatedGpu } from './gpu.ts';
 import type { End, Handlers } from './network.ts';
@@ -20,6 +21,8 @@ export interface Computer {
   disk: Checkpoint | null;
   /** Of the replica it fetched last, by their hashes. */
   readonly pieces: Map<string, ArrayBuffer>;
+  /** Saved beside the run. */
+  rules: RoomRules;
 }
 
 export interface Role {

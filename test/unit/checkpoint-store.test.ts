@@ -139,6 +139,20 @@ function fillDisk(isFull: () => boolean): void {
   });
 }
 
+describe('a run', () => {
+  test('is changed in what its owner can change, and in nothing else', async () => {
+    await store.saveRun({ ...run, tokens: run.tokens.slice() });
+    await store.changeRun('den', { title: 'Whales', rules: '{"revision":1}' });
+    expect(await store.loadRun('den')).toEqual({ ...run, title: 'Whales', rules: '{"revision":1}' });
+    expect(await store.progress('den')).toEqual({ step: 0, term: 1, rules: '{"revision":1}' });
+  });
+
+  test('that nobody saved is not made by a change', async () => {
+    await store.changeRun('elsewhere', { title: 'Whales' });
+    expect(await store.loadRun('elsewhere')).toBeNull();
+  });
+});
+
 describe('a full disk', () => {
   test('is reported as such and the newest good checkpoint stays', async () => {
     await store.saveCheckpoint(checkpointAt(1));

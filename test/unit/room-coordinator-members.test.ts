@@ -130,7 +130,7 @@ describe('replicas and updates', () => {
   });
 
   test('weights that were read in between forgive the times before', () => {
-    const room = new CoordinatorBench().hello('bob');
+    const room = new CoordinatorBench({ startPaused: true }).hello('bob');
     for (let count = 0; count < 4; count += 1) {
       room.send({ type: 'weightsNotSent', peer: peer('bob'), reason: '' });
       room.passWith(2_500, 'bob');

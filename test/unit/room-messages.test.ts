@@ -3,11 +3,13 @@ import { expect, test } from 'vitest';
 import * as v from 'valibot';
 import { coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { CoordinatorBlob, CoordinatorMessage, MemberBlob, MemberMessage } from '../../src/room/messages.ts';
+import type { RoomRules } from '../../src/room/rules.ts';
 import { goodDevice, hashAt, holderOf, peer, replicaOffer, step, term } from '../room/bench.ts';
 
 const schemas = [memberMessageSchema, coordinatorMessageSchema, memberBlobSchema, coordinatorBlobSchema];
 const point = { step: step(2), loss: 1, gradNorm: 1, lr: 0.1, ms: 5, tokens: 10, bytesDown: 0, bytesUp: 0, validationLoss: 2, replicaHash: hashAt(3) };
 const assignment = '3.1.1';
+const rules: RoomRules = { revision: 2, title: 'T', removed: [holderOf('mal')], isClosed: false, latest: { kind: 'rename', by: 'Ada', about: 'T' } };
 
 const memberMessages: readonly MemberMessage[] = [
   { type: 'hello', protocol: 1, name: 'x', wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf('x'), replica: { step: step(1), hash: hashAt(1) } },
@@ -20,12 +22,16 @@ const memberMessages: readonly MemberMessage[] = [
   { type: 'unable', term: term(3), reason: 'no room' },
   { type: 'command', term: term(3), command: 'pause' },
   { type: 'command', term: term(3), command: 'resume' },
+  { type: 'owner', term: term(3), revision: 2, command: '{}', signature: 'x'.repeat(86) },
+  { type: 'kept', term: term(3), revision: 2 },
   { type: 'pong', nonce: 1 },
   { type: 'leave', reason: '' },
 ];
 const coordinatorMessages: readonly CoordinatorMessage[] = [
-  { type: 'welcome', term: term(3), you: peer('bob'), step: step(5), steps: 9, phase: 'running', startedAtMs: 0, replica: 'coming', run: '{}', historyPoints: 5 },
+  { type: 'welcome', term: term(3), you: peer('bob'), step: step(5), steps: 9, phase: 'running', startedAtMs: 0, replica: 'coming', run: '{}', rules, historyPoints: 5 },
   { type: 'refused', code: 'x', message: 'y' },
+  { type: 'rules', term: term(3), rules },
+  { type: 'declined', term: term(3), revision: 2, code: 'impossible', reason: 'y' },
   { type: 'cancel', term: term(3), assignment },
   { type: 'dismissed', term: term(3) },
   { type: 'progress', term: term(3), phase: 'running', point },

@@ -6,6 +6,8 @@ import { TrainingClock, recentSpeed } from '../../src/session/figures.ts';
 import { incompleteLink, newRoomAddress, parseRoomLink, roomLink } from '../../src/session/link.ts';
 import { RoomNews, comingsAndGoings } from '../../src/session/news.ts';
 import { RowsError, decodeRows, encodeRows } from '../../src/session/rows.ts';
+import { noRules } from '../../src/room/rules.ts';
+import type { RoomRules } from '../../src/room/rules.ts';
 import { batchesOf, composeRun, estimateRun, parseRun, precisionNotice, RunError, serializeRun, trainerSettings } from '../../src/session/run.ts';
 
 function point(step: number, ms: number, tokens: number): HistoryPoint {
@@ -166,7 +168,7 @@ describe('figures of the history', () => {
 describe('news of the room', () => {
   const row = (id: string, role: PeerRow['role'] = 'member'): PeerRow =>
     ({ id, name: id.toUpperCase(), role, device: '', isSoftware: false, tokensPerSecond: 0, microbatches: 0, state: 'ready' }) as unknown as PeerRow;
-  const view = (term: number, step: number, peers: readonly PeerRow[], self = 'me') => ({ term: term as Term, step: step as Step, peers, self: self as PeerId });
+  const view = (term: number, step: number, peers: readonly PeerRow[], self = 'me') => ({ term: term as Term, step: step as Step, peers, self: self as PeerId, rules: noRules });
 
   it('tell who came and went, but not oneself', () => {
     expect(comingsAndGoings([row('me'), row('ada')], [row('me'), row('ben'), row('eva', 'watcher')], 'me')).toEqual([
@@ -185,6 +187,15 @@ describe('news of the room', () => {
     expect(news.observe(view(2, 412, [row('ben', 'coordinator'), row('me')]), 5_100)).toEqual(['ADA is gone; BEN leads from step 412; nothing was lost.']);
     expect(news.observe(view(2, 420, [row('ben', 'coordinator'), row('me'), row('eva')]), 7_000), 'Eva had not left').toEqual([]);
     expect(news.observe(view(2, 450, [row('ben', 'coordinator'), row('me'), row('dan')]), 14_000)).toEqual(['DAN joined.', 'EVA left.']);
+  });
+
+  it('tell what the owner has decided since one came, once', () => {
+    const news = new RoomNews();
+    const ruled = (revision: number): RoomRules => ({ ...noRules, revision, latest: { kind: 'remove', by: 'Ada', about: 'Cid' } });
+    const seen = (revision: number) => news.observe({ ...view(1, 5, [row('ada', 'coordinator'), row('me')]), rules: ruled(revision) }, 0);
+    expect(seen(4)).toEqual([]);
+    expect(seen(5)).toEqual(['Ada removed Cid from the room.']);
+    expect(seen(5)).toEqual([]);
   });
 
   it('tell the new leader that it leads, and which steps are computed again when some were lost', () => {

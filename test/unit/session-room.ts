@@ -7,6 +7,7 @@ import { openCheckpointStore } from '../../src/checkpoint/store.ts';
 import type { PieceCache } from '../../src/checkpoint/piece-cache.ts';
 import { weightOf } from '../../src/data/batches.ts';
 import type { PeerDevice, HistoryPoint, PeerId, Step, Term } from '../../src/room/messages.ts';
+import { noRules } from '../../src/room/rules.ts';
 import { LeadDriver } from '../../src/session/lead-driver.ts';
 import { encodeCorpus } from '../../src/session/inheritance.ts';
 import { MemberDriver } from '../../src/session/member-driver.ts';
@@ -80,6 +81,8 @@ function cpuTrainer(memo: GradientMemo): Trainer {
 export interface RoomOptions extends Pick<CreateSettings, 'steps' | 'evalEvery' | 'model'> {
   /** Of the steps before: the run goes on after them. */
   readonly history?: readonly HistoryPoint[];
+  /** Public key of the owner. */
+  readonly owner?: string | null;
   /** Stands between the coordinator and its trainer. */
   readonly trainer?: (trainer: Trainer) => Trainer;
 }
@@ -92,6 +95,8 @@ export interface Guest {
   sources: number;
   readonly problems: (Problem | null)[];
   readonly notices: string[];
+  /** Why its orders were not carried out. */
+  readonly declined: string[];
 }
 
 export class DriverRoom {
@@ -104,7 +109,7 @@ export class DriverRoom {
   #waiting: (() => void)[] = [];
 
   /** A paused room, led by Ada. */
-  static async open({ history = [], trainer: wrap = (trainer) => trainer, ...settings }: RoomOptions): Promise<DriverRoom> {
+  static async open({ history = [], owner = null, trainer: wrap = (trainer) => trainer, ...settings }: RoomOptions): Promise<DriverRoom> {
     const { description, tokens } = composeRun({ ...tiny, ...settings }, text);
     const source = batchesOf(description, tokens);
     const memo: GradientMemo = new Map();
@@ -114,6 +119,7 @@ export class DriverRoom {
     const startHash = await trainer.restore({ ...(await trainer.masterState()), step: history.length });
     return new DriverRoom(memo, (room) => ({
       room: 'room',
+      owner,
       trainer,
       storage: storageOf(trainer, () => openCheckpointStore({ indexedDb: new IDBFactory() })),
       source,
@@ -132,6 +138,8 @@ export class DriverRoom {
         room.#changed();
       },
       checkpointSaved: () => undefined,
+      declined: () => undefined,
+      closeRoom: () => undefined,
       config: {
         self: leadId,
         holderHash: holderOf(leadId),
@@ -150,6 +158,7 @@ export class DriverRoom {
         startStep: history.length as Step,
         startHash,
         history,
+        rules: noRules,
         startedAtMs: 0,
         startPaused: true,
         hasHeirs: false,
@@ -176,7 +185,7 @@ export class DriverRoom {
    */
   join(name: string, options: { readonly watch?: boolean; readonly key?: string; readonly leadAt?: string; readonly wires?: (wires: Wires, to: PeerId | null) => void; readonly pieces?: PieceCache } = {}): Guest {
     const { key = roomKey, leadAt = leadId } = options;
-    const guest: Omit<Guest, 'driver'> = { wires: makeWires(), sources: 0, problems: [], notices: [] };
+    const guest: Omit<Guest, 'driver'> = { wires: makeWires(), sources: 0, problems: [], notices: [], declined: [] };
     const endpoint: Endpoint = {
       id: name,
       connect: (remote, handlers): Promise<Connection> => {
@@ -224,6 +233,10 @@ export class DriverRoom {
       },
       notice: (notice) => {
         guest.notices.push(notice);
+        this.#changed();
+      },
+      declined: (answer) => {
+        guest.declined.push(answer.reason);
         this.#changed();
       },
       run: () => undefined,

@@ -1,6 +1,7 @@
 /** What a page shows of its room: always things that belong together, whichever machine it runs. */
 import { describe, expect, it } from 'vitest';
 import type { HistoryPoint, PeerRow } from '../../src/room/messages.ts';
+import { noRules } from '../../src/room/rules.ts';
 import { shownState } from '../../src/session/shown.ts';
 import type { RoleView } from '../../src/session/shown.ts';
 import { initialState } from '../../src/session/state.ts';
@@ -25,6 +26,7 @@ function member(change: Partial<MemberRole['view']> = {}): MemberRole {
       phase: 'running',
       startedAtMs: 0,
       history: [0, 1, 2].map(point),
+      rules: noRules,
       peers: [bob],
       problem: null,
       connection: 'joined',

@@ -1,0 +1,102 @@
+/**
+ * The owner's commands as the coordinator carries them out. What a command asks for becomes the next revision of the rules
+ * (`rules.ts`): proposed first, and in force once the successor keeps it too, so that no hand-off can lose what the owner was
+ * told is done. Whether a command is the owner's, the session has checked before.
+ */
+import { changePeer, isGreeted, sendTo, touchPeers } from './coordinator-state.ts';
+import type { CoordinatorState, Peer, Turn } from './coordinator-state.ts';
+import type { PeerId } from './messages.ts';
+import { part } from './membership.ts';
+import { cleanName, oneLine } from './names.ts';
+import { maxRemoved } from './rules.ts';
+import type { OwnerCommand, RoomRules } from './rules.ts';
+import { withdrawAll } from './step-work.ts';
+import { keepsRules, successorLost } from './succession.ts';
+
+/** What a command makes of the rules, or in words why nothing. */
+type Decision = Omit<RoomRules, 'revision'> | string;
+
+export function ownerCommand(turn: Turn, from: PeerId, revision: number, command: OwnerCommand): void {
+  const { state } = turn;
+  const sender = state.peers.get(from);
+  // To find out that it is the owner took a moment: it may be gone.
+  if (from !== state.config.self && (sender === undefined || !isGreeted(sender))) return;
+  const decline = (code: 'outdated' | 'impossible', reason: string): void => {
+    if (from === state.config.self) turn.effects.push({ type: 'declined', revision, code, reason });
+    else sendTo(turn, from, { type: 'declined', term: state.config.term, revision, code, reason });
+  };
+  // Sent again, since its answer was long in coming.
+  if (state.proposed?.revision === revision) return;
+  if (state.proposed !== null || revision <= state.rules.revision) return decline('outdated', 'another command came before');
+  if (state.phase === 'stopped') return decline('impossible', 'The room is closed.');
+  const decided = decide(state, from, command);
+  if (typeof decided === 'string') return decline('impossible', decided);
+  state.proposed = { ...decided, revision };
+  const { successor, peers } = state;
+  // It will not be asked whether it keeps this.
+  if (successor !== null && isRemoved(state, peers.get(successor.peer))) successorLost(turn, successor.peer);
+}
+
+function decide(state: CoordinatorState, from: PeerId, command: OwnerCommand): Decision {
+  const { rules, config, peers } = state;
+  const by = from === config.self ? cleanName(config.name) : (peers.get(from)?.name ?? '');
+  switch (command.kind) {
+    case 'rename': {
+      const title = oneLine(command.title);
+      if (title === '') return 'A room’s name needs a letter that can be seen.';
+      return { ...rules, title, latest: { kind: 'rename', by, about: title } };
+    }
+    case 'remove': {
+      const peer = peers.get(command.peer);
+      if (command.peer === config.self) return `${cleanName(config.name)} leads the room: hand the lead over to somebody else first.`;
+      if (peer === undefined || !isGreeted(peer)) return 'That peer is not in the room any more.';
+      const ownHash = from === config.self ? config.holderHash : peers.get(from)?.holderHash;
+      if (peer.holderHash === ownHash) return 'That is a tab of your own browser: close it there.';
+      if (peer.holderHash === config.holderHash) return 'Another tab of that browser leads the room: hand the lead over to somebody else first.';
+      if (rules.removed.length >= maxRemoved) return 'Too many were removed from this room already.';
+      return { ...rules, removed: [...rules.removed, peer.holderHash], latest: { kind: 'remove', by, about: peer.name } };
+    }
+    case 'close':
+      return { ...rules, isClosed: true, latest: { kind: 'close', by, about: '' } };
+  }
+}
+
+/** Whether this browser may not be in the room, or in a moment. */
+export function isRemoved({ rules, proposed }: CoordinatorState, peer: Pick<Peer, 'holderHash'> | undefined): boolean {
+  return peer !== undefined && (proposed ?? rules).removed.includes(peer.holderHash);
+}
+
+/** The successor keeps these rules, or newer ones. */
+export function kept(turn: Turn, id: PeerId, revision: number): void {
+  const peer = turn.state.peers.get(id);
+  if (peer === undefined || revision <= peer.keptRevision || revision > peer.toldRevision) return;
+  changePeer(turn, id, { keptRevision: revision });
+}
+
+/** The successor hears of what is proposed first; when it can't be lost any more, it is in force and everybody hears of it. */
+export function enactIfSafe(turn: Turn): void {
+  const { state } = turn;
+  const { proposed, successor } = state;
+  if (proposed === null) return;
+  if (successor !== null) tell(turn, successor.peer, proposed);
+  if (!keepsRules(state, proposed.revision, turn.nowMs)) return;
+  state.rules = proposed;
+  state.proposed = null;
+  for (const peer of state.peers.values()) if (isGreeted(peer)) tell(turn, peer.id, proposed);
+  for (const peer of state.peers.values()) if (isGreeted(peer) && isRemoved(state, peer)) sendAway(turn, peer.id);
+  touchPeers(turn);
+}
+
+/** The rules that it was told say why. */
+function sendAway(turn: Turn, id: PeerId): void {
+  successorLost(turn, id);
+  withdrawAll(turn, id, 'gone');
+  part(turn, id, 'the owner has removed it');
+}
+
+function tell(turn: Turn, id: PeerId, rules: RoomRules): void {
+  const peer = turn.state.peers.get(id);
+  if (peer === undefined || peer.toldRevision >= rules.revision) return;
+  changePeer(turn, id, { toldRevision: rules.revision });
+  sendTo(turn, id, { type: 'rules', term: turn.state.config.term, rules });
+}

@@ -1,0 +1,57 @@
+/**
+ * What the room's owner has decided: one object that whoever leads keeps, everybody is told of and heirs save. Each command of
+ * the owner makes the next revision of it. Pure; that a command is really the owner's is checked by the session (session/owner.ts),
+ * when it takes effect is decided in `owner.ts`.
+ */
+import * as v from 'valibot';
+import { count, holderHash, peerId, peerName } from './values.ts';
+
+export const maxTitleLength = 120;
+/** A room in which more have to be removed had better renew its key. */
+export const maxRemoved = 200;
+
+const title = v.pipe(v.string(), v.minLength(1), v.maxLength(maxTitleLength));
+
+export const ownerCommandSchema = v.variant('kind', [
+  v.object({ kind: v.literal('rename'), title }),
+  v.object({ kind: v.literal('remove'), peer: peerId }),
+  v.object({ kind: v.literal('close') }),
+]);
+export type OwnerCommand = v.InferOutput<typeof ownerCommandSchema>;
+
+/** A command as it travels: its JSON text is what is signed, with the room and the revision that it makes. */
+export const signedCommandSchema = v.object({
+  revision: count,
+  command: v.pipe(v.string(), v.maxLength(1000)),
+  /** ECDSA P-256 with SHA-256, base64url. */
+  signature: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{86}$/)),
+});
+export type SignedCommand = v.InferOutput<typeof signedCommandSchema>;
+
+export const roomRulesSchema = v.object({
+  /** Grows with every command, so that none is carried out twice. 0: the owner has decided nothing. */
+  revision: count,
+  /** Null: as the run is called. */
+  title: v.nullable(title),
+  /** Browsers that are not let in. */
+  removed: v.pipe(v.array(holderHash), v.maxLength(maxRemoved)),
+  /** Nobody leads it any more until its owner opens it again. */
+  isClosed: v.boolean(),
+  /** What the newest revision was about, for the log: a title, or the name of a peer. */
+  latest: v.nullable(
+    v.object({
+      kind: v.picklist(['rename', 'remove', 'close', 'reopen']),
+      by: peerName,
+      about: v.pipe(v.string(), v.maxLength(maxTitleLength)),
+    }),
+  ),
+});
+export type RoomRules = v.InferOutput<typeof roomRulesSchema>;
+
+export const noRules: RoomRules = { revision: 0, title: null, removed: [], isClosed: false, latest: null };
+
+/** The owner leads a room again that was closed. */
+export function reopened(rules: RoomRules, by: string): RoomRules {
+  if (!rules.isClosed) return rules;
+  return { ...rules, revision: rules.revision + 1, isClosed: false, latest: { kind: 'reopen', by, about: '' } };
+}

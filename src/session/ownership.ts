@@ -1,0 +1,71 @@
+/**
+ * A room's owner and rules as this page has to do with them, for as long as it is in that room, whoever leads: orders are given
+ * here, and what the owner has decided is saved beside the run.
+ */
+import type { CoordinatorEffect } from '../room/machine.ts';
+import type { OwnerCommand, RoomRules, SignedCommand } from '../room/rules.ts';
+import type { RunStorage } from '../trainer/worker-api.ts';
+import { OwnerDesk } from './owner-desk.ts';
+import { ownerOf } from './owner.ts';
+import { storageProblemOf } from './problems.ts';
+import type { RunDescription } from './run.ts';
+import type { StateStore } from './state.ts';
+
+export interface OwnershipOptions {
+  readonly room: string;
+  readonly store: StateStore;
+  readonly storage: () => RunStorage;
+  /** To whoever leads, which may be this page. */
+  readonly send: (signed: SignedCommand) => void;
+  readonly nowMs: () => number;
+}
+
+export class Ownership {
+  readonly room: string;
+  readonly #options: OwnershipOptions;
+  readonly #desk: OwnerDesk;
+  /** As this page has last heard them. */
+  #rules: RoomRules | null = null;
+
+  constructor(options: OwnershipOptions) {
+    this.room = options.room;
+    this.#options = options;
+    const { room, send, nowMs } = options;
+    this.#desk = new OwnerDesk({ room, send, nowMs, revision: () => this.#rules?.revision ?? 0 });
+    options.store.update({ isOwner: false });
+  }
+
+  /** The run says who the owner is: perhaps this browser. */
+  async learn({ owner }: RunDescription): Promise<void> {
+    const key = await ownerOf(this.room);
+    if (key === null || key.publicKey !== owner) return;
+    this.#desk.open(key);
+    this.#options.store.update({ isOwner: true });
+  }
+
+  command(command: OwnerCommand): Promise<void> {
+    return this.#desk.command(command);
+  }
+
+  declined(answer: Extract<CoordinatorEffect, { type: 'declined' }>): void {
+    this.#desk.declined(answer);
+  }
+
+  tick(): void {
+    this.#desk.tick();
+  }
+
+  /** What whoever leads says of the rules: saved, in case that this browser has to bring the room back. */
+  observe(rules: RoomRules): void {
+    if (rules === this.#rules) return;
+    this.#rules = rules;
+    this.#desk.tick();
+    const { storage, store } = this.#options;
+    const title = rules.title === null ? {} : { title: rules.title };
+    storage()
+      .changeRun(this.room, { ...title, rules: JSON.stringify(rules) })
+      .catch((error: unknown) => {
+        store.update({ problem: storageProblemOf(error) });
+      });
+  }
+}

@@ -1,0 +1,136 @@
+/** What the room's owner commands, as both machines carry it out. That it is really the owner is not theirs to know. */
+import { describe, expect, test } from 'vitest';
+import type { OwnerCommand, RoomRules } from '../../src/room/rules.ts';
+import { noRules } from '../../src/room/rules.ts';
+import { CoordinatorBench, holderOf, MemberBench, peer, step, term } from '../room/bench.ts';
+
+/** Ada leads; Bob is her successor, named in the directory; Cid is there too. */
+function room(): CoordinatorBench {
+  const bench = new CoordinatorBench({ leaseUntilMs: Infinity }).join('bob', { canSucceed: true }).join('cid');
+  bench.from('bob', { type: 'warm', term: term(3), step: step(0) });
+  return bench.send({ type: 'successorNamed', holderHash: holderOf('bob') });
+}
+
+function order(bench: CoordinatorBench, command: OwnerCommand, revision = bench.state.rules.revision + 1, from = 'cid'): CoordinatorBench {
+  return bench.send({ type: 'ownerCommand', from: peer(from), revision, command });
+}
+
+function keep(bench: CoordinatorBench, revision = 1): CoordinatorBench {
+  return bench.from('bob', { type: 'kept', term: term(3), revision });
+}
+
+const rename: OwnerCommand = { kind: 'rename', title: 'Whales' };
+
+describe('a command', () => {
+  test('is told to the successor first, and is in force for everybody once that keeps it', () => {
+    const bench = order(room(), rename);
+    expect(bench.sentTo('bob')).toMatchObject([{ type: 'rules', rules: { revision: 1, title: 'Whales' } }]);
+    expect(bench.sentTo('cid')).toEqual([]);
+    expect(bench.state.rules).toEqual(noRules);
+    keep(bench);
+    expect(bench.sentTo('cid')).toMatchObject([{ type: 'rules', rules: { revision: 1, title: 'Whales', latest: { by: 'cid' } } }]);
+    expect(bench.state.rules.title).toBe('Whales');
+  });
+
+  test('waits until a successor that was lost with it can lead no more', () => {
+    const bench = order(room(), rename);
+    bench.send({ type: 'peerClosed', peer: peer('bob'), reason: '' });
+    expect(bench.state.rules).toEqual(noRules);
+    bench.send({ type: 'successorNamed', holderHash: null });
+    expect(bench.state.rules.title).toBe('Whales');
+  });
+
+  test('that comes again while it is on its way is not declined, and one that was overtaken is', () => {
+    const bench = order(order(room(), rename), rename);
+    expect(bench.sentTo('cid')).toEqual([]);
+    keep(bench);
+    order(bench, { kind: 'rename', title: 'Ships' }, 1);
+    expect(bench.sentTo('cid')).toMatchObject([{ type: 'declined', revision: 1, code: 'outdated' }]);
+    expect(bench.state.rules.title).toBe('Whales');
+  });
+
+  test('of the owner who leads is answered without a message', () => {
+    const bench = order(new CoordinatorBench(), { kind: 'remove', peer: peer('nobody') }, 1, 'ada');
+    expect(bench.of('declined')).toMatchObject([{ revision: 1, code: 'impossible' }]);
+    order(bench, rename, 2, 'ada');
+    expect(bench.state.rules).toMatchObject({ revision: 2, title: 'Whales', latest: { by: 'Ada' } });
+  });
+
+  test('is kept by whoever is named as successor after it', () => {
+    const bench = new CoordinatorBench({ leaseUntilMs: Infinity }).join('bob', { canSucceed: true });
+    order(bench, rename, 1, 'ada');
+    bench.from('bob', { type: 'warm', term: term(3), step: step(0) });
+    expect(bench.of('nameSuccessor'), 'Bob may not have it yet').toEqual([]);
+    keep(bench);
+    expect(bench.of('nameSuccessor')).toHaveLength(1);
+  });
+
+  test.each<[string, OwnerCommand]>([
+    ['an invisible name', { kind: 'rename', title: '\u200b' }],
+    ['removing whoever leads', { kind: 'remove', peer: peer('ada') }],
+    ['removing the owner’s own browser', { kind: 'remove', peer: peer('cid') }],
+    ['removing somebody who is gone', { kind: 'remove', peer: peer('eve') }],
+  ])('for %s is declined with a reason', (_what, command) => {
+    const bench = order(room(), command);
+    expect(bench.sentTo('cid')).toMatchObject([{ type: 'declined', code: 'impossible', reason: expect.stringMatching(/./) as unknown }]);
+    expect(bench.state.proposed).toBeNull();
+  });
+});
+
+describe('whoever is removed', () => {
+  test('loses its work and its connection, and its browser is not let in again', () => {
+    const bench = keep(order(room(), { kind: 'remove', peer: peer('bob') }, 1, 'ada'));
+    expect(bench.state.rules.removed, 'Bob may still lead').toEqual([]);
+    bench.send({ type: 'successorNamed', holderHash: null });
+    expect(bench.sentTo('bob')).toMatchObject([{ type: 'rules', rules: { removed: [holderOf('bob')] } }]);
+    expect(bench.assigned('bob')).toEqual([]);
+    expect(bench.passWith(3_000, 'cid')).toContainEqual({ type: 'closePeer', peer: 'bob', reason: 'the owner has removed it' });
+    bench.hello('again', { holderHash: holderOf('bob') });
+    expect(bench.sentTo('again')).toMatchObject([{ type: 'refused', code: 'removed' }]);
+  });
+
+  test('is not appointed as successor meanwhile', () => {
+    const bench = order(room(), { kind: 'remove', peer: peer('bob') }, 1, 'ada');
+    bench.passWith(1_000, 'bob', 'cid');
+    expect(bench.state.successor).toBeNull();
+  });
+});
+
+test('a closed room is saved, given up, and led by nobody', () => {
+  const bench = keep(order(room(), { kind: 'close' }));
+  expect(bench.state.phase).toBe('stopped');
+  expect(bench.of('closeRoom')).toHaveLength(1);
+  expect(bench.of('checkpoint')).toMatchObject([{ reason: 'stopped' }]);
+  order(bench, rename, 9);
+  expect(bench.sentTo('cid')).toMatchObject([{ type: 'declined', code: 'impossible' }]);
+});
+
+describe('a member', () => {
+  const rules = (change: Partial<RoomRules>): RoomRules => ({ ...noRules, revision: 4, latest: { kind: 'close', by: 'Ada', about: '' }, ...change });
+
+  test('keeps newer rules, says so, and leads with them', () => {
+    const bench = new MemberBench().join().message({ type: 'rules', term: term(3), rules: rules({ title: 'Whales' }) });
+    expect(bench.sent).toEqual([{ type: 'kept', term: 3, revision: 4 }]);
+    bench.message({ type: 'rules', term: term(3), rules: rules({ title: 'Old', revision: 3 }) });
+    expect(bench.view.rules.title).toBe('Whales');
+  });
+
+  test('that is removed goes, and does not come back', () => {
+    const bench = new MemberBench({ saved: { step: step(4), term: term(2) } }).join();
+    bench.message({ type: 'rules', term: term(3), rules: rules({ removed: [holderOf('bob')] }) });
+    expect(bench.view).toMatchObject({ connection: 'refused', problem: { code: 'removed' } });
+    expect(bench.pass(60_000)).toEqual([]);
+  });
+
+  test('of a room that is closed says by whom, and does not lead it', () => {
+    const bench = new MemberBench({ saved: { step: step(4), term: term(2) } }).join().message({ type: 'rules', term: term(3), rules: rules({ isClosed: true }) });
+    expect(bench.view).toMatchObject({ connection: 'refused', problem: { code: 'room-closed', message: 'Ada closed the room.' } });
+    expect(bench.pass(60_000)).toEqual([]);
+  });
+
+  test('that is the owner’s sends its commands while it is in the room', () => {
+    const signed = { revision: 1, command: '{}', signature: 'x'.repeat(86) };
+    expect(new MemberBench().connect().send({ type: 'ownerCommand', signed }).sent).toEqual([]);
+    expect(new MemberBench().join().send({ type: 'ownerCommand', signed }).sent).toEqual([{ type: 'owner', term: 3, ...signed }]);
+  });
+});
