@@ -4,7 +4,7 @@ import { repeat } from 'lit/directives/repeat.js';
 import { styleMap } from 'lit/directives/style-map.js';
 import { baseStyles, panelStyles } from './base-styles.ts';
 import { formatRate, formatShare, unknown } from './format.ts';
-import { connectionInWords, peerStateInWords, warmingInWords } from './phases.ts';
+import { connectionInWords, peerStateInWords, presenceInWords, warmingInWords } from './phases.ts';
 import type { ConnectionRow, PeerRow } from './phases.ts';
 import './panel-header.ts';
 
@@ -130,6 +130,7 @@ export class PeersPanel extends LitElement {
     const share = total > 0 ? peer.microbatches / total : 0;
     const isWatching = peer.role === 'watcher';
     const warming = warmingInWords(peer);
+    const presence = presenceInWords(peer);
     const isTrouble = peer.state === 'late' || peer.state === 'silent';
     return html`<tr data-testid="peer-row" data-peer=${peer.id} data-role=${peer.role}>
       <td>
@@ -139,6 +140,8 @@ export class PeersPanel extends LitElement {
         ${peer.succession === 'ready' ? html`<span class="mark" title="Keeps up with every step, and leads when the coordinator can’t">leads next</span>` : nothing}
         <div class="device">${peer.device}</div>
         ${peer.note === undefined ? nothing : html`<div class="device" data-testid="peer-note">${peer.note}</div>`}
+        ${peer.twinOf === undefined ? nothing : html`<div class="device" data-testid="peer-twin">another tab of ${peer.twinOf}’s browser</div>`}
+        ${presence === null ? nothing : html`<div class="device" data-testid="peer-presence">${presence}</div>`}
         ${warming === null ? nothing : html`<div class="device" data-testid="peer-warming">${warming}</div>`} ${this.#connection(peer)}
       </td>
       <td class="number data">${isWatching ? unknown : formatRate(peer.tokensPerSecond)}</td>

@@ -69,12 +69,26 @@ const peerStateWords: Record<PeerRow['state'], string> = {
   computing: 'computing',
   late: 'late',
   silent: 'not answering',
+  resting: 'resting',
   watching: 'watching',
   leaving: 'leaving',
 };
 
 export function peerStateInWords(state: PeerRow['state']): string {
   return peerStateWords[state];
+}
+
+const restWords: Record<NonNullable<PeerRow['rest']>, string> = {
+  hidden: 'Its page is in the background; it works again when somebody looks at it.',
+  frozen: 'Its page stands still in the background; it works again when somebody looks at it.',
+  throttled: 'Its browser holds the page back.',
+  battery: 'Its battery is low; it works again when it charges.',
+};
+
+/** Why it leaves the work to others for now, or that nobody looks at its page; null when there is nothing to say. */
+export function presenceInWords({ rest, isHidden }: PeerRow): string | null {
+  if (rest !== undefined) return restWords[rest];
+  return isHidden === true ? 'in the background' : null;
 }
 
 /** "direct · 12 ms · ↑ 1.2 MB/s ↓ 3.0 MB/s", less what is not known; empty when nothing is. */

@@ -3,7 +3,7 @@
  * a shallow copy and replaces what changes.
  */
 import type { CoordinatorConfig, CoordinatorEffect, RoomProblem } from './machine.ts';
-import type { CoordinatorMessage, HistoryPoint, PeerDevice, PeerId, RoomPhase, Step } from './messages.ts';
+import type { CoordinatorMessage, HistoryPoint, PeerDevice, PeerId, Presence, RoomPhase, Step } from './messages.ts';
 import { ownStallMs } from './limits.ts';
 import type { RoomRules } from './rules.ts';
 import type { Speed } from './speed.ts';
@@ -43,6 +43,7 @@ export interface Peer {
   readonly name: string;
   readonly device: PeerDevice;
   readonly canSucceed: boolean;
+  readonly presence: Presence;
   readonly holderHash: string;
   /** Newest rules sent to it, and the newest that it keeps. */
   readonly toldRevision: number;

@@ -14,6 +14,7 @@ import {
   leave,
   peerGone,
   peerOpened,
+  presenceChanged,
   ready,
   refetch,
   sendPeersTable,
@@ -160,6 +161,8 @@ function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
       // What it had besides went with its weights.
       resigned(turn, from);
       return refetch(turn, from);
+    case 'presence':
+      return presenceChanged(turn, from, message.presence);
     case 'want':
       return wanted(turn, from, message.step, message.piece);
     case 'warm':

@@ -3,8 +3,8 @@
 /** Between a channel's opening and its hello. */
 export const helloTimeoutMs = 10_000;
 export const pingIntervalMs = 1_000;
-/** Nothing heard for this long: the peer's work is re-assigned. */
-export const silentAfterMs = 3_500;
+/** Nothing heard for this long: the peer's work is re-assigned. With a tick every quarter of a second that is within three seconds. */
+export const silentAfterMs = 2_750;
 /** Nothing heard for this long: the connection is closed. */
 export const closedAfterMs = 20_000;
 /** A refused or leaving peer may close the channel itself before we do: what was sent to it last should arrive. */

@@ -12,6 +12,7 @@ import type {
   PeerDevice,
   PeerId,
   PeerRow,
+  Presence,
   RoomPhase,
   Step,
   Term,
@@ -256,6 +257,7 @@ export type MemberEvent =
       readonly failed: boolean;
     }
   | { readonly type: 'device'; readonly device: PeerDevice }
+  | { readonly type: 'presence'; readonly presence: Presence }
   /** This page is the owner's. */
   | { readonly type: 'ownerCommand'; readonly signed: SignedCommand }
   | { readonly type: 'command'; readonly command: 'pause' | 'resume' | 'leave' };

@@ -115,6 +115,7 @@ export function connected(turn: MemberTurn, coordinator: PeerId): void {
     device: state.device,
     canSucceed: state.config.canSucceed,
     holderHash: state.config.holderHash,
+    presence: state.presence,
     // While the trainer is busy with an old update, what it holds is about to change.
     replica: state.loading === null ? state.replica : null,
   });

@@ -1,7 +1,7 @@
 /** What a member knows, and the turn in which one event changes it. As for the coordinator, states are never mutated. */
 import { ownStallMs } from './limits.ts';
 import type { BlobRef, MachineBlob, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
-import type { CoordinatorBlob, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, RoomPhase, Step, Term } from './messages.ts';
+import type { CoordinatorBlob, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, Presence, RoomPhase, Step, Term } from './messages.ts';
 import type { RoomRules } from './rules.ts';
 
 export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
@@ -68,6 +68,7 @@ export interface MemberState {
   readonly phase: MemberPhase;
   readonly problem: RoomProblem | null;
   readonly device: PeerDevice;
+  readonly presence: Presence;
   readonly coordinator: PeerId | null;
   /** Term the directory gave for that coordinator. */
   readonly leadTerm: Term | null;

@@ -70,6 +70,7 @@ function take(turn: MemberTurn, { header, ref, bytes }: QueuedBlob): void {
       return;
     case 'assignment':
       if (state.cancelled.includes(header.assignment)) return discard(turn, ref, 'cancelled');
+      if (state.presence.rest !== null) return turnAway(turn, header, ref, 'resting');
       if (heldStep === header.step) {
         state.assignments = [...state.assignments, { header, ref }];
         return;
@@ -187,6 +188,20 @@ export function declineAll(turn: MemberTurn, code: DeclineCode): void {
   abandonAll(turn);
 }
 
+/** All work goes back, and only the work: weights go on being kept up to date. */
+export function handBack(turn: MemberTurn): void {
+  const { state } = turn;
+  if (state.computing !== null && !state.computing.isCancelled) {
+    decline(turn, state.computing.assignment, 'resting');
+    stopComputing(turn);
+  }
+  for (const { header } of state.assignments) decline(turn, header.assignment, 'resting');
+  for (const { ref } of state.assignments) discard(turn, ref, 'it was handed back');
+  state.assignments = [];
+  for (const { header, ref } of state.blobs) if (header.kind === 'assignment') turnAway(turn, header, ref, 'resting');
+  state.blobs = state.blobs.filter(({ header }) => header.kind !== 'assignment');
+}
+
 /** Drops everything unfinished without a word. */
 export function abandonAll(turn: MemberTurn): void {
   const { state } = turn;
@@ -211,7 +226,7 @@ function stopComputing(turn: MemberTurn): void {
 }
 
 function turnAway(turn: MemberTurn, header: TrainerBlob, ref: BlobRef, code: DeclineCode): void {
-  discard(turn, ref, code === 'device' ? 'this device can’t compute' : 'this device is too far behind');
+  discard(turn, ref, declineReasons[code]);
   if (header.kind === 'assignment') decline(turn, header.assignment, code);
   if (header.kind === 'gradient' || header.kind === 'piece') resign(turn, 'it is too far behind');
 }
@@ -222,6 +237,7 @@ const declineReasons: Readonly<Record<DeclineCode, string>> = {
   failed: 'its GPU failed on it',
   behind: 'it does not hold the weights for it',
   'non-finite': 'the loss is not a finite number',
+  resting: 'it has to rest',
 };
 
 function decline(turn: MemberTurn, assignment: AssignmentHeader['assignment'], code: DeclineCode): void {

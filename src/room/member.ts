@@ -19,12 +19,12 @@ import {
 } from './member-connection.ts';
 import type { MemberConfig, MemberEffect, MemberEvent, MemberView } from './machine.ts';
 import { historyArrived, historyRead, progressed, validated } from './member-history.ts';
-import { completed, completeIfWhole, endSuccession, leadTaken } from './member-succession.ts';
+import { completed, completeIfWhole, endSuccession, leadTaken, resign } from './member-succession.ts';
 import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem } from './member-state.ts';
 import type { MemberState, MemberTurn } from './member-state.ts';
 import { ruled, sendCommand } from './member-rules.ts';
-import { blobArrived, cancelled, computed, declineAll, loaded, loadFailed, share } from './member-work.ts';
-import type { CoordinatorMessage, PeerDevice, Step, Term } from './messages.ts';
+import { blobArrived, cancelled, computed, declineAll, handBack, loaded, loadFailed, share } from './member-work.ts';
+import type { CoordinatorMessage, PeerDevice, Presence, Step, Term } from './messages.ts';
 import { noRules } from './rules.ts';
 
 export type { MemberState } from './member-state.ts';
@@ -40,6 +40,7 @@ export function createMember(config: MemberConfig, nowMs: number): MemberStep {
     phase: 'finding',
     problem: null,
     device: config.device,
+    presence: { isHidden: false, rest: null },
     coordinator: null,
     leadTerm: null,
     highestTerm: null,
@@ -123,6 +124,8 @@ function handle(turn: MemberTurn, event: MemberEvent): void {
       return computed(turn, event);
     case 'device':
       return deviceChanged(turn, event.device);
+    case 'presence':
+      return presenceChanged(turn, event.presence);
     case 'command':
       return command(turn, event.command);
     case 'ownerCommand':
@@ -189,6 +192,17 @@ function deviceChanged(turn: MemberTurn, device: PeerDevice): void {
     state.preparedRun = null;
   }
   turn.isVisible = true;
+}
+
+/** Work goes back before the tab can't do it any more; weights are kept up to date as long as it lasts. */
+function presenceChanged(turn: MemberTurn, presence: Presence): void {
+  const { state } = turn;
+  state.presence = presence;
+  const isWelcome = state.phase === 'fetching' || state.phase === 'joined';
+  if (isWelcome && state.room !== null) send(turn, { type: 'presence', term: state.room.term, presence });
+  if (presence.rest === null) return;
+  handBack(turn);
+  if (state.succession !== null) resign(turn, 'it has to rest');
 }
 
 function command(turn: MemberTurn, wish: 'pause' | 'resume' | 'leave'): void {

@@ -19,7 +19,7 @@ import {
 } from './limits.ts';
 import type { RoomProblem } from './machine.ts';
 import { protocolVersion } from './messages.ts';
-import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Step } from './messages.ts';
+import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Presence, Step } from './messages.ts';
 import { cleanName, distinctName } from './names.ts';
 import { problems } from './problems.ts';
 import { peerRows } from './roster.ts';
@@ -43,6 +43,7 @@ export function peerOpened(turn: Turn, id: PeerId): void {
     name: '',
     device: unknownDevice,
     canSucceed: false,
+    presence: { isHidden: false, rest: null },
     holderHash: '',
     toldRevision: 0,
     keptRevision: 0,
@@ -98,6 +99,7 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
     name: distinctName(cleanName(message.name), taken),
     device: message.device,
     canSucceed: message.canSucceed,
+    presence: message.presence,
     holderHash: message.holderHash,
     toldRevision: state.rules.revision,
     keptRevision: state.rules.revision,
@@ -121,6 +123,13 @@ export function hello(turn: Turn, id: PeerId, message: Extract<MemberMessage, { 
   });
   if (state.history.length > 0) turn.effects.push({ type: 'sendHistory', to: id, history: state.history });
   if (state.problem !== null) sendTo(turn, id, { type: 'phase', term: config.term, phase: state.phase, problem: state.problem });
+  touchPeers(turn);
+}
+
+/** It has handed back by itself what it does not work on any more. */
+export function presenceChanged(turn: Turn, id: PeerId, presence: Presence): void {
+  changePeer(turn, id, { presence });
+  if (presence.rest !== null) withdrawAll(turn, id, 'returned');
   touchPeers(turn);
 }
 

@@ -49,6 +49,18 @@ export const historyPointSchema = v.object({
  * `validationLoss` is of the weights after the update. `loss` is the mean over the scored weight of the whole batch. */
 export type HistoryPoint = v.InferOutput<typeof historyPointSchema>;
 
+/**
+ * Why a peer leaves the work to others for now: it is about to stand still (`hidden` on a phone, `frozen`), is held back by its
+ * browser (`throttled`), or has little power left (`battery`).
+ */
+const restSchema = v.picklist(['hidden', 'frozen', 'throttled', 'battery']);
+export const presenceSchema = v.object({
+  /** Nobody looks at its page; on its own no reason to rest. */
+  isHidden: v.boolean(),
+  rest: v.nullable(restSchema),
+});
+export type Presence = v.InferOutput<typeof presenceSchema>;
+
 const peerRowSchema = v.object({
   id: peerId,
   name: peerName,
@@ -58,7 +70,11 @@ const peerRowSchema = v.object({
   tokensPerSecond: rate,
   /** Micro-batches counted in the last committed step. */
   microbatches: count,
-  state: v.picklist(['joining', 'syncing', 'ready', 'computing', 'late', 'silent', 'watching', 'leaving']),
+  state: v.picklist(['joining', 'syncing', 'ready', 'computing', 'late', 'silent', 'resting', 'watching', 'leaving']),
+  /** Another tab of the same browser, that came before, has this name. */
+  twinOf: v.optional(peerName),
+  isHidden: v.optional(v.boolean()),
+  rest: v.optional(restSchema),
   /** It keeps what is needed to lead (`ready`), or is being sent it (`warming`). */
   succession: v.optional(v.picklist(['warming', 'ready'])),
   /** Of whoever would follow: steps committed that it has not confirmed. */
@@ -93,6 +109,7 @@ export const memberMessageSchema = v.variant('type', [
     /** It would lead the room if it must. */
     canSucceed: v.boolean(),
     holderHash,
+    presence: presenceSchema,
     /** Replica the peer still holds, so that a quick re-join need not fetch one. */
     replica: v.nullable(v.object({ step, hash })),
   }),
@@ -105,11 +122,12 @@ export const memberMessageSchema = v.variant('type', [
     type: v.literal('decline'),
     term,
     assignment: identifier,
-    code: v.picklist(['leaving', 'device', 'failed', 'behind', 'non-finite']),
+    code: v.picklist(['leaving', 'device', 'failed', 'behind', 'non-finite', 'resting']),
     reason: v.pipe(v.string(), v.maxLength(200)),
   }),
   v.object({ type: v.literal('refetch'), term }),
   wantSchema,
+  v.object({ type: v.literal('presence'), term, presence: presenceSchema }),
   /** It could lead from `step` on: master state, corpus and history are all there. Each `applied` from now on says the same. */
   v.object({ type: v.literal('warm'), term, step }),
   /** It can't follow (any more), and will not take the lead on the strength of what it has. */

@@ -26,6 +26,9 @@ export function peerRows(state: CoordinatorState): readonly PeerRow[] {
       ...deviceColumns(peer, config.tokensPerMicrobatch),
       state: stateOf(peer, busy.has(peer.id)),
       ...successionColumns(state, peer),
+      ...twinColumn(state, peer),
+      ...(peer.presence.isHidden && { isHidden: true }),
+      ...(peer.presence.rest !== null && { rest: peer.presence.rest }),
       ...(peer.note !== null && { note: peer.note }),
     });
   }
@@ -47,6 +50,13 @@ function successionColumns({ successor, step }: CoordinatorState, peer: Peer): P
   return { succession: successor.stage === 'confirmed' ? 'ready' : 'warming', lagSteps: step - successor.confirmed };
 }
 
+/** Two tabs of one browser share its GPU, which is worth knowing. */
+function twinColumn({ config, peers }: CoordinatorState, peer: Peer): Pick<PeerRow, 'twinOf'> {
+  const first = [...peers.values()].find(({ holderHash, name }) => holderHash === peer.holderHash && name !== '');
+  const name = peer.holderHash === config.holderHash ? cleanName(config.name) : first?.id === peer.id ? undefined : first?.name;
+  return name === undefined ? {} : { twinOf: name };
+}
+
 function stateOf(peer: Peer, isBusy: boolean): PeerRow['state'] {
   if (peer.stage === 'parting') return 'leaving';
   if (peer.isSilent) return 'silent';
@@ -54,5 +64,6 @@ function stateOf(peer: Peer, isBusy: boolean): PeerRow['state'] {
   if (peer.lateStep !== null) return 'late';
   if (peer.holding === null) return 'joining';
   if (peer.holding.acknowledged === null) return 'syncing';
+  if (peer.presence.rest !== null) return 'resting';
   return isBusy ? 'computing' : 'ready';
 }

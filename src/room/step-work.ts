@@ -223,7 +223,7 @@ export function makeWatcher(turn: Turn, id: PeerId, note: string): void {
 
 export function decline(turn: Turn, from: PeerId, id: string, code: string): void {
   if (openAssignment(turn, id, from) === null) return;
-  withdraw(turn, id, code === 'leaving' ? 'returned' : code === 'non-finite' ? 'spoiled' : 'failed');
+  withdraw(turn, id, code === 'leaving' || code === 'resting' ? 'returned' : code === 'non-finite' ? 'spoiled' : 'failed');
 }
 
 export function withdrawAll(turn: Turn, worker: PeerId, why: Withdrawal): void {

@@ -11,10 +11,10 @@ import type { CoordinatorState, Peer, Successor, Turn } from './coordinator-stat
 import { directoryPatienceMs, maxFailedSuccessions, slowestSuccessorBytesPerMs, successorConfirmMs } from './limits.ts';
 import type { PeerId, Step } from './messages.ts';
 
-/** Everything but watchers, those on their way out, and those that are behind. */
+/** Everybody but watchers, those on their way out, those that rest, and those that are behind. */
 function couldFollow(state: CoordinatorState, peer: Peer): boolean {
   const { holding } = peer;
-  const isFit = peer.stage === 'member' && peer.canSucceed && !peer.isSilent && peer.lateStep === null;
+  const isFit = peer.stage === 'member' && peer.canSucceed && !peer.isSilent && peer.presence.rest === null && peer.lateStep === null;
   if (!isFit || (state.proposed ?? state.rules).removed.includes(peer.holderHash) || peer.holderHash === state.config.holderHash || peer.failedSuccessions >= maxFailedSuccessions) return false;
   return holding !== null && !holding.isStalled && holding.acknowledged === state.step;
 }

@@ -32,9 +32,9 @@ function canOwnDeviceWork(state: CoordinatorState): boolean {
   return state.own.device.problem === null;
 }
 
-/** Members that work or might again: everybody but watchers and those on their way out. */
+/** Members that work or might again: everybody but watchers, those that rest, and those on their way out. */
 export function possibleWorkers(state: CoordinatorState): readonly PeerId[] {
-  const members = [...state.peers.values()].filter((peer) => peer.stage === 'member').map((peer) => peer.id);
+  const members = [...state.peers.values()].filter((peer) => peer.stage === 'member' && peer.presence.rest === null).map((peer) => peer.id);
   return canOwnDeviceWork(state) ? [state.config.self, ...members] : members;
 }
 
@@ -61,7 +61,7 @@ export function readyWorkers(turn: Turn): readonly Worker[] {
 /** Its replica is confirmed and it keeps up with the updates. */
 function holdsReplica(state: CoordinatorState, peer: Peer, nowMs: number): boolean {
   const { holding } = peer;
-  if (peer.stage !== 'member' || peer.isSilent || holding === null || holding.isStalled) return false;
+  if (peer.stage !== 'member' || peer.isSilent || peer.presence.rest !== null || holding === null || holding.isStalled) return false;
   if (holding.acknowledged === null || holding.sent !== state.step) return false;
   if (holding.acknowledged === state.step) return true;
   const nextSinceMs = state.hashes.get((holding.acknowledged + 1) as Step)?.sinceMs ?? -Infinity;

@@ -205,6 +205,10 @@ export class LeaseKeeper {
   }
 
   /** Hands the lease back, so that a successor need not wait for it to run out. */
+  get isReleased(): boolean {
+    return this.#ended;
+  }
+
   async release(): Promise<void> {
     if (this.#ended) return;
     this.#end();

@@ -35,6 +35,9 @@ const sparingRequests = 1;
 /** Of another source that has not answered for so long, nothing is expected any more. */
 const stalledMs = 4_000;
 
+/** A fetch for which nothing has come for so long is given up, whoever still owes it a piece. */
+export const hopelessFetchMs = 30_000;
+
 /** The name of the coordinator among the sources. */
 export const coordinatorSource = 'coordinator';
 
@@ -46,11 +49,13 @@ export class PieceFetch {
   readonly #todo: number[];
   #opening = 0;
   #nowMs: number;
+  #progressAtMs: number;
   #isOver = false;
 
   constructor(options: PieceFetchOptions, nowMs: number) {
     this.#options = options;
     this.#nowMs = nowMs;
+    this.#progressAtMs = nowMs;
     this.#missing = new Set(options.missing);
     this.#todo = [...options.missing].reverse();
     this.#sources.set(coordinatorSource, { source: options.coordinator, wanted: new Map() });
@@ -106,6 +111,7 @@ export class PieceFetch {
       // The connection to the coordinator is watched by the machine.
       if (name !== coordinatorSource && nowMs - oldestMs > stalledMs) this.gone(name);
     }
+    if (nowMs - this.#progressAtMs > hopelessFetchMs) this.#fail('no piece of the weights came for a long time');
   }
 
   abort(): void {
@@ -117,7 +123,9 @@ export class PieceFetch {
     if (!isRight) {
       this.#again(piece);
       this.gone(from);
-    } else if (this.#missing.delete(piece) && this.#missing.size === 0) {
+    } else if (this.#missing.delete(piece)) {
+      this.#progressAtMs = this.#nowMs;
+      if (this.#missing.size > 0) return;
       this.#end();
       this.#options.done();
     }
@@ -132,8 +140,7 @@ export class PieceFetch {
   #proceed(): void {
     if (this.#isOver) return;
     if (this.#sources.size === 0 && this.#opening === 0) {
-      this.#end();
-      this.#options.failed('nobody who has a copy of the weights can be reached');
+      this.#fail('nobody who has a copy of the weights can be reached');
       return;
     }
     for (const [name, asked] of this.#sources) {
@@ -153,6 +160,12 @@ export class PieceFetch {
     for (const { wanted } of this.#sources.values()) for (const piece of wanted.keys()) times.set(piece, (times.get(piece) ?? 0) + 1);
     for (const [piece, count] of times) if (count === 1 && !idle.wanted.has(piece) && this.#missing.has(piece)) return piece;
     return undefined;
+  }
+
+  #fail(reason: string): void {
+    if (this.#isOver) return;
+    this.#end();
+    this.#options.failed(reason);
   }
 
   #end(): void {

@@ -6,6 +6,7 @@ import type { PieceCache } from '../checkpoint/piece-cache.ts';
 import type { MemberEffect } from '../room/machine.ts';
 import type { CoordinatorBlob, PeerId, Step, Term, Want } from '../room/messages.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
+import { hopelessFetchMs } from './piece-fetch.ts';
 import { ReplicaShare } from './replica-copies.ts';
 import { ReplicaFetch } from './replica-fetch.ts';
 
@@ -24,7 +25,7 @@ export interface ReplicaExchangeOptions {
 export class ReplicaExchange {
   readonly #options: ReplicaExchangeOptions;
   readonly #share: ReplicaShare;
-  #current: { readonly offer: Blob<'replica'>; pieces: ReplicaFetch | null } | null = null;
+  #current: { readonly offer: Blob<'replica'>; readonly sinceMs: number; pieces: ReplicaFetch | null } | null = null;
   /** They may come before what they belong to is taken up. */
   #hashes: { readonly header: Blob<'pieceHashes'>; readonly bytes: ArrayBuffer } | null = null;
 
@@ -35,7 +36,7 @@ export class ReplicaExchange {
 
   fetch({ offer }: Extract<MemberEffect, { type: 'loadReplica' }>): void {
     this.#drop();
-    this.#current = { offer, pieces: null };
+    this.#current = { offer, sinceMs: this.#options.nowMs(), pieces: null };
     this.#start();
   }
 
@@ -55,10 +56,8 @@ export class ReplicaExchange {
 
   /** The connection to the coordinator is gone. Pieces that arrived are kept for the next attempt. */
   abort(): void {
-    const current = this.#current;
-    this.#drop();
     this.#hashes = null;
-    if (current !== null) this.#options.failed(current.offer.step, 'the connection to the coordinator is gone');
+    this.#giveUp('the connection to the coordinator is gone');
   }
 
   /** `bytes`: of the replica after `step` updates; null when it is not at hand any more. */
@@ -72,8 +71,10 @@ export class ReplicaExchange {
   }
 
   tick(): void {
-    this.#current?.pieces?.tick();
     this.#share.tick();
+    const current = this.#current;
+    if (current?.pieces != null) current.pieces.tick();
+    else if (current !== null && this.#options.nowMs() - current.sinceMs > hopelessFetchMs) this.#giveUp('the hashes of its pieces did not come');
   }
 
   close(): void {
@@ -83,6 +84,12 @@ export class ReplicaExchange {
 
   #isCurrent({ term, step }: { readonly term: Term; readonly step: Step }): boolean {
     return this.#current?.offer.term === term && this.#current.offer.step === step;
+  }
+
+  #giveUp(reason: string): void {
+    const current = this.#current;
+    this.#drop();
+    if (current !== null) this.#options.failed(current.offer.step, reason);
   }
 
   #drop(): void {

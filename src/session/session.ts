@@ -6,12 +6,13 @@
 import { askForPersistence } from '../checkpoint/persistence.ts';
 import { openPieceCache } from '../checkpoint/piece-cache.ts';
 import { parameterCount } from '../model/parameters.ts';
-import type { Step, Term } from '../room/messages.ts';
+import type { Presence, Step, Term } from '../room/messages.ts';
 import { problems as roomProblems } from '../room/problems.ts';
 import { noRules } from '../room/rules.ts';
 import type { SignedCommand } from '../room/rules.ts';
 import { problems as trainerProblems } from '../trainer/errors.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
+import { Attention } from './attention.ts';
 import { ConnectionWatch } from './connections.ts';
 import { textOf } from './corpus.ts';
 import { holderHash } from './directory-client.ts';
@@ -73,6 +74,9 @@ class Session implements SessionController {
   #news = new RoomNews();
   #role: Role | null = null;
   #visit: Visit | null = null;
+  readonly #attention = new Attention((presence) => {
+    this.#presenceChanged(presence);
+  });
   /** Of the room that this page leads, or is about to. */
   #lease: LeaseKeeper | null = null;
   /** What both drivers tell. */
@@ -104,6 +108,10 @@ class Session implements SessionController {
     });
     addEventListener('pagehide', () => {
       this.#sayGoodbye();
+    });
+    addEventListener('pageshow', ({ persisted }: PageTransitionEvent) => {
+      // It had said goodbye and was kept by the browser: it comes back as a reloaded one does.
+      if (persisted && this.#role !== null) location.reload();
     });
     void this.#resumeTab();
   }
@@ -180,8 +188,7 @@ class Session implements SessionController {
     history.replaceState(null, '', location.pathname + location.search);
     if (role.kind === 'lead') {
       // Whoever follows takes over at once; where nobody can, the room waits for this page.
-      const isFollowed = role.driver.view.peers.some(({ succession }) => succession === 'ready');
-      if (!isFollowed) role.driver.dispatch({ type: 'command', command: 'stop' });
+      if (!isFollowed(role.driver)) role.driver.dispatch({ type: 'command', command: 'stop' });
       await this.#stopLeading(role, 'the coordinator left');
     } else {
       await role.driver.leave();
@@ -242,6 +249,9 @@ class Session implements SessionController {
     }
     if (tab?.room !== address.room) return;
     const { name } = tab;
+    if ('wasDiscarded' in document && document.wasDiscarded === true) {
+      this.#store.notice('The browser had put this page away to save memory; it goes back to its room.');
+    }
     this.#store.update({ phase: 'finding-room', room: address.room, name });
     await this.#guarded(() => this.#joinAsMember(address, name, tab.role === 'watcher')).catch(() => undefined); // It is in the state.
   }
@@ -404,6 +414,7 @@ class Session implements SessionController {
       },
     });
     this.#role = { kind: 'member', driver };
+    driver.dispatch({ type: 'presence', presence: this.#attention.presence });
     if (canCompute) this.#watchGpu(visit);
     this.#refresh();
     return { link };
@@ -515,6 +526,7 @@ class Session implements SessionController {
     const role = this.#role;
     if (role === null) return;
     const nowMs = performance.now();
+    this.#attention.tick(nowMs);
     role.driver.dispatch({ type: 'tick' });
     this.#lease?.tick();
     this.#ownership?.tick();
@@ -527,6 +539,22 @@ class Session implements SessionController {
       this.#visit?.sampler?.tick(this.#gpu.trainer, replicaStep, this.#store.state.sampleTemperature, nowMs);
     }
     this.#refresh();
+  }
+
+  #presenceChanged(presence: Presence): void {
+    const role = this.#role;
+    if (role === null) return;
+    if (role.kind === 'member') {
+      role.driver.dispatch({ type: 'presence', presence });
+      if (presence.rest === 'battery') this.#store.notice('The battery is low: this page leaves the work to the others until it charges.');
+    } else if (role.lease.isReleased) {
+      // It stood still meanwhile: somebody else leads.
+      void this.#stepDown();
+    } else if ((presence.rest === 'frozen' || presence.rest === 'hidden') && isFollowed(role.driver)) {
+      // Nothing may run here any more in a moment: whoever is ready leads at once.
+      const released = role.lease.release();
+      if (presence.rest === 'hidden') void released.then(() => this.#stepDown());
+    }
   }
 
   /** Brings the state up to date with the machine. */
@@ -556,6 +584,11 @@ class Session implements SessionController {
 
 function pause(durationMs: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, durationMs));
+}
+
+/** Somebody has everything and would lead at once. */
+function isFollowed({ view }: LeadDriver): boolean {
+  return view.peers.some(({ succession }) => succession === 'ready');
 }
 
 function viewOf(role: Role): RoleView {

@@ -108,6 +108,7 @@ const hello = (name: string): MemberMessage => ({
   wantsToWatch: false,
   device: { name: 'a GPU of Eve’s', isSoftware: false, probeTokensPerSecond: 1e6, problem: null },
   canSucceed: false,
+  presence: { isHidden: false, rest: null },
   holderHash: 'E'.repeat(43),
   replica: null,
 });

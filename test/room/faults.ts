@@ -6,6 +6,7 @@
 import { calmNetwork } from './network.ts';
 import { Random } from './random.ts';
 import { LeadHost } from './lead-host.ts';
+import { MemberHost } from './member-host.ts';
 import { Simulation } from './simulator.ts';
 import type { SimulationOptions } from './simulator.ts';
 
@@ -13,6 +14,7 @@ export const faultsEndMs = 20_000;
 /** From the end of the faults to the end of the run, everybody re-connected: virtual time. */
 export const recoveryMs = 150_000;
 
+const furtherTroubles = 0x5eed;
 const names = ['ada', 'bob', 'cid', 'dan', 'eve', 'fay'];
 
 export async function simulateFaults(options: SimulationOptions): Promise<Simulation> {
@@ -43,6 +45,13 @@ export async function simulateFaults(options: SimulationOptions): Promise<Simula
       strike(room, faults, present);
     });
   }
+  // Drawn apart, so that the troubles above are those that a seed has always had.
+  const further = new Random(options.seed ^ furtherTroubles);
+  for (let count = further.below(4); count > 0; count -= 1) {
+    world.clock.after(further.between(500, faultsEndMs - 500), () => {
+      disturb(room, further, present);
+    });
+  }
   await room.pass(faultsEndMs);
   world.network.faults = calmNetwork;
   world.log.note('FAULT', 'no more of them');
@@ -50,6 +59,24 @@ export async function simulateFaults(options: SimulationOptions): Promise<Simula
   for (const name of present) if (!room.isOpen(name) && room.savedStep(name) !== null) room.join(name);
   await room.untilFinished(recoveryMs);
   return room;
+}
+
+/** Somebody rests for a while, or what it sends can't be understood. */
+function disturb(room: Simulation, random: Random, names: readonly string[]): void {
+  const { world } = room;
+  const host = room.host(random.pick(names));
+  const lastsMs = random.between(300, 9_000);
+  const rest = random.pick(['hidden', 'frozen', 'throttled', 'battery'] as const);
+  if (host === null) return;
+  if (host instanceof MemberHost && random.chance(0.6)) {
+    world.log.note('FAULT', `${host.machine} rests for ${(lastsMs / 1000).toFixed(1)} s`);
+    host.dispatch({ type: 'presence', presence: { isHidden: true, rest } });
+    return world.clock.after(lastsMs, () => {
+      host.dispatch({ type: 'presence', presence: { isHidden: false, rest: null } });
+    });
+  }
+  world.log.note('FAULT', `what ${host.machine} sends is garbled for ${(lastsMs / 1000).toFixed(1)} s`);
+  world.network.garble(host.machine, lastsMs);
 }
 
 /** One thing goes wrong now. What lasts ends by itself within seconds. */

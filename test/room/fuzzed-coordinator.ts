@@ -110,7 +110,7 @@ export class FuzzedCoordinator {
 
   #join(name: string): void {
     this.#connect(name);
-    const message: MemberMessage = { type: 'hello', protocol: protocolVersion, name, wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf(name), replica: null };
+    const message: MemberMessage = { type: 'hello', protocol: protocolVersion, name, wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf(name), presence: { isHidden: false, rest: null }, replica: null };
     this.#send({ type: 'message', from: peer(name), message });
   }
 

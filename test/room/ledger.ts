@@ -115,7 +115,8 @@ export class Ledger {
   announced(term: number, { step, replicaHash = '' }: HistoryPoint): void {
     // Whoever was frozen may say late what its successor, which has that step, has said meanwhile.
     const what = `${step} ${replicaHash}`;
-    if (term < this.#newestTerm && this.#everAnnounced.has(what)) return;
+    const isRepeated = this.#everAnnounced.has(what) && (step < this.#announced.length || this.#options.reigns(this.#newestTerm));
+    if (term < this.#newestTerm && isRepeated) return;
     this.#everAnnounced.add(what);
     if (term < this.#newestTerm) {
       if (this.#options.reigns(this.#newestTerm)) this.#log.fail(`step ${step} is announced under term ${term}, and term ${this.#newestTerm} reigns`);

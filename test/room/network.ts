@@ -42,6 +42,7 @@ export interface Station {
 
 const handshakeRoundTrips = 3;
 const unreachableAfterMs = 6_000;
+const garbledShare = 0.2;
 const leastDuplicateDelayMs = 1;
 const mostDuplicateDelayMs = 400;
 /** After this long without a path the transport itself gives a connection up. */
@@ -80,6 +81,7 @@ export class SimulatedNetwork {
   readonly #random: Random;
   readonly #stations = new Map<string, Station>();
   readonly #blocked = new Map<string, number>();
+  readonly #garbled = new Set<string>();
   #links: Link[] = [];
 
   constructor(clock: VirtualClock, random: Random) {
@@ -122,6 +124,14 @@ export class SimulatedNetwork {
         for (const side of link.sides) this.#end(link, side, 'ICE failed');
       });
     }
+  }
+
+  /** Some of what this machine sends arrives as nothing that anybody understands, for some time. */
+  garble(machine: string, durationMs: number): void {
+    this.#garbled.add(machine);
+    this.#clock.after(durationMs, () => {
+      this.#garbled.delete(machine);
+    });
   }
 
   /** Every connection between the two ends now, both sides seeing it. */
@@ -171,12 +181,12 @@ export class SimulatedNetwork {
       sendControl: (message) => {
         if (!self.isOpen) return;
         const json = JSON.stringify(message);
-        this.#send(control, json.length, other, () => other.handlers?.control(this.#received(json)));
+        this.#send(control, json.length, other, () => other.handlers?.control(this.#received(json, self.machine)));
       },
       sendBlob: (header, bytes) => {
         if (!self.isOpen) return;
         const json = JSON.stringify(header);
-        this.#send(blobs, bytes.byteLength, other, () => other.handlers?.blob(this.#received(json), bytes));
+        this.#send(blobs, bytes.byteLength, other, () => other.handlers?.blob(this.#received(json, self.machine), bytes));
       },
       close: () => {
         if (!self.isOpen) return;
@@ -189,7 +199,8 @@ export class SimulatedNetwork {
     };
   }
 
-  #received(json: string): unknown {
+  #received(json: string, from: string): unknown {
+    if (this.#garbled.has(from) && this.#random.chance(garbledShare)) return { type: 'garbled', kind: 'garbled' };
     const message: unknown = JSON.parse(json);
     return this.#random.chance(this.faults.corrupt) ? mutated(message, this.#random) : message;
   }

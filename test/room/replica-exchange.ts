@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import type { ReplicaOffer } from '../../src/room/machine.ts';
 import { missingSchema, replicaPieceSchema, wantSchema } from '../../src/room/messages.ts';
 import type { CoordinatorBlob, Step, Term, Want } from '../../src/room/messages.ts';
-import { PieceFetch, coordinatorSource } from '../../src/session/piece-fetch.ts';
+import { PieceFetch, coordinatorSource, hopelessFetchMs } from '../../src/session/piece-fetch.ts';
 import type { PieceSource } from '../../src/session/piece-fetch.ts';
 import { pieceCountOf } from '../../src/session/replica-copies.ts';
 import type { End, Handlers } from './network.ts';
@@ -45,7 +45,7 @@ interface Options {
 
 export class SimulatedExchange {
   readonly #options: Options;
-  #current: { readonly offer: ReplicaOffer; fetch: PieceFetch | null; readonly whole: Uint8Array<ArrayBuffer> } | null = null;
+  #current: { readonly offer: ReplicaOffer; readonly sinceMs: number; fetch: PieceFetch | null; readonly whole: Uint8Array<ArrayBuffer> } | null = null;
   #hashes: { readonly header: PieceHashes; readonly bytes: ArrayBuffer } | null = null;
   readonly #guests = new Set<End>();
   #copy: { readonly term: Term; readonly step: Step; readonly bytes: ArrayBuffer } | null = null;
@@ -56,7 +56,7 @@ export class SimulatedExchange {
 
   fetch(offer: ReplicaOffer): void {
     this.#drop();
-    this.#current = { offer, fetch: null, whole: new Uint8Array(offer.byteLength) };
+    this.#current = { offer, sinceMs: this.#options.tab.nowMs(), fetch: null, whole: new Uint8Array(offer.byteLength) };
     this.#start();
   }
 
@@ -108,7 +108,9 @@ export class SimulatedExchange {
   }
 
   tick(): void {
-    this.#current?.fetch?.tick(this.#options.tab.nowMs());
+    const nowMs = this.#options.tab.nowMs();
+    if (this.#current?.fetch != null) this.#current.fetch.tick(nowMs);
+    else if (this.#current !== null && nowMs - this.#current.sinceMs > hopelessFetchMs) this.abort();
   }
 
   close(): void {

@@ -283,7 +283,8 @@ export class Simulation {
     const { world } = this;
     const { steps } = world.run.settings;
     await this.until(`${steps} steps committed`, withinMs, () => this.leader?.state.phase === 'finished');
-    const behind = () => this.leader === null ? ['the leader'] : [...this.members.values()].filter((member) => !this.#agrees(member)).map((member) => member.machine);
+    // Somebody else may have taken the lead meanwhile, from a step before the last.
+    const behind = () => this.leader?.state.phase !== 'finished' ? ['the leader'] : [...this.members.values()].filter((member) => !this.#agrees(member)).map((member) => member.machine);
     await this.until(() => `${behind().join(', ')} at the same end as the coordinator`, withinMs, () => behind().length === 0);
     const { history } = this.coordinator.state;
     history.forEach((point, index) => {

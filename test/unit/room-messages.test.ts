@@ -12,12 +12,13 @@ const assignment = '3.1.1';
 const rules: RoomRules = { revision: 2, title: 'T', removed: [holderOf('mal')], isClosed: false, latest: { kind: 'rename', by: 'Ada', about: 'T' } };
 
 const memberMessages: readonly MemberMessage[] = [
-  { type: 'hello', protocol: 1, name: 'x', wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf('x'), replica: { step: step(1), hash: hashAt(1) } },
+  { type: 'hello', protocol: 1, name: 'x', wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf('x'), presence: { isHidden: false, rest: null }, replica: { step: step(1), hash: hashAt(1) } },
   { type: 'ready', term: term(3), step: step(1), hash: hashAt(1) },
   { type: 'applied', term: term(3), step: step(2), hash: hashAt(2) },
   { type: 'decline', term: term(3), assignment, code: 'failed', reason: '' },
   { type: 'refetch', term: term(3) },
   { type: 'want', term: term(3), step: step(2), piece: 1 },
+  { type: 'presence', term: term(3), presence: { isHidden: true, rest: 'battery' } },
   { type: 'warm', term: term(3), step: step(2) },
   { type: 'unable', term: term(3), reason: 'no room' },
   { type: 'command', term: term(3), command: 'pause' },

@@ -145,6 +145,16 @@ it('a fetch fails when nobody with a copy is left, and not before', () => {
   expect(bench.outcome).toMatch(/nobody who has a copy/);
 });
 
+it('a fetch is given up when nothing came for half a minute', () => {
+  const bench = new FetchBench(20);
+  bench.fetch.tick(25_000);
+  bench.answer(bench.requests[0] ?? { from: coordinatorSource, piece: 0 });
+  bench.fetch.tick(54_000);
+  expect(bench.outcome).toBeNull();
+  bench.fetch.tick(56_000);
+  expect(bench.outcome).toMatch(/for a long time/);
+});
+
 it('nothing missing is done at once, and connects to nobody', () => {
   const bench = new FetchBench(0, ['bob']);
   expect(bench.outcome).toBe('done');
@@ -179,7 +189,8 @@ it('whatever sources do in whatever order, every piece is kept once as long as t
           bench.openings.get(peer)?.(kind === 'open');
         }
         if (kind === 'gone') bench.fetch.gone(peer);
-        if (kind === 'tick') bench.fetch.tick((bench.nowMs += at % 3_000));
+        // Never so long without a piece that the fetch is given up.
+        if (kind === 'tick') bench.fetch.tick((bench.nowMs += at % 240));
       }
       bench.answerAll();
       for (const peer of others) bench.fetch.gone(peer);
