@@ -9,10 +9,15 @@ export interface Table {
   readonly notes?: readonly string[];
 }
 
+/** Numbers by the names under which the command line takes them: `{ minutes: 60 }` is `--minutes 60`. */
+export type Options = Readonly<Record<string, number>>;
+
 /** What `npm run bench -- NAME` finds in `test/bench/NAME.ts`. */
-export interface Benchmark {
+export interface Benchmark<Of extends Options = Options> {
+  /** What can be asked for, and what it is when nothing is. */
+  readonly options?: Of;
   /** Runs it on this machine. Throws when it can't be run here, saying why. */
-  run(): Promise<readonly Table[]>;
+  run(options: Of): Promise<readonly Table[]>;
 }
 
 /** Something that a benchmark needs is not here; the message is one line that says what and how to get it. */

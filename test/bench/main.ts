@@ -1,30 +1,59 @@
 /**
- * `npm run bench -- step|queue|recompute|room|kernels|transport|peers|gpu|all`: prints the figures that the README and DECISIONS quote. Finds the
- * benchmarks by their files; measures nothing itself.
+ * `npm run bench -- step|queue|recompute|room|kernels|transport|soak|peers|gpu|all [--OPTION NUMBER]`: prints the figures that the README and
+ * DECISIONS quote. Finds the benchmarks by their files; measures nothing itself.
  */
 import { availableParallelism, cpus } from 'node:os';
 import { CannotRunError, formatTable } from './benchmark.ts';
-import type { Benchmark } from './benchmark.ts';
+import type { Benchmark, Options } from './benchmark.ts';
 
 const files = import.meta.glob<Benchmark>(['./*.ts', '!./main.ts', '!./benchmark.ts']);
 const benchmarks = new Map(Object.entries(files).map(([path, load]) => [path.slice('./'.length, -'.ts'.length), load]));
 
-/** Not part of `all`: they need other people's packages and take minutes. */
-const onlyByName = new Set(['peers', 'gpu']);
+/** Not part of `all`: they need other people's packages, or take an hour. */
+const onlyByName = new Set(['peers', 'gpu', 'soak']);
 
-async function main(asked: readonly string[]): Promise<number> {
+/** Throws what to print when it is not of the form NAME … [--OPTION NUMBER] … */
+function parse(argv: readonly string[]): { readonly asked: readonly string[]; readonly given: ReadonlyMap<string, number> } {
+  const asked: string[] = [];
+  const given = new Map<string, number>();
+  for (let at = 0; at < argv.length; at++) {
+    const word = argv[at] ?? '';
+    if (!word.startsWith('--')) {
+      asked.push(word);
+      continue;
+    }
+    const value = Number(argv[++at] ?? Number.NaN);
+    if (!(value >= 0)) throw new CannotRunError(`${word} wants a number`);
+    given.set(word.slice('--'.length), value);
+  }
+  return { asked, given };
+}
+
+function optionsOf({ options = {} }: Benchmark, given: ReadonlyMap<string, number>): Options {
+  return Object.fromEntries(Object.entries(options).map(([name, usual]) => [name, given.get(name) ?? usual]));
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const { asked, given } = parse(argv);
   const names = asked.length === 0 || asked.includes('all') ? [...benchmarks.keys()].filter((name) => !onlyByName.has(name)) : asked;
   const unknown = names.find((name) => !benchmarks.has(name));
   if (unknown !== undefined) {
     console.error(`bench: there is no benchmark “${unknown}”; there are ${[...benchmarks.keys(), 'all'].join(', ')}`);
     return 1;
   }
+  const chosen = await Promise.all(names.map(async (name) => benchmarks.get(name)?.()));
+  const stray = [...given.keys()].find((option) => !chosen.some((benchmark) => Object.hasOwn(benchmark?.options ?? {}, option)));
+  if (stray !== undefined) {
+    console.error(`bench: ${names.join(', ')} has no option --${stray}`);
+    return 1;
+  }
   console.log(`${cpus()[0]?.model.trim() ?? 'unknown processor'}, ${availableParallelism()} cores; Node ${process.version}; ${new Date().toISOString()}\n`);
   let failures = 0;
-  for (const name of names) {
+  for (const [at, name] of names.entries()) {
     try {
-      const benchmark = await benchmarks.get(name)?.();
-      for (const table of (await benchmark?.run()) ?? []) console.log(formatTable(table));
+      const benchmark = chosen[at];
+      if (benchmark === undefined) continue;
+      for (const table of await benchmark.run(optionsOf(benchmark, given))) console.log(formatTable(table));
     } catch (error) {
       failures++;
       console.error(`${name}: ${describe(error)}\n`);
@@ -39,4 +68,9 @@ function describe(error: unknown): string {
 }
 
 // Exits instead of returning: Dawn's threads would keep the process alive.
-process.exit(await main(process.argv.slice(2)));
+process.exit(
+  await main(process.argv.slice(2)).catch((error: unknown) => {
+    console.error(`bench: ${describe(error)}`);
+    return 1;
+  }),
+);

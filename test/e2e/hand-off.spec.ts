@@ -2,17 +2,16 @@
  * Whoever leads dies: each peer is a browser process of its own here, so that one can be killed as a power cut would. The
  * others must go on within ten seconds, with every step that any of them had seen.
  */
-import { chromium } from '@playwright/test';
-import type { Browser, BrowserServer, Page } from '@playwright/test';
+import type { Page } from '@playwright/test';
 import type { PageStatus } from '../../src/session/page-api.ts';
 import type { CreateSettings } from '../../src/session/types.ts';
+import { BrowserRoom, hasSuccessor, peersAtWork } from './browser-room.ts';
 import { expect, test } from './fixtures.ts';
 import { startServer } from './server.ts';
 import { createRoom, joinRoom, statusOf, statusWhen } from './support.ts';
 
 /** In CI five; twenty were killed once by hand: `HAND_OFFS=20 npx playwright test hand-off`. */
 const kills = Number(process.env['HAND_OFFS'] ?? 5);
-const names = ['Ada', 'Ben', 'Cid', 'Dan', 'Eva', 'Fay', 'Gus', 'Hal', 'Ida', 'Jon'];
 const run: CreateSettings = {
   preset: 'counting-list',
   steps: 1_000_000,
@@ -22,62 +21,26 @@ const run: CreateSettings = {
   model: { num_hidden_layers: 1 },
 };
 
-interface Peer {
-  readonly name: string;
-  readonly server: BrowserServer;
-  readonly page: Page;
-}
-
-async function launch(name: string, url: string, options: Parameters<typeof chromium.launchServer>[0]): Promise<Peer> {
-  const server = await chromium.launchServer(options);
-  const browser: Browser = await chromium.connect(server.wsEndpoint());
-  const page = await browser.newPage({ ignoreHTTPSErrors: true });
-  await page.goto(url);
-  return { name, server, page };
-}
-
 test('the coordinator’s browser is killed again and again, and no committed step is lost', async ({ server, launchOptions }) => {
   test.setTimeout(60_000 + kills * 45_000);
-  const peers: Peer[] = [];
-  let launched = 0;
-  const another = async (): Promise<Peer> => {
-    const name = `${names[launched % names.length]}${launched >= names.length ? ` ${launched}` : ''}`;
-    launched += 1;
-    const peer = await launch(name, server.url, launchOptions);
-    peers.push(peer);
-    return peer;
-  };
+  const room = new BrowserRoom({ url: server.url, launchOptions, run });
   try {
-    const [first, ...guests] = await Promise.all([another(), another(), another(), another()]);
-    const link = await createRoom(first.page, { ...run, name: first.name });
-    const join = async ({ page, name }: Peer): Promise<void> => joinRoom(page, link, { name });
-    await Promise.all(guests.map(join));
+    await room.open(4);
     const resumedMs: number[] = [];
-    for (let kill = 0; kill < kills; kill += 1) {
-      const leader = await leaderOf(peers);
-      const before = await statusWhen(leader.page, 'four at work, one of them ready to follow', (status) => atWork(status) === 4 && hasSuccessor(status));
-      await leader.page.waitForTimeout(Math.random() * 1_500);
-      const others = peers.filter((peer) => peer !== leader);
-      const seen = await Promise.all(others.map(({ page }) => statusOf(page)));
-      const newest = seen.reduce((best, status) => (status.history.length > best.history.length ? status : best));
-      const killedMs = Date.now();
-      leader.server.process().kill('SIGKILL');
-      peers.splice(peers.indexOf(leader), 1);
-      const after = await Promise.any(
-        others.map(({ page }) => statusWhen(page, 'leading', (status) => status.role === 'coordinator' && status.step > newest.step, 30_000)),
-      );
-      resumedMs.push(Date.now() - killedMs);
+    while (resumedMs.length < kills) {
+      const handOff = await room.handOff(Math.random() * 1_500);
+      const { before, seen, after } = handOff;
+      resumedMs.push(handOff.resumedMs);
       expect(after.term).toBe(before.term + 1);
       // Every step that anybody had seen is there, as it was.
-      expect(after.history.slice(0, newest.history.length)).toEqual(newest.history);
+      expect(after.history.slice(0, seen.history.length)).toEqual(seen.history);
       expect(after.history.map((point) => point.step)).toEqual(after.history.map((_, index) => index));
-      const isBack = (status: PageStatus): boolean => status.term === after.term && status.step > newest.step;
-      await Promise.all([...others.map(({ page }) => statusWhen(page, 'back in the room', isBack, 30_000)), kill + 1 < kills ? another().then(join) : undefined]);
+      await Promise.all([room.reunion(handOff), ...(resumedMs.length < kills ? [room.another()] : [])]);
     }
     console.log(`resumed after ${resumedMs.map((ms) => (ms / 1000).toFixed(1)).join(', ')} s`);
     expect(Math.max(...resumedMs)).toBeLessThan(10_000);
   } finally {
-    await Promise.all(peers.map((peer) => peer.server.kill()));
+    await room.close();
   }
 });
 
@@ -105,7 +68,7 @@ test('the server dies, the coordinator freezes, everybody leaves: the room goes 
   const link = await createRoom(ada, { ...run, name: 'Ada' });
   await joinRoom(ben, link, { name: 'Ben' });
   await joinRoom(cid, link, { name: 'Cid' });
-  await statusWhen(ada, 'three at work, one of them ready to follow', (status) => atWork(status) === 3 && hasSuccessor(status));
+  await statusWhen(ada, 'three at work, one of them ready to follow', (status) => peersAtWork(status) === 3 && hasSuccessor(status));
 
   const restarted = await test.step('the signalling server is killed: training goes on, and nothing is lost when it is back', async () => {
     await server.stop('SIGKILL');
@@ -156,16 +119,3 @@ test('the server dies, the coordinator freezes, everybody leaves: the room goes 
   // A server that is down can't be reached: the browser says so for each attempt.
   consoleErrors.length = 0;
 });
-
-function hasSuccessor(status: PageStatus): boolean {
-  return status.peers.some(({ succession }) => succession === 'ready');
-}
-
-function atWork(status: PageStatus): number {
-  return status.peers.filter((peer) => peer.microbatches > 0).length;
-}
-
-async function leaderOf(peers: readonly Peer[]): Promise<Peer> {
-  for (const peer of peers) if ((await statusOf(peer.page)).role === 'coordinator') return peer;
-  throw new Error('nobody leads');
-}
