@@ -48,6 +48,7 @@ export class LineChart extends LitElement {
     data: { attribute: false },
     isLog: { type: Boolean },
     reference: { attribute: false },
+    marks: { attribute: false },
     height: { type: Number },
     cursorIndex: { attribute: false },
     valueText: { type: String },
@@ -103,6 +104,8 @@ export class LineChart extends LitElement {
   data: uPlot.AlignedData = [[]];
   isLog = false;
   reference: ChartReference | null = null;
+  /** Places on the x axis where something changed. */
+  marks: readonly number[] = [];
   height = 200;
   cursorIndex: number | null = null;
   /** What the crosshair's place reads as, for those who hear it. */
@@ -215,7 +218,7 @@ export class LineChart extends LitElement {
         }),
       ],
       hooks: {
-        draw: [(plot) => this.#drawReference(plot)],
+        draw: [(plot) => this.#drawMarks(plot), (plot) => this.#drawReference(plot)],
         setCursor: [(plot) => this.#announceCursor(plot)],
         setSelect: [(plot) => (this.isZoomed ||= plot.select.width > 0)],
       },
@@ -250,6 +253,23 @@ export class LineChart extends LitElement {
     ctx.textAlign = 'right';
     ctx.textBaseline = 'top';
     ctx.fillText(reference.label, bbox.left + bbox.width - 4 * ratio, y + 4 * ratio);
+    ctx.restore();
+  }
+
+  #drawMarks(plot: uPlot): void {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.strokeStyle = this.#color('--pen-rate');
+    ctx.lineWidth = devicePixelRatio;
+    ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+    for (const mark of this.marks) {
+      const x = Math.round(plot.valToPos(mark, 'x', true));
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
     ctx.restore();
   }
 
@@ -311,7 +331,7 @@ export class LineChart extends LitElement {
     if (plot === null) return;
     if (changed.has('isLog') || changed.has('series') || changed.has('height')) {
       this.#build();
-    } else if (changed.has('data') || changed.has('reference')) {
+    } else if (changed.has('data') || changed.has('reference') || changed.has('marks')) {
       if (this.data[0].length < longRunPoints) this.#show();
       else this.#showSoon();
     }

@@ -2,7 +2,7 @@
  * The one loss curve of the room, with learning rate and gradient norm below on the same steps: values under the
  * crosshair, smoothing, logarithmic axis, download.
  */
-import { LitElement, css, html } from 'lit';
+import { LitElement, css, html, nothing } from 'lit';
 import type uPlot from 'uplot';
 import { baseStyles, panelStyles } from './base-styles.ts';
 import { csvFileName, historyToCsv } from './csv.ts';
@@ -32,6 +32,7 @@ export class LossPanel extends LitElement {
     expectedInitialLoss: { attribute: false },
     heading: { type: String },
     runTitle: { type: String },
+    changes: { attribute: false },
     smoothing: { state: true },
     isLog: { state: true },
     cursorIndex: { state: true },
@@ -121,6 +122,19 @@ export class LossPanel extends LitElement {
         font-family: var(--face-data);
         font-variant-numeric: tabular-nums;
       }
+      .changes {
+        list-style: none;
+        margin: 0;
+        padding: var(--space-2) var(--space-3);
+      }
+      .changes li::before {
+        content: '';
+        display: inline-block;
+        height: 0.9em;
+        margin-right: var(--space-2);
+        vertical-align: -0.1em;
+        border-left: 2px dotted var(--pen-rate);
+      }
       .pair {
         display: grid;
         grid-template-columns: 1fr 1fr;
@@ -163,6 +177,8 @@ export class LossPanel extends LitElement {
   expectedInitialLoss: number | null = null;
   heading = 'Loss';
   runTitle = '';
+  /** What was changed of the schedule, and from which step on. */
+  changes: readonly { readonly step: number; readonly text: string }[] = [];
   private smoothing = 0.6;
   private isLog = false;
   private cursorIndex: number | null = null;
@@ -172,6 +188,7 @@ export class LossPanel extends LitElement {
   #lossData: uPlot.AlignedData = [[], [], [], []];
   #rateData: uPlot.AlignedData = [[], []];
   #normData: uPlot.AlignedData = [[], []];
+  #marks: readonly number[] = [];
   readonly #narrow = matchMedia(narrowPage);
   readonly #onNarrow = (): void => {
     this.isNarrow = this.#narrow.matches;
@@ -189,6 +206,7 @@ export class LossPanel extends LitElement {
   }
 
   override willUpdate(changed: Map<PropertyKey, unknown>): void {
+    if (changed.has('changes')) this.#marks = this.changes.map(({ step }) => step);
     const hasNewPoints = changed.has('history') && this.#columns.update(this.history);
     if (!hasNewPoints && !changed.has('smoothing')) return;
     const { steps, loss, validation, learningRate, gradNorm } = this.#columns;
@@ -293,6 +311,7 @@ export class LossPanel extends LitElement {
           .data=${this.#lossData}
           .isLog=${this.isLog}
           .reference=${this.#reference(reference)}
+          .marks=${this.#marks}
           .height=${this.isNarrow ? 240 : 320}
           .cursorIndex=${this.cursorIndex}
           .valueText=${spoken}
@@ -300,10 +319,15 @@ export class LossPanel extends LitElement {
           .formatValue=${axisNumber}
           @cursor=${onCursor}
         ></line-chart>
+        ${this.changes.length === 0
+          ? nothing
+          : html`<ul class="changes small" data-testid="schedule-changes">
+              ${this.changes.map(({ text }) => html`<li>${text}</li>`)}
+            </ul>`}
         <div class="pair">
           <div>
             <h3>Learning rate: how far a step moves the weights</h3>
-            <line-chart label="Learning rate by step" .series=${rateSeries} .data=${this.#rateData} .height=${120}
+            <line-chart label="Learning rate by step" .series=${rateSeries} .data=${this.#rateData} .marks=${this.#marks} .height=${120}
               .cursorIndex=${this.cursorIndex} .formatValue=${axisRate} @cursor=${onCursor}></line-chart>
           </div>
           <div>

@@ -1,6 +1,7 @@
 /** The room: header, loss, sample, peers, invitation, log. Passes the state down and what people do up to the session. */
 import { LitElement, css, html, nothing } from 'lit';
 import { problemOf } from '../session/problems.ts';
+import { changesInWords } from '../session/schedule.ts';
 import type { SessionController, SessionState } from '../session/types.ts';
 import { baseStyles } from './base-styles.ts';
 import { formatDuration, formatInteger, formatLoss, formatMaybe, formatRate } from './format.ts';
@@ -120,6 +121,17 @@ export class RoomScreen extends LitElement {
     </p>`;
   }
 
+  #lastChanges: Pick<SessionState, 'settings' | 'changes'> | null = null;
+  #changesTold: ReturnType<typeof changesInWords> = [];
+  /** The same list while it says the same, so that charts don't redraw for nothing. */
+  #changes(): ReturnType<typeof changesInWords> {
+    const { settings, changes } = this.state;
+    if (settings === this.#lastChanges?.settings && changes === this.#lastChanges.changes) return this.#changesTold;
+    this.#lastChanges = { settings, changes };
+    this.#changesTold = settings === null ? [] : changesInWords(settings, changes);
+    return this.#changesTold;
+  }
+
   #finished(): unknown {
     const { state } = this;
     if (state.phase !== 'finished') return nothing;
@@ -151,7 +163,7 @@ export class RoomScreen extends LitElement {
       </div>
       <div class="grid">
         <div class="main">
-          <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title}></loss-panel>
+          <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title} .changes=${this.#changes()}></loss-panel>
           <peers-panel .peers=${state.peers} .connections=${state.connections} .selfId=${state.selfId}></peers-panel>
         </div>
         <div class="side">

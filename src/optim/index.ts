@@ -6,4 +6,5 @@ export { AdamWReference } from './adamw-reference.ts';
 export { ContributionAdder, uncheckedAdder } from './contribution.ts';
 export { GradientScaler } from './gradient-scale.ts';
 export { ReplicaHash, replicaHashOf } from './replica-hash.ts';
-export { learningRateAt } from './schedule.ts';
+export { learningRateAt, scheduleAt } from './schedule.ts';
+export type { ScheduleChange } from './schedule.ts';

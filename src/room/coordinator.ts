@@ -28,6 +28,7 @@ import { enactIfSafe, kept, ownerCommand } from './owner.ts';
 import { problems } from './problems.ts';
 import { serveReplicas, wanted } from './replica-offers.ts';
 import { peerRows } from './roster.ts';
+import { changeAt, stepsOf } from './rules.ts';
 import {
   advanceStep,
   beginStep,
@@ -53,7 +54,7 @@ export interface CoordinatorStep {
 }
 
 export function createCoordinator(config: CoordinatorConfig, nowMs: number): CoordinatorStep {
-  const isDone = config.startStep >= config.steps;
+  const isDone = config.startStep >= stepsOf(config.rules, config.steps);
   const state: CoordinatorState = {
     config,
     phase: isDone ? 'finished' : config.startPaused ? 'paused' : 'running',
@@ -185,13 +186,13 @@ function settle(turn: Turn): CoordinatorStep {
   watchConnections(turn);
   watchSuccessor(turn);
   enactIfSafe(turn);
-  if (state.rules.isClosed && state.phase !== 'stopped') closeRoom(turn);
+  obeyRules(turn);
   announceIfSafe(turn);
   if (state.phase !== 'stopped') {
     checkDeadlines(turn);
     serveReplicas(turn);
     chooseSuccessor(turn);
-    if (state.phase === 'running' && state.work === null && state.step < state.config.steps) beginStep(turn);
+    if (state.phase === 'running' && state.work === null && state.step < stepsOf(state.rules, state.config.steps)) beginStep(turn);
     advanceStep(turn);
   }
   sendPeersTable(turn);
@@ -225,6 +226,7 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
     bytesDown: metrics.updateBytes * receivers.length + metrics.gradientBytes,
     bytesUp: work.bytesUp,
     replicaHash: metrics.replicaHash,
+    ...changeAt(state.rules, step),
   };
   if (metrics.gradientBytes > 0) sendGradient(turn, step, work.weightSum, point);
   sendUpdate(turn, step, receivers);
@@ -239,7 +241,7 @@ function announceIfSafe(turn: Turn): void {
   if (point === null || !isSafe(state, turn.nowMs)) return;
   state.unannounced = null;
   state.history = [...state.history, point];
-  const isLast = state.step >= config.steps;
+  const isLast = state.step >= stepsOf(state.rules, config.steps);
   const isStopped = state.phase === 'stopped';
   if (isLast && !isStopped) state.phase = 'finished';
   broadcast(turn, { type: 'progress', term: config.term, phase: state.phase, point });
@@ -307,9 +309,26 @@ function command(turn: Turn, wish: 'pause' | 'resume' | 'stop'): void {
   }
 }
 
-function closeRoom(turn: Turn): void {
-  command(turn, 'stop');
-  turn.effects.push({ type: 'closeRoom' });
+/** The owner may have closed the room, lengthened a finished run, or let one end here. */
+function obeyRules(turn: Turn): void {
+  const { state } = turn;
+  const { rules, config, phase } = state;
+  if (phase === 'stopped') return;
+  if (rules.isClosed) {
+    command(turn, 'stop');
+    turn.effects.push({ type: 'closeRoom' });
+    return;
+  }
+  const steps = stepsOf(rules, config.steps);
+  if (phase === 'finished') {
+    if (state.step < steps) enterPhase(turn, 'running');
+    return;
+  }
+  if (state.step < steps) return;
+  dropStep(turn);
+  if (state.unannounced !== null) return;
+  enterPhase(turn, 'finished');
+  checkpoint(turn, 'finished');
 }
 
 function enterPhase(turn: Turn, phase: RoomPhase): void {
@@ -341,7 +360,7 @@ export function coordinatorView(state: CoordinatorState): CoordinatorView {
     role: 'coordinator',
     term: config.term,
     step: announcedStep(state),
-    steps: config.steps,
+    steps: stepsOf(state.rules, config.steps),
     phase: state.phase,
     startedAtMs: config.startedAtMs,
     history: state.history,

@@ -17,7 +17,7 @@ import type {
   Step,
   Term,
 } from './messages.ts';
-import type { OwnerCommand, RoomRules, SignedCommand } from './rules.ts';
+import type { DatedChange, OwnerCommand, RoomRules, SignedCommand } from './rules.ts';
 
 /** Names the bytes of a received blob, which the driver keeps until an effect uses or discards them. */
 export type BlobRef = string & { readonly __brand: 'BlobRef' };
@@ -157,6 +157,8 @@ export type CoordinatorEffect =
       readonly encodeUpdate: boolean;
       /** The successor needs the gradient. */
       readonly encodeGradient: boolean;
+      /** Of the run's schedule, up to this step or beyond. */
+      readonly changes: readonly DatedChange[];
     }
   /** Validation loss of the weights as they are now, right after the update of `step`. */
   | { readonly type: 'evaluate'; readonly step: Step }

@@ -6,6 +6,7 @@ import { maxRememberedValidations } from './limits.ts';
 import type { BlobRef } from './machine.ts';
 import { changeRoom } from './member-state.ts';
 import type { HistoryHeader, KnownRoom, MemberTurn } from './member-state.ts';
+import { changeAt } from './rules.ts';
 import type { CoordinatorMessage, HistoryPoint, Step } from './messages.ts';
 
 type Welcome = Extract<CoordinatorMessage, { type: 'welcome' }>;
@@ -53,9 +54,11 @@ export function forgetAwaitedHistory(turn: MemberTurn): void {
 }
 
 export function historyRead(turn: MemberTurn, ref: BlobRef, points: readonly HistoryPoint[]): void {
-  const awaited = turn.state.room?.awaited ?? null;
-  if (awaited === null || awaited.ref !== ref) return;
-  const whole = awaited.validations.reduce((history, { step, loss }) => withValidation(history, step, loss), points);
+  const { room } = turn.state;
+  if (room === null || room.awaited?.ref !== ref) return;
+  const { awaited, rules } = room;
+  const dated: readonly HistoryPoint[] = points.map((point) => (rules.changes.some(({ step }) => step === point.step) ? { ...point, ...changeAt(rules, point.step) } : point));
+  const whole = awaited.validations.reduce((history, { step, loss }) => withValidation(history, step, loss), dated);
   changeRoom(turn, { history: [...whole, ...awaited.since], awaited: null });
 }
 

@@ -51,6 +51,7 @@ export interface KnownRoom {
   readonly run: string;
   readonly isWatcher: boolean;
   readonly step: Step;
+  /** As the run has them; the rules may say otherwise. */
   readonly steps: number;
   readonly phase: RoomPhase;
   readonly problem: RoomProblem | null;

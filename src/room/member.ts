@@ -25,7 +25,7 @@ import type { MemberState, MemberTurn } from './member-state.ts';
 import { ruled, sendCommand } from './member-rules.ts';
 import { blobArrived, cancelled, computed, declineAll, handBack, loaded, loadFailed, share } from './member-work.ts';
 import type { CoordinatorMessage, PeerDevice, Presence, Step, Term } from './messages.ts';
-import { noRules } from './rules.ts';
+import { noRules, stepsOf } from './rules.ts';
 
 export type { MemberState } from './member-state.ts';
 
@@ -231,7 +231,7 @@ export function memberView(state: MemberState): MemberView {
     role: (room?.isWatcher ?? state.config.wantsToWatch) || ownRow?.role === 'watcher' ? 'watcher' : 'member',
     term: room?.term ?? (0 as Term),
     step: room?.step ?? (0 as Step),
-    steps: room?.steps ?? 0,
+    steps: room === null ? 0 : stepsOf(room.rules, room.steps),
     phase: room?.phase ?? 'running',
     startedAtMs: room?.startedAtMs ?? 0,
     history: room?.history ?? [],

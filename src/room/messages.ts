@@ -4,7 +4,7 @@
  * a peer may be broken or hostile.
  */
 import * as v from 'valibot';
-import { roomRulesSchema, signedCommandSchema } from './rules.ts';
+import { changeSchema, roomRulesSchema, signedCommandSchema } from './rules.ts';
 import { count, finite, hash, holderHash, identifier, longestRunSteps, maxStep, peerId, peerName, rate, step, term } from './values.ts';
 
 export type { PeerId, Step, Term } from './values.ts';
@@ -42,11 +42,13 @@ export const historyPointSchema = v.object({
   bytesUp: count,
   validationLoss: v.optional(finite),
   replicaHash: v.optional(hash),
+  change: v.exactOptional(changeSchema),
 });
 /**
  * One committed step as the shared charts show it. `step` counts from 0: the update that took the replica from `step` to
  * `step + 1`, whose hash is `replicaHash`. `bytesUp` went from members to the coordinator, `bytesDown` the other way.
- * `validationLoss` is of the weights after the update. `loss` is the mean over the scored weight of the whole batch. */
+ * `validationLoss` is of the weights after the update. `loss` is the mean over the scored weight of the whole batch.
+ * `change`: from this step on the owner wanted another schedule. */
 export type HistoryPoint = v.InferOutput<typeof historyPointSchema>;
 
 /**

@@ -5,10 +5,10 @@
  */
 import { changePeer, isGreeted, sendTo, touchPeers } from './coordinator-state.ts';
 import type { CoordinatorState, Peer, Turn } from './coordinator-state.ts';
-import type { PeerId } from './messages.ts';
+import type { PeerId, Step } from './messages.ts';
 import { part } from './membership.ts';
 import { cleanName, oneLine } from './names.ts';
-import { maxRemoved } from './rules.ts';
+import { maxChanges, maxRemoved } from './rules.ts';
 import type { OwnerCommand, RoomRules } from './rules.ts';
 import { withdrawAll } from './step-work.ts';
 import { keepsRules, successorLost } from './succession.ts';
@@ -46,6 +46,8 @@ function decide(state: CoordinatorState, from: PeerId, command: OwnerCommand): D
       if (title === '') return 'A room’s name needs a letter that can be seen.';
       return { ...rules, title, latest: { kind: 'rename', by, about: title } };
     }
+    case 'schedule':
+      return reschedule(state, command, by);
     case 'remove': {
       const peer = peers.get(command.peer);
       if (command.peer === config.self) return `${cleanName(config.name)} leads the room: hand the lead over to somebody else first.`;
@@ -59,6 +61,24 @@ function decide(state: CoordinatorState, from: PeerId, command: OwnerCommand): D
     case 'close':
       return { ...rules, isClosed: true, latest: { kind: 'close', by, about: '' } };
   }
+}
+
+/** From the next step on that is not begun: its work is not given out yet, so nobody waits for it. */
+function reschedule(state: CoordinatorState, { learningRate, minLearningRate, steps }: Extract<OwnerCommand, { kind: 'schedule' }>, by: string): Decision {
+  const { rules, work } = state;
+  const step = (work === null ? state.step : work.step + 1) as Step;
+  const given = {
+    ...(learningRate !== undefined && { learningRate }),
+    ...(minLearningRate !== undefined && { minLearningRate }),
+    ...(steps !== undefined && { steps }),
+  };
+  if (Object.keys(given).length === 0) return 'Nothing was to be changed.';
+  if (steps !== undefined && steps < step) return `The run is at step ${step} already: it can’t end before that.`;
+  const before = rules.changes.filter((change) => change.step < step);
+  if (before.length >= maxChanges) return 'This run’s schedule was changed too often already.';
+  // Changed twice before that step, or gone back before an earlier change: what was said last holds for everything after it.
+  const merged = rules.changes.slice(before.length).reduce((earlier, later) => ({ ...earlier, ...later }), {});
+  return { ...rules, changes: [...before, { ...merged, ...given, step, by }], latest: { kind: 'schedule', by, about: '' } };
 }
 
 /** Whether this browser may not be in the room, or in a moment. */

@@ -4,16 +4,34 @@
  * when it takes effect is decided in `owner.ts`.
  */
 import * as v from 'valibot';
-import { count, holderHash, peerId, peerName } from './values.ts';
+import { count, holderHash, longestRunSteps, peerId, peerName, step } from './values.ts';
+import type { Step } from './values.ts';
 
 export const maxTitleLength = 120;
 /** A room in which more have to be removed had better renew its key. */
 export const maxRemoved = 200;
+export const maxChanges = 200;
 
 const title = v.pipe(v.string(), v.minLength(1), v.maxLength(maxTitleLength));
 
+/** As in the run file. */
+const scheduleValues = {
+  learningRate: v.exactOptional(v.pipe(v.number(), v.minValue(1e-9), v.maxValue(10))),
+  minLearningRate: v.exactOptional(v.pipe(v.number(), v.minValue(0), v.maxValue(10))),
+  steps: v.exactOptional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(longestRunSteps))),
+};
+
+/** In a step's history: from that step on these values hold. `by`: who wanted it. */
+export const changeSchema = v.object({ ...scheduleValues, by: peerName });
+export type Change = v.InferOutput<typeof changeSchema>;
+
+const datedChange = v.object({ ...changeSchema.entries, step });
+export type DatedChange = v.InferOutput<typeof datedChange>;
+
 export const ownerCommandSchema = v.variant('kind', [
   v.object({ kind: v.literal('rename'), title }),
+  /** What is left out stays as it is. Takes effect with the next step that is not begun. */
+  v.object({ kind: v.literal('schedule'), ...scheduleValues }),
   v.object({ kind: v.literal('remove'), peer: peerId }),
   v.object({ kind: v.literal('close') }),
 ]);
@@ -33,6 +51,8 @@ export const roomRulesSchema = v.object({
   revision: count,
   /** Null: as the run is called. */
   title: v.nullable(title),
+  /** Of the run's schedule, in the order of their steps. */
+  changes: v.pipe(v.array(datedChange), v.maxLength(maxChanges)),
   /** Browsers that are not let in. */
   removed: v.pipe(v.array(holderHash), v.maxLength(maxRemoved)),
   /** Nobody leads it any more until its owner opens it again. */
@@ -40,7 +60,7 @@ export const roomRulesSchema = v.object({
   /** What the newest revision was about, for the log: a title, or the name of a peer. */
   latest: v.nullable(
     v.object({
-      kind: v.picklist(['rename', 'remove', 'close', 'reopen']),
+      kind: v.picklist(['rename', 'schedule', 'remove', 'close', 'reopen']),
       by: peerName,
       about: v.pipe(v.string(), v.maxLength(maxTitleLength)),
     }),
@@ -48,10 +68,23 @@ export const roomRulesSchema = v.object({
 });
 export type RoomRules = v.InferOutput<typeof roomRulesSchema>;
 
-export const noRules: RoomRules = { revision: 0, title: null, removed: [], isClosed: false, latest: null };
+export const noRules: RoomRules = { revision: 0, title: null, changes: [], removed: [], isClosed: false, latest: null };
 
 /** The owner leads a room again that was closed. */
 export function reopened(rules: RoomRules, by: string): RoomRules {
   if (!rules.isClosed) return rules;
   return { ...rules, revision: rules.revision + 1, isClosed: false, latest: { kind: 'reopen', by, about: '' } };
+}
+
+/** How many steps the run has now that began with so many. */
+export function stepsOf({ changes }: RoomRules, steps: number): number {
+  return changes.findLast((change) => change.steps !== undefined)?.steps ?? steps;
+}
+
+/** What the history says of this step beside what was measured. */
+export function changeAt({ changes }: RoomRules, at: Step): { readonly change?: Change } {
+  const found = changes.findLast(({ step }) => step === at);
+  if (found === undefined) return {};
+  const { step: _, ...change } = found;
+  return { change };
 }

@@ -47,8 +47,8 @@ export function advanceStep(turn: Turn): void {
   distribute(turn);
   repeatOverdue(turn);
   startOwn(turn);
-  // Never two steps at once that could be lost with this peer.
-  if (turn.state.work?.missing === 0 && turn.state.unannounced === null) commit(turn, turn.state.work);
+  // Never two steps at once that could be lost with this peer, and none before it is certain what holds for it.
+  if (turn.state.work?.missing === 0 && turn.state.unannounced === null && !isChangeProposed(turn.state, work.step)) commit(turn, turn.state.work);
 }
 
 /** Gives up the running step: nothing of it will count. */
@@ -273,6 +273,12 @@ export function isWaitingForWorkers({ phase, work, ...state }: CoordinatorState)
   return state.own.device.problem !== null && work.assignments.size === 0;
 }
 
+/** The owner wants another schedule from this step on, or from one before it. */
+function isChangeProposed({ rules, proposed }: CoordinatorState, step: Step): boolean {
+  if (proposed === null || proposed.changes === rules.changes) return false;
+  return (proposed.changes.at(-1)?.step ?? Infinity) <= step;
+}
+
 function commit(turn: Turn, work: StepWork): void {
   const { state } = turn;
   if (!Number.isFinite(work.lossSum)) return pauseForTrouble(turn, problems.stepNotFinite(work.step));
@@ -281,7 +287,7 @@ function commit(turn: Turn, work: StepWork): void {
   const encodeUpdate = [...state.peers.values()].some((peer) => holdsStep(peer, work.step));
   const encodeGradient = isFollowed(state, work.step);
   const { step, lossSum, weightSum } = work;
-  turn.effects.push({ type: 'commit', step, lossSum, weightSum, encodeUpdate, encodeGradient });
+  turn.effects.push({ type: 'commit', step, lossSum, weightSum, encodeUpdate, encodeGradient, changes: state.rules.changes });
 }
 
 /** Everything up to this step was sent to it, so the next update is what it needs next. */

@@ -7,7 +7,7 @@ import { weightOf } from '../data/batches.ts';
 import { parameterCount } from '../model/parameters.ts';
 import type { LeadClaim, WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
-import { noRules, reopened } from '../room/rules.ts';
+import { noRules, reopened, stepsOf } from '../room/rules.ts';
 import type { RoomRules } from '../room/rules.ts';
 import type { RunRecord } from '../checkpoint/types.ts';
 import type { DeviceReport } from '../trainer/types.ts';
@@ -45,7 +45,7 @@ export function recordOf({ room, key }: RoomAddress, { description, tokens }: Ru
     key,
     title: rules.title ?? description.title,
     run: serializeRun(description),
-    steps: description.settings.steps,
+    steps: stepsOf(rules, description.settings.steps),
     tokens: tokens.slice(), // Moved to the worker.
     createdAtMs: Date.now(),
     name,

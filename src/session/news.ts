@@ -5,6 +5,7 @@
 import type { RoomView } from '../room/machine.ts';
 import type { PeerRow } from '../room/messages.ts';
 import { rulesInWords } from './rules.ts';
+import type { RunSettings } from './types.ts';
 
 /** After a hand-off everybody connects anew: who is missing then has not left. */
 const reunionMs = 8_000;
@@ -27,15 +28,15 @@ export class RoomNews {
   #reunionUntilMs = 0;
 
   /** What is new since the last look. The first table is no news, and neither is oneself. */
-  observe(view: Pick<RoomView, 'term' | 'step' | 'peers' | 'self' | 'rules'>, nowMs: number): readonly string[] {
-    return [...this.#ownersNews(view), ...this.#peersNews(view, nowMs)];
+  observe(view: Pick<RoomView, 'term' | 'step' | 'peers' | 'self' | 'rules'>, nowMs: number, settings: RunSettings | null = null): readonly string[] {
+    return [...this.#ownersNews(view, settings), ...this.#peersNews(view, nowMs)];
   }
 
   /** The rules that a page finds when it comes are no news. */
-  #ownersNews({ term, rules }: Pick<RoomView, 'term' | 'rules'>): readonly string[] {
+  #ownersNews({ term, rules }: Pick<RoomView, 'term' | 'rules'>, settings: RunSettings | null): readonly string[] {
     const isNews = this.#term > 0 && rules.revision > this.#revision;
     if (term > 0) this.#revision = rules.revision;
-    const text = isNews ? rulesInWords(rules) : null;
+    const text = isNews ? rulesInWords(rules, settings) : null;
     return text === null ? [] : [text];
   }
 

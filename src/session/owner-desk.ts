@@ -12,10 +12,10 @@ import type { Problem } from '../trainer/types.ts';
 import { signCommand } from './owner.ts';
 import type { OwnerKey } from './owner.ts';
 import { explain, problem } from './problems.ts';
-import type { OwnerControls } from './types.ts';
+import type { OwnerControls, ScheduleSettings } from './types.ts';
 
 /** Commands under the names that pages and scripts call them by. */
-export function ownerControls(command: (command: OwnerCommand) => Promise<void> | undefined): OwnerControls {
+export function ownerControls(command: (command: OwnerCommand) => Promise<void> | undefined, scheduleNow: () => ScheduleSettings | null): OwnerControls {
   const order = async (given: OwnerCommand): Promise<void> => {
     const parsed = v.safeParse(ownerCommandSchema, given);
     if (!parsed.success) throw new OwnerError(problem('bad-settings', `${v.getDotPath(parsed.issues[0]) ?? 'It'} is not valid: ${parsed.issues[0].message}.`));
@@ -25,9 +25,16 @@ export function ownerControls(command: (command: OwnerCommand) => Promise<void> 
   };
   return {
     rename: (title) => order({ kind: 'rename', title }),
+    reschedule: (values) => order({ kind: 'schedule', ...withLowMinimum(values, scheduleNow()) }),
     remove: (peer) => order({ kind: 'remove', peer: peer as PeerId }),
     close: () => order({ kind: 'close' }),
   };
+}
+
+/** A peak below the floor is a wish, not a mistake: the floor goes down with it. */
+function withLowMinimum(values: Partial<ScheduleSettings>, now: ScheduleSettings | null): Partial<ScheduleSettings> {
+  const { learningRate = now?.learningRate ?? Infinity, minLearningRate = now?.minLearningRate ?? 0 } = values;
+  return minLearningRate > learningRate ? { ...values, minLearningRate: learningRate } : values;
 }
 
 const resendMs = 2_000;

@@ -3,6 +3,7 @@
  * here, and what the owner has decided is saved beside the run.
  */
 import type { CoordinatorEffect } from '../room/machine.ts';
+import { stepsOf } from '../room/rules.ts';
 import type { OwnerCommand, RoomRules, SignedCommand } from '../room/rules.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
 import { OwnerDesk } from './owner-desk.ts';
@@ -61,9 +62,12 @@ export class Ownership {
     this.#rules = rules;
     this.#desk.tick();
     const { storage, store } = this.#options;
+    const { settings } = store.state;
     const title = rules.title === null ? {} : { title: rules.title };
+    // For the list of saved runs.
+    const steps = settings === null ? {} : { steps: stepsOf(rules, settings.steps) };
     storage()
-      .changeRun(this.room, { ...title, rules: JSON.stringify(rules) })
+      .changeRun(this.room, { ...title, ...steps, rules: JSON.stringify(rules) })
       .catch((error: unknown) => {
         store.update({ problem: storageProblemOf(error) });
       });

@@ -5,6 +5,8 @@ import type { SavedState } from '../room/machine.ts';
 import type { Step, Term } from '../room/messages.ts';
 import { noRules, roomRulesSchema } from '../room/rules.ts';
 import type { RoomRules } from '../room/rules.ts';
+import { changeInWords } from './schedule.ts';
+import type { RunSettings } from './types.ts';
 
 /** Of a run that was saved before there were any, or by a page of another version: none. */
 export function parseRules(saved: string | undefined): RoomRules {
@@ -21,12 +23,17 @@ export function heritage(saved: SavedProgress | null, self: { readonly holderHas
 }
 
 /** What the owner has just done, for the log; null where it is none of a log's business. */
-export function rulesInWords({ latest }: RoomRules): string | null {
+export function rulesInWords({ latest, changes }: RoomRules, settings: RunSettings | null): string | null {
   if (latest === null) return null;
   const { kind, by, about } = latest;
   switch (kind) {
     case 'rename':
       return `${by} named the room “${about}”.`;
+    case 'schedule': {
+      const last = changes.at(-1);
+      if (last === undefined || settings === null) return null;
+      return `${by} changed the schedule. From step ${last.step} on: ${changeInWords(settings, changes, changes.length - 1)}.`;
+    }
     case 'remove':
       return `${by} removed ${about} from the room.`;
     case 'close':

@@ -37,6 +37,7 @@ import { explain, problem as describeProblem, problemOf, storageProblemOf } from
 import { heritage } from './rules.ts';
 import { composeRun, estimateRun, parseRun } from './run.ts';
 import type { RunDescription } from './run.ts';
+import { scheduleOf } from './schedule.ts';
 import { shownState } from './shown.ts';
 import type { RoleView } from './shown.ts';
 import { StateStore } from './state.ts';
@@ -96,7 +97,13 @@ class Session implements SessionController {
   };
   /** Of the room that this page is in, or was in last. */
   #ownership: Ownership | null = null;
-  readonly owner = ownerControls((command) => this.#ownership?.command(command));
+  readonly owner = ownerControls(
+    (command) => this.#ownership?.command(command),
+    () => {
+      const { settings, changes } = this.state;
+      return settings === null ? null : scheduleOf(settings, changes, Infinity);
+    },
+  );
 
   constructor() {
     this.#store.subscribe((state) => {
@@ -564,7 +571,7 @@ class Session implements SessionController {
     const { state } = this.#store;
     const shown = viewOf(role);
     if (shown.view.term > 0) this.#ownership?.observe(shown.view.rules);
-    for (const text of this.#news.observe(shown.view, performance.now())) this.#store.notice(text);
+    for (const text of this.#news.observe(shown.view, performance.now(), state.settings)) this.#store.notice(text);
     this.#store.update(shownState(shown, state, (history) => this.#clock.elapsedMs(history)));
   }
 

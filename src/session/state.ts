@@ -25,6 +25,7 @@ export const initialState: SessionState = {
   history: [],
   replicaHash: null,
   settings: null,
+  changes: [],
   parameterCount: null,
   expectedInitialLoss: null,
   device: null,

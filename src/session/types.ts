@@ -3,6 +3,7 @@
  * a `SessionController`; they know nothing else of training or sockets.
  */
 import type { HistoryPoint, PeerRow } from '../room/messages.ts';
+import type { DatedChange } from '../room/rules.ts';
 import type { ConnectionRow } from './connections.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
 import type { Precision } from '../model/decoder.ts';
@@ -58,6 +59,13 @@ export interface RunEstimate {
   readonly tokensPerStep: number;
   /** Why these settings can't run (text too short for the context, heads that don't divide …). */
   readonly problem: Problem | null;
+}
+
+/** What the owner can change of a run under way; `learningRate` is the peak of the run's schedule. */
+export interface ScheduleSettings {
+  readonly learningRate: number;
+  readonly minLearningRate: number;
+  readonly steps: number;
 }
 
 export type SessionPhase =
@@ -122,7 +130,10 @@ export interface SessionState {
   /** A new array whenever a point was added; points are never mutated. */
   readonly history: readonly HistoryPoint[];
   readonly replicaHash: string | null;
+  /** As the run began. */
   readonly settings: RunSettings | null;
+  /** What the owner has changed since, in the order of their steps. */
+  readonly changes: readonly DatedChange[];
   readonly parameterCount: number | null;
   readonly expectedInitialLoss: number | null;
   readonly device: DeviceReport | null;
@@ -141,6 +152,8 @@ export interface SessionState {
 export interface OwnerControls {
   /** Gives the room another name. */
   rename(title: string): Promise<void>;
+  /** Other values from the next step on that is not begun; what is left out stays as it is. */
+  reschedule(values: Partial<ScheduleSettings>): Promise<void>;
   /** Sends a peer away; its browser is not let in again. */
   remove(peer: string): Promise<void>;
   /** Ends the room for everybody; who has saved the run keeps it, and only the owner opens the room again. */

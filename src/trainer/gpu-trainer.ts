@@ -242,7 +242,7 @@ class GpuTrainer implements Trainer {
     return this.#turn(async () => {
       const { engine, weights } = this.#atStep(step);
       const leading = await this.#leading();
-      const result = await leading.commit(step, weightSum);
+      const result = await leading.commit(step, weightSum, options.changes ?? []);
       if (!result.applied) return { step, ...result, update: null, gradient: null };
       this.#replicaStep = step + 1;
       const [update, gradient] = await Promise.all([

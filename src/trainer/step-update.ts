@@ -4,7 +4,8 @@
  * complete, is the room's decision.
  */
 import type { Memory, Sequence } from '../engine/index.ts';
-import { AdamW, ContributionAdder, learningRateAt, uncheckedAdder } from '../optim/index.ts';
+import { AdamW, ContributionAdder, learningRateAt, scheduleAt, uncheckedAdder } from '../optim/index.ts';
+import type { ScheduleChange } from '../optim/index.ts';
 import type { Run } from './run.ts';
 import type { CommitResult } from './types.ts';
 
@@ -64,12 +65,12 @@ export class StepUpdate {
   }
 
   /** One update of the weights by the mean gradient; none when anything was not finite. */
-  async commit(step: number, weightSum: number): Promise<Omit<CommitResult, 'step' | 'update' | 'gradient'>> {
+  async commit(step: number, weightSum: number, changes: readonly ScheduleChange[]): Promise<Omit<CommitResult, 'step' | 'update' | 'gradient'>> {
     this.#checkStep(step);
     if (!(weightSum > 0 && Number.isFinite(weightSum))) {
       throw new RangeError(`step ${step} has a loss weight of ${weightSum}, which nothing can be divided by`);
     }
-    const learningRate = this.#queueUpdate(step, weightSum);
+    const learningRate = this.#queueUpdate(step, weightSum, changes);
     const [{ gradNorm, applied }, replicaHash] = await Promise.all([this.#optimizer.result(), this.#run.hash()]);
     return { gradNorm, learningRate, applied, replicaHash };
   }
@@ -81,14 +82,16 @@ export class StepUpdate {
   async follow(step: number, sum: Float32Array<ArrayBuffer>, weightSum: number): Promise<boolean> {
     this.#step = step;
     this.#run.engine.write(this.#sum, sum);
-    this.#queueUpdate(step, weightSum);
+    // The weights that this makes are not used, so neither is its learning rate.
+    this.#queueUpdate(step, weightSum, []);
     return (await this.#optimizer.result()).applied;
   }
 
   /** Returns the learning rate. */
-  #queueUpdate(step: number, weightSum: number): number {
-    const { settings } = this.#run;
-    const learningRate = learningRateAt(settings.optimizer, step, settings.steps);
+  #queueUpdate(step: number, weightSum: number, changes: readonly ScheduleChange[]): number {
+    const { optimizer, steps } = this.#run.settings;
+    const now = scheduleAt(optimizer, steps, changes, step);
+    const learningRate = learningRateAt(now.settings, step, now.steps);
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
     return learningRate;
   }

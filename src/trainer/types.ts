@@ -7,6 +7,7 @@ import type { MicrobatchRows } from '../data/types.ts';
 import type { DispatchTiming } from '../engine/index.ts';
 import type { Precision } from '../model/decoder.ts';
 import type { DecoderConfig } from '../model/types.ts';
+import type { ScheduleChange } from '../optim/index.ts';
 import type { OptimizerSettings } from '../optim/types.ts';
 
 /** What joining needs to know about this device. `problem` is null when it may compute. */
@@ -76,6 +77,8 @@ export interface CommitOptions {
   readonly encodeUpdate: boolean;
   /** For a successor, which follows the moments by it. */
   readonly encodeGradient: boolean;
+  /** Of the run's schedule so far; this step's learning rate follows from them. Default: none. */
+  readonly changes?: readonly ScheduleChange[];
 }
 
 /** What a coordinator made its update of: enough for a successor to take its moments along. */

@@ -1,5 +1,6 @@
 /** Small runs for the trainer's tests. */
 import { corpusBatches } from '../../src/data/batches.ts';
+import type { ScheduleChange } from '../../src/optim/index.ts';
 import type { BatchSource, MicrobatchRows } from '../../src/data/types.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
 import type { CommitResult, GradientJob, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
@@ -80,12 +81,12 @@ export async function soloStep(
   trainer: Trainer,
   source: BatchSource,
   step: number,
-  change: (rows: MicrobatchRows) => MicrobatchRows = (rows) => rows,
+  { rows: change = (rows) => rows, changes = [] }: { readonly rows?: (rows: MicrobatchRows) => MicrobatchRows; readonly changes?: readonly ScheduleChange[] } = {},
 ): Promise<SoloStep> {
   const job = jobOf(source, step, allIndices);
   const microbatches = job.microbatches.map(({ index, rows }) => ({ index, rows: change(rows) }));
   await trainer.beginStep(step);
   const { lossSum, weightSum } = await trainer.computeGradients({ ...job, microbatches });
   await trainer.addOwnContribution(job.assignment);
-  return { ...(await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false })), loss: lossSum / weightSum };
+  return { ...(await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false, changes })), loss: lossSum / weightSum };
 }

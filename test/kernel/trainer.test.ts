@@ -84,6 +84,17 @@ describe('training alone', () => {
     }
   });
 
+  test('follows a changed schedule from its step on, the same after a restore', async () => {
+    const changes = [{ step: 1, learningRate: 5e-3, steps: 50 }];
+    const begun = await soloStep(trainer, source, 0, { changes });
+    const state = await trainer.masterState();
+    const changed = await soloStep(trainer, source, 1, { changes });
+    await second.restore(state);
+    const restored = await soloStep(second, source, 1, { changes });
+    expect([begun.learningRate, changed.learningRate]).toEqual([1e-2 / 5, (5e-3 * 2) / 5]);
+    expect(restored).toEqual(changed);
+  });
+
   test('gives bit-identical gradients ten times over', async () => {
     const job = jobOf(source, 0, allIndices);
     const answers: { lossSum: number; gradients: Buffer }[] = [];
@@ -171,7 +182,7 @@ describe('a step that is not finite', () => {
       ...rows,
       lossWeights: rows.lossWeights.map((weight, at) => (at === 3 ? Infinity : weight)),
     });
-    const refused = await soloStep(trainer, source, 1, (rows) => poison(rows)).catch((error: unknown) => error);
+    const refused = await soloStep(trainer, source, 1, { rows: (rows) => poison(rows) }).catch((error: unknown) => error);
     expect(refused, 'a weight sum that is no number').toBeInstanceOf(RangeError);
 
     const job = jobOf(source, 1, allIndices);

@@ -13,7 +13,8 @@ import type { Graph, ParameterLayout } from '../../src/engine/index.ts';
 import { evaluationGraph, trainingGraph } from '../../src/model/decoder.ts';
 import { initialWeights } from '../../src/model/initial.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
-import { AdamWReference, learningRateAt, replicaHashOf } from '../../src/optim/index.ts';
+import { AdamWReference, learningRateAt, replicaHashOf, scheduleAt } from '../../src/optim/index.ts';
+import type { ScheduleChange } from '../../src/optim/index.ts';
 import type { CommitOptions, CommitResult, FollowedStep, GradientJob, GradientResult, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
 
 /** What a room asks of a trainer. */
@@ -206,7 +207,7 @@ export class CpuTrainer implements RoomTrainer {
     if (step !== this.#summedStep) throw new RangeError(`commit of step ${step} while step ${this.#summedStep} is summed`);
     const optimizer = this.#coordinating();
     roundToF32(optimizer.gradientSum);
-    const { gradNorm, applied, learningRate } = this.#update(optimizer, step, weightSum);
+    const { gradNorm, applied, learningRate } = this.#update(optimizer, step, weightSum, options.changes);
     this.#summedStep = null;
     if (applied) this.#use(Float32Array.from(optimizer.weights), step + 1);
     const update = applied && options.encodeUpdate ? fp32Codec.encodeUpdate(this.#weights.slice()) : null;
@@ -268,8 +269,9 @@ export class CpuTrainer implements RoomTrainer {
     return new AdamWReference(weights, this.#layout.decayedElements, this.#settings.optimizer);
   }
 
-  #update(optimizer: AdamWReference, step: number, weightSum: number): Pick<CommitResult, 'gradNorm' | 'applied' | 'learningRate'> {
-    const learningRate = learningRateAt(this.#settings.optimizer, step, this.#settings.steps);
+  #update(optimizer: AdamWReference, step: number, weightSum: number, changes: readonly ScheduleChange[] = []): Pick<CommitResult, 'gradNorm' | 'applied' | 'learningRate'> {
+    const now = scheduleAt(this.#settings.optimizer, this.#settings.steps, changes, step);
+    const learningRate = learningRateAt(now.settings, step, now.steps);
     const result = optimizer.commit({ learningRate, update: step + 1, weightSum });
     for (const values of [optimizer.weights, optimizer.firstMoment, optimizer.secondMoment]) roundToF32(values);
     return { ...result, learningRate };

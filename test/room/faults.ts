@@ -5,8 +5,10 @@
  */
 import { calmNetwork } from './network.ts';
 import { Random } from './random.ts';
+import type { OwnerCommand } from '../../src/room/rules.ts';
 import { LeadHost } from './lead-host.ts';
 import { MemberHost } from './member-host.ts';
+import { Orders } from './orders.ts';
 import { Simulation } from './simulator.ts';
 import type { SimulationOptions } from './simulator.ts';
 
@@ -17,7 +19,12 @@ export const recoveryMs = 150_000;
 const furtherTroubles = 0x5eed;
 const names = ['ada', 'bob', 'cid', 'dan', 'eve', 'fay'];
 
-export async function simulateFaults(options: SimulationOptions): Promise<Simulation> {
+export interface FaultsOptions extends SimulationOptions {
+  /** The owner gives orders meanwhile. */
+  readonly hasOrders: boolean;
+}
+
+export async function simulateFaults(options: FaultsOptions): Promise<Simulation> {
   const choice = new Random(options.seed);
   const room = new Simulation({ ...options, evalEvery: choice.pick([0, 4]), checkpointEverySteps: choice.pick([1, 3, 7]) });
   const { world } = room;
@@ -52,11 +59,14 @@ export async function simulateFaults(options: SimulationOptions): Promise<Simula
       disturb(room, further, present);
     });
   }
+  const orders = options.hasOrders ? giveOrders(room, new Random(options.seed + ordersSeed)) : null;
   await room.pass(faultsEndMs);
   world.network.faults = calmNetwork;
   world.log.note('FAULT', 'no more of them');
   // Whoever could bring the room back does, should everybody have gone.
   for (const name of present) if (!room.isOpen(name) && room.savedStep(name) !== null) room.join(name);
+  // Who is told nothing any more would change the run after its end.
+  if (orders !== null) await room.until('the owner’s orders are answered', recoveryMs, () => orders.isIdle);
   await room.untilFinished(recoveryMs);
   return room;
 }
@@ -77,6 +87,32 @@ function disturb(room: Simulation, random: Random, names: readonly string[]): vo
   }
   world.log.note('FAULT', `what ${host.machine} sends is garbled for ${(lastsMs / 1000).toFixed(1)} s`);
   world.network.garble(host.machine, lastsMs);
+}
+
+/** Drawn apart from everything else, so that a seed's troubles are the same with and without orders. */
+const ordersSeed = 77_000_000;
+
+/** Ada made the room, and may be anybody's member by the time that she wants something. */
+function giveOrders(room: Simulation, random: Random): Orders {
+  const orders = new Orders(room, 'ada');
+  const count = 1 + random.below(4);
+  for (let given = 0; given < count; given += 1) {
+    room.world.clock.after(random.between(500, faultsEndMs), () => {
+      orders.give(anyOrder(random));
+    });
+  }
+  return orders;
+}
+
+function anyOrder(random: Random): OwnerCommand {
+  switch (random.below(4)) {
+    case 0:
+      return { kind: 'rename', title: `Room ${random.below(1000)}` };
+    case 1:
+      return { kind: 'schedule', steps: random.pick([18, 22, 26, 30]) };
+    default:
+      return { kind: 'schedule', learningRate: random.between(0.001, 0.05), ...(random.chance(0.5) && { minLearningRate: 0.0005 }) };
+  }
 }
 
 /** One thing goes wrong now. What lasts ends by itself within seconds. */

@@ -65,7 +65,7 @@ export class FuzzedCoordinator {
     if (this.#room.state.phase === 'stopped') return;
     this.#send({ type: 'ownDevice', device: goodDevice });
     const { step: before } = this.#room.state;
-    const isDone = (): boolean => before >= steps || this.#room.state.step > before;
+    const isDone = (): boolean => this.#room.state.phase === 'finished' || this.#room.state.step > before;
     for (let count = 0; count < 400 && !isDone(); count += 1) {
       this.#room.nowMs += 250;
       this.#send({ type: 'lease', untilMs: this.#room.nowMs + leaseMs });

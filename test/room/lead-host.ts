@@ -4,8 +4,9 @@ import { coordinatorStep, coordinatorView, createCoordinator } from '../../src/r
 import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, SuccessionPart } from '../../src/room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
-import type { HistoryPoint, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
-import type { RoomRules } from '../../src/room/rules.ts';
+import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
+import { ownerCommandSchema } from '../../src/room/rules.ts';
+import type { OwnerCommand, RoomRules } from '../../src/room/rules.ts';
 import { encodeHistory } from '../../src/session/history.ts';
 import { encodeRows } from '../../src/session/rows.ts';
 import * as v from 'valibot';
@@ -206,6 +207,18 @@ export class LeadHost implements Role {
     if (!isWhole) this.world.log.fail(`step ${work.step} misses ${work.missing} micro-batches and knows of [${waiting.join()}]`);
   }
 
+  /** The owner's page leads. */
+  order(revision: number, command: OwnerCommand): void {
+    this.#enter(() => {
+      this.dispatch({ type: 'ownerCommand', from: this.#tab.address as PeerId, revision, command });
+    });
+  }
+
+  #ordered(from: PeerId, { term, revision, command }: Extract<MemberMessage, { type: 'owner' }>): void {
+    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), ownerCommandSchema), command);
+    if (term === this.term && parsed.success) this.dispatch({ type: 'ownerCommand', from, revision, command: parsed.output });
+  }
+
   accept(end: End): Handlers {
     const peer = end.remote as PeerId;
     this.#enter(() => {
@@ -227,8 +240,9 @@ export class LeadHost implements Role {
       control: (json) => {
         whileCurrent(() => {
           const message = v.safeParse(memberMessageSchema, json);
-          if (message.success) this.dispatch({ type: 'message', from: peer, message: message.output });
-          else distrust();
+          if (!message.success) return distrust();
+          this.dispatch({ type: 'message', from: peer, message: message.output });
+          if (message.output.type === 'owner') this.#ordered(peer, message.output);
         });
       },
       blob: (json, bytes) => {
@@ -349,6 +363,7 @@ export class LeadHost implements Role {
         log.note(this.machine, `problem ${effect.problem.code}`);
         return;
       case 'declined':
+        this.world.declined.add(effect.revision);
         log.note(this.machine, `declines the owner’s command ${effect.revision}: ${effect.reason}`);
         return;
       case 'closeRoom':
@@ -412,12 +427,14 @@ export class LeadHost implements Role {
     });
   }
 
-  #commit({ step, lossSum, weightSum, encodeUpdate, encodeGradient }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
+  #commit({ step, lossSum, weightSum, encodeUpdate, encodeGradient, changes }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
     this.#gpuJob('commit', gpuMs.commit, async () => {
-      const result = await this.#trainer.commit(step, weightSum, { encodeUpdate, encodeGradient });
+      const result = await this.#trainer.commit(step, weightSum, { encodeUpdate, encodeGradient, changes });
+      const { rules } = this.#state;
+      const expected = rules.changes.length === 0 ? undefined : await this.world.changedRun.lossAt(step, rules.changes);
       const { gradNorm, learningRate, replicaHash, applied, update, gradient } = result;
       this.world.log.note(this.machine, `commits step ${step}, loss ${(lossSum / weightSum).toFixed(4)}`);
-      if (applied) this.world.ledger.committed(this.term, step, lossSum / weightSum, replicaHash);
+      if (applied) this.world.ledger.committed(this.term, step, lossSum / weightSum, replicaHash, expected);
       if (update !== null) this.#update = { step, bytes: update, gradient };
       const updateBytes = update?.byteLength ?? 0;
       const metrics = { gradNorm, learningRate, replicaHash, applied, updateBytes, gradientBytes: gradient?.byteLength ?? 0 };

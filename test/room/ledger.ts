@@ -3,6 +3,7 @@
  * simulation when a step is counted wrongly, replicas differ, or a loss is not that of the undisturbed run.
  */
 import type { HistoryPoint } from '../../src/room/messages.ts';
+import type { RoomRules } from '../../src/room/rules.ts';
 import type { RoomLog } from './log.ts';
 
 /** What a contribution really is: noted where its gradients were computed. */
@@ -25,6 +26,7 @@ export interface ReignFacts {
   readonly step: number;
   readonly hash: string;
   readonly history: readonly HistoryPoint[];
+  readonly rules: RoomRules;
   readonly kind: 'new' | 'warm' | 'cold';
 }
 
@@ -60,6 +62,8 @@ export class Ledger {
   readonly #announced: { readonly term: number; readonly hash: string }[] = [];
   readonly #everAnnounced = new Set<string>();
   #newestTerm = 0;
+  /** Newest revision of the rules that no hand-off may lose. */
+  #acknowledged = 0;
   readonly #log: RoomLog;
   readonly #options: LedgerOptions;
   readonly #reigns = new Map<number, Reign>();
@@ -76,7 +80,12 @@ export class Ledger {
     return this.#announced.length;
   }
 
-  reignBegan({ term, after, step, hash, history, kind: way }: ReignFacts): void {
+  /** The owner was told that this order, and all before it, are carried out. */
+  acknowledged(revision: number): void {
+    this.#acknowledged = Math.max(this.#acknowledged, revision);
+  }
+
+  reignBegan({ term, after, step, hash, history, rules, kind: way }: ReignFacts): void {
     // The successor of somebody who was followed by another already has no more than what was saved.
     const kind = way === 'warm' && after !== this.#newestTerm ? 'cold' : way;
     if (this.#reigns.has(term)) this.#log.fail(`two coordinators reign under term ${term}`);
@@ -89,6 +98,10 @@ export class Ledger {
     if (kind === 'warm' && step < this.#announced.length) {
       this.#log.fail(`the successor leads from step ${step}, and ${this.#announced.length} steps were announced`);
     }
+    if (kind === 'warm' && rules.revision < this.#acknowledged) {
+      this.#log.fail(`the successor leads with the rules of revision ${rules.revision}, and the owner was told that ${this.#acknowledged} is carried out`);
+    }
+    if (kind === 'cold') this.#acknowledged = Math.min(this.#acknowledged, rules.revision);
     if (kind === 'cold') this.#rewind(this.#commonSteps(history));
     for (const point of history.slice(this.#announced.length)) this.announced(term, point);
     const last = this.#announced[step - 1];
@@ -168,15 +181,15 @@ export class Ledger {
     }
   }
 
-  committed(term: number, step: number, loss: number, hash: string): void {
+  /** `expected`: the loss of a run whose schedule was changed in the same way; default: of the run as it began. */
+  committed(term: number, step: number, loss: number, hash: string, expected = this.#options.undisturbed[step]): void {
     const reign = this.#reign(term);
-    const { undisturbed, microbatchesPerStep, countsOnly } = this.#options;
+    const { microbatchesPerStep, countsOnly } = this.#options;
     if (step !== reign.committed) this.#log.fail(`term ${term} commits step ${step} after ${reign.committed} committed ones`);
     if (reign.sum?.step !== step) return this.#log.fail(`step ${step} is committed without a sum`);
     for (let microbatch = 0; microbatch < microbatchesPerStep; microbatch += 1) {
       if (!reign.sum.counts.has(microbatch)) this.#log.fail(`micro-batch ${microbatch} of step ${step} was lost`);
     }
-    const expected = undisturbed[step];
     if (expected === undefined) return this.#log.fail(`step ${step} is past the end of the run`);
     if (!countsOnly && !(Math.abs(loss - expected) <= relativeTolerance * Math.abs(expected))) {
       this.#log.fail(`the loss of step ${step} is ${loss}, and ${expected} undisturbed`);

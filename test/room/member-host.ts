@@ -4,6 +4,7 @@ import type { MemberState } from '../../src/room/member.ts';
 import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, SuccessionPart, WarmReign } from '../../src/room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../../src/room/messages.ts';
 import type { CoordinatorBlob, MemberBlob, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
+import type { SignedCommand } from '../../src/room/rules.ts';
 import { decodeHistory, HistoryError } from '../../src/session/history.ts';
 import { decodeRows, RowsError } from '../../src/session/rows.ts';
 import * as v from 'valibot';
@@ -101,6 +102,13 @@ export class MemberHost implements Role {
 
   freeze(durationMs: number): void {
     this.#tab.freeze(durationMs);
+  }
+
+  /** This tab is the owner's. */
+  order(signed: SignedCommand): void {
+    this.#enter(() => {
+      this.dispatch({ type: 'ownerCommand', signed });
+    });
   }
 
   accept(end: End): Handlers {
@@ -240,6 +248,7 @@ export class MemberHost implements Role {
         log.note(this.machine, `problem ${effect.problem?.code ?? 'none'}`);
         return;
       case 'declined':
+        this.world.declined.add(effect.revision);
         log.note(this.machine, `hears that its command ${effect.revision} is declined: ${effect.reason}`);
         return;
       case 'changed':

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
 import type { CoordinatorEffect } from '../../src/room/machine.ts';
 import type { PeerId, Step, Term } from '../../src/room/messages.ts';
+import { noRules } from '../../src/room/rules.ts';
 import { SimulationFailure } from './log.ts';
+import { Orders } from './orders.ts';
 import { Simulation } from './simulator.ts';
 import { tinyRun, undisturbedLosses } from './tiny-run.ts';
 import type { Tampering } from './world.ts';
@@ -193,6 +195,53 @@ test.each<[string, () => Tampering, 'vanishes' | 'is cut off', RegExp]>([
   ],
 ])('the simulator finds that %s', async (_what, tampering, how, message) => {
   const failure = await handOver(tampering(), how).catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(SimulationFailure);
+  expect((failure as SimulationFailure).message.split('\n')[0]).toMatch(message);
+});
+
+/** Cid, who made the room, wants another learning rate; when that is done, Ada, who leads, vanishes. */
+async function orderAndLose(tampering: Tampering): Promise<void> {
+  const run = tinyRun(seed, steps);
+  const room = new Simulation({ seed, run, undisturbed: await undisturbedLosses(run), tampering, checkpointEverySteps: 100 });
+  await room.lead('ada', { msPerMicrobatch: 150 });
+  room.join('bob', { msPerMicrobatch: 150 });
+  await room.until('Bob is ready', 10_000, () => room.coordinator.view.peers.some(({ succession }) => succession === 'ready'));
+  room.join('cid', { canSucceed: false });
+  const orders = new Orders(room, 'cid');
+  orders.give({ kind: 'schedule', learningRate: 0.03 });
+  await room.until('the order is answered', 10_000, () => orders.isIdle);
+  room.crash('ada', false);
+  await room.until('Bob leads', 30_000, () => room.leader?.machine === 'bob');
+  await room.untilFinished(60_000);
+  if (room.coordinator.view.history.every(({ change }) => change?.learningRate !== 0.03)) room.world.log.fail('the history says nothing of the change');
+}
+
+test('without a bug an order outlives the coordinator that carried it out', async () => {
+  await orderAndLose({});
+});
+
+test.each<[string, () => Tampering, RegExp]>([
+  [
+    'a successor leads without what the owner was told is done',
+    () => ({ memberEffects: (effects) => effects.map((effect) => (effect.type === 'lead' && effect.reign !== null ? { ...effect, reign: { ...effect.reign, rules: noRules } } : effect)) }),
+    /leads with the rules of revision 0, and the owner was told that 1/,
+  ],
+  [
+    'a change of the learning rate is said to hold, and does not',
+    () => ({ coordinatorEffects: each((effect) => (effect.type === 'commit' ? [{ ...effect, changes: [] }] : [effect])) }),
+    /the loss of step/,
+  ],
+  [
+    'an order is in force before the successor keeps it',
+    () => ({
+      coordinatorEvents: (event) =>
+        event.type === 'ownerCommand' ? [event, { type: 'message', from: 'bob-1' as PeerId, message: { type: 'kept', term: 1 as Term, revision: event.revision } }] : [event],
+      coordinatorEffects: each((effect) => (effect.type === 'send' && effect.to === 'bob-1' && effect.message.type === 'rules' ? [] : [effect])),
+    }),
+    /leads with the rules of revision 0, and the owner was told that 1/,
+  ],
+])('the simulator finds that %s', async (_what, tampering, message) => {
+  const failure = await orderAndLose(tampering()).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(SimulationFailure);
   expect((failure as SimulationFailure).message.split('\n')[0]).toMatch(message);
 });

@@ -62,6 +62,7 @@ export function sample(schema: unknown, random: Random, hints: Hints): unknown {
     case 'nullable':
       return random.chance(0.3) ? null : sample(shape.wrapped, random, hints);
     case 'optional':
+    case 'exact_optional':
       return random.chance(0.3) ? undefined : sample(shape.wrapped, random, hints);
     case 'array':
       return Array.from({ length: lengthOf(shape, random) }, () => sample(shape.item, random, hints));

@@ -2,6 +2,7 @@
  * A simulated room: real machines and real (tiny) training over a seeded network in virtual time. One seed replays one
  * history exactly. Faults are injected by calling it; `faults.ts` makes plans of them.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { HistoryPoint, PeerDevice, Step, Term } from '../../src/room/messages.ts';
 import { noRules } from '../../src/room/rules.ts';
 import { VirtualClock } from './clock.ts';
@@ -18,6 +19,7 @@ import { SimulatedNetwork } from './network.ts';
 import { Random } from './random.ts';
 import { Tab } from './tab.ts';
 import type { Computer, Role } from './tab.ts';
+import { ChangedRun } from './tiny-run.ts';
 import type { TinyRun } from './tiny-run.ts';
 import type { Tampering, World } from './world.ts';
 
@@ -88,6 +90,8 @@ export class Simulation {
       directory: new SimulatedDirectory(clock, random.fork()),
       run: options.run,
       tampering: options.tampering ?? {},
+      changedRun: new ChangedRun(options.run),
+      declined: new Set(),
       newAddress: (machine) => `${machine}-${this.#addresses++}`,
     };
   }
@@ -281,12 +285,12 @@ export class Simulation {
   /** Everybody has finished and agrees on the whole history. */
   async untilFinished(withinMs: number): Promise<void> {
     const { world } = this;
-    const { steps } = world.run.settings;
-    await this.until(`${steps} steps committed`, withinMs, () => this.leader?.state.phase === 'finished');
+    await this.until('all steps committed', withinMs, () => this.leader?.state.phase === 'finished');
     // Somebody else may have taken the lead meanwhile, from a step before the last.
     const behind = () => this.leader?.state.phase !== 'finished' ? ['the leader'] : [...this.members.values()].filter((member) => !this.#agrees(member)).map((member) => member.machine);
     await this.until(() => `${behind().join(', ')} at the same end as the coordinator`, withinMs, () => behind().length === 0);
     const { history } = this.coordinator.state;
+    const { steps } = this.coordinator.view;
     history.forEach((point, index) => {
       if (point.step !== index) world.log.fail(`the history has step ${point.step} at place ${index}`);
     });
@@ -324,7 +328,8 @@ function isSameCurve(a: readonly HistoryPoint[], b: readonly HistoryPoint[]): bo
 function isSamePoint(a: HistoryPoint, b: HistoryPoint | undefined): boolean {
   if (a === b) return true;
   const keys = Object.keys(a) as (keyof HistoryPoint)[];
-  return b !== undefined && keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+  const isSame = (key: keyof HistoryPoint): boolean => a[key] === b?.[key] || (key === 'change' && isDeepStrictEqual(a.change, b?.change));
+  return b !== undefined && keys.length === Object.keys(b).length && keys.every(isSame);
 }
 
 function replayHint(seed: number): string {

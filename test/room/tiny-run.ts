@@ -1,6 +1,7 @@
 /** A run small enough to train thousands of times: one layer, hidden size 8, a vocabulary of 8, four micro-batches a step. */
 import { corpusBatches, weightOf } from '../../src/data/batches.ts';
 import type { BatchSource } from '../../src/data/types.ts';
+import type { ScheduleChange } from '../../src/optim/index.ts';
 import type { DecoderConfig } from '../../src/model/types.ts';
 import type { TrainerSettings } from '../../src/trainer/types.ts';
 import { CpuTrainer } from './cpu-trainer.ts';
@@ -75,19 +76,59 @@ export function tinyRun(seed: number, steps: number, microbatchesPerStep = 4): T
 
 /** Losses of the run as one trainer makes them, with no room around it: what every room must reproduce. */
 export async function undisturbedLosses(run: TinyRun): Promise<readonly number[]> {
-  const { settings, source } = run;
-  const trainer = new CpuTrainer(settings, run.memo);
-  await trainer.initialize();
-  const losses: number[] = [];
-  for (let step = 0; step < settings.steps; step += 1) {
+  const alone = await LoneRun.open(run, []);
+  for (let step = 0; step < run.settings.steps; step += 1) await alone.train();
+  return alone.losses;
+}
+
+/** One trainer and nobody else. */
+class LoneRun {
+  readonly losses: number[] = [];
+  readonly #run: TinyRun;
+  readonly #trainer: CpuTrainer;
+  readonly #changes: readonly ScheduleChange[];
+
+  private constructor(run: TinyRun, trainer: CpuTrainer, changes: readonly ScheduleChange[]) {
+    this.#run = run;
+    this.#trainer = trainer;
+    this.#changes = changes;
+  }
+
+  static async open(run: TinyRun, changes: readonly ScheduleChange[]): Promise<LoneRun> {
+    const trainer = new CpuTrainer(run.settings, run.memo);
+    await trainer.initialize();
+    return new LoneRun(run, trainer, changes);
+  }
+
+  async train(): Promise<void> {
+    const { source } = this.#run;
+    const trainer = this.#trainer;
+    const step = this.losses.length;
     await trainer.beginStep(step);
     const microbatches = Array.from({ length: source.microbatchesPerStep }, (_, index) => ({ index, rows: source.draw(step, index) }));
     const { lossSum, weightSum } = await trainer.computeGradients({ assignment: 'all', step, microbatches });
     await trainer.addOwnContribution('all');
-    await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false });
-    losses.push(lossSum / weightSum);
+    await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false, changes: this.#changes });
+    this.losses.push(lossSum / weightSum);
   }
-  return losses;
+}
+
+/** The run undisturbed, but with the changes that its owner has made: each variant is trained as far as it is asked for. */
+export class ChangedRun {
+  readonly #run: TinyRun;
+  readonly #variants = new Map<string, LoneRun>();
+
+  constructor(run: TinyRun) {
+    this.#run = run;
+  }
+
+  async lossAt(step: number, changes: readonly ScheduleChange[]): Promise<number | undefined> {
+    const key = JSON.stringify(changes);
+    const variant = this.#variants.get(key) ?? (await LoneRun.open(this.#run, changes));
+    this.#variants.set(key, variant);
+    while (variant.losses.length <= step) await variant.train();
+    return variant.losses[step];
+  }
 }
 
 interface BaseRun {

@@ -6,7 +6,7 @@ import type { Ledger } from './ledger.ts';
 import type { RoomLog } from './log.ts';
 import type { SimulatedNetwork } from './network.ts';
 import type { Random } from './random.ts';
-import type { TinyRun } from './tiny-run.ts';
+import type { ChangedRun, TinyRun } from './tiny-run.ts';
 
 /** Stands between machines and world, to plant bugs that the ledger must find. Empty in honest simulations. */
 export interface Tampering {
@@ -27,5 +27,9 @@ export interface World {
   readonly directory: SimulatedDirectory;
   readonly run: TinyRun;
   readonly tampering: Tampering;
+  /** Losses under a schedule that the owner has changed. */
+  readonly changedRun: ChangedRun;
+  /** Revisions of the owner's orders that some leader declined. */
+  readonly declined: Set<number>;
   newAddress(machine: string): string;
 }

@@ -77,6 +77,67 @@ describe('a command', () => {
   });
 });
 
+describe('another schedule', () => {
+  const alone = (steps = 3) => new CoordinatorBench({ steps, weightOfMicrobatch: () => 9 });
+  const finish = (bench: CoordinatorBench) => bench.finishStep({ ada: 200 });
+
+  test('holds from the next step on that is not begun, and its history says so', () => {
+    const bench = order(finish(alone()), { kind: 'schedule', learningRate: 0.5 }, 1, 'ada');
+    expect(bench.state.rules.changes).toEqual([{ step: 2, learningRate: 0.5, by: 'Ada' }]);
+    finish(finish(bench));
+    expect(bench.state.history.map(({ change }) => change)).toEqual([undefined, undefined, { learningRate: 0.5, by: 'Ada' }]);
+  });
+
+  test('is no part of a commit before it is in force, nor left out of one after', () => {
+    const bench = room();
+    bench.from('bob', { type: 'pong', nonce: 1 });
+    order(bench, { kind: 'schedule', learningRate: 0.5 });
+    const commitsOf = (from: CoordinatorBench) => from.of('commit').map(({ step, changes }) => ({ step, changes: changes.length }));
+    const commits = [];
+    for (const id of ['ada', 'bob', 'cid']) for (const { id: assignment } of bench.assigned(id)) {
+      if (id === 'ada') bench.ownResult();
+      else bench.contribute(id, assignment);
+      commits.push(...commitsOf(bench.added(assignment)));
+    }
+    expect(commits, 'step 0 was begun before').toEqual([{ step: 0, changes: 0 }]);
+    bench.committed().applied('bob').applied('cid');
+    for (const id of ['ada', 'bob', 'cid']) for (const { id: assignment } of bench.assigned(id)) {
+      if (id === 'ada') bench.ownResult();
+      else bench.contribute(id, assignment);
+      bench.added(assignment);
+      expect(bench.of('commit'), 'Bob may not know of it').toEqual([]);
+    }
+    expect(commitsOf(keep(bench))).toEqual([{ step: 1, changes: 1 }]);
+  });
+
+  test('lets a finished run go on, and a running one end sooner', () => {
+    const bench = finish(finish(finish(alone())));
+    expect(bench.state.phase).toBe('finished');
+    order(bench, { kind: 'schedule', steps: 5 }, 1, 'ada');
+    expect(bench.state).toMatchObject({ phase: 'running', step: 3 });
+    order(finish(bench), { kind: 'schedule', steps: 4 }, 2, 'ada');
+    expect(bench.of('declined'), 'step 4 is begun').toMatchObject([{ code: 'impossible' }]);
+    finish(bench);
+    expect(bench.state).toMatchObject({ phase: 'finished', step: 5 });
+  });
+
+  test('that ends the run where it is finishes it at once', () => {
+    const bench = finish(new CoordinatorBench({ steps: 9 })).send({ type: 'command', command: 'pause' });
+    finish(bench);
+    order(bench, { kind: 'schedule', steps: 2 }, 1, 'ada');
+    expect(bench.state).toMatchObject({ phase: 'finished', step: 2 });
+    expect(bench.of('checkpoint')).toMatchObject([{ reason: 'finished' }]);
+  });
+
+  test('changed twice before its step is begun is one change', () => {
+    const bench = order(alone(), { kind: 'schedule', learningRate: 0.5 }, 1, 'ada');
+    order(bench, { kind: 'schedule', steps: 8 }, 2, 'ada');
+    expect(bench.state.rules.changes).toEqual([{ step: 1, learningRate: 0.5, steps: 8, by: 'Ada' }]);
+    order(bench, { kind: 'schedule' }, 3, 'ada');
+    expect(bench.of('declined')).toMatchObject([{ reason: 'Nothing was to be changed.' }]);
+  });
+});
+
 describe('whoever is removed', () => {
   test('loses its work and its connection, and its browser is not let in again', () => {
     const bench = keep(order(room(), { kind: 'remove', peer: peer('bob') }, 1, 'ada'));
@@ -113,6 +174,14 @@ describe('a member', () => {
     expect(bench.sent).toEqual([{ type: 'kept', term: 3, revision: 4 }]);
     bench.message({ type: 'rules', term: term(3), rules: rules({ title: 'Old', revision: 3 }) });
     expect(bench.view.rules.title).toBe('Whales');
+  });
+
+  test('that joins late finds changes of the schedule in the history', () => {
+    const point = (at: number) => ({ step: step(at), loss: 1, gradNorm: 1, lr: 1, ms: 1, tokens: 1, bytesDown: 0, bytesUp: 0 });
+    const changed = rules({ changes: [{ step: step(1), steps: 200, by: 'Ada' }] });
+    const bench = new MemberBench().connect().welcome({ historyPoints: 3, rules: changed }).history([0, 1, 2].map(point));
+    expect(bench.view.history[1]).toEqual({ ...point(1), change: { steps: 200, by: 'Ada' } });
+    expect(bench.view.steps).toBe(200);
   });
 
   test('that is removed goes, and does not come back', () => {
