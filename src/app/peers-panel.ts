@@ -4,12 +4,12 @@ import { repeat } from 'lit/directives/repeat.js';
 import { styleMap } from 'lit/directives/style-map.js';
 import { baseStyles, panelStyles } from './base-styles.ts';
 import { formatRate, formatShare, unknown } from './format.ts';
-import { connectionInWords, peerStateInWords, presenceInWords, warmingInWords } from './phases.ts';
-import type { ConnectionRow, PeerRow } from './phases.ts';
+import { connectionInWords, peerStateInWords, presenceInWords, warmingInWords, wayInWords } from './phases.ts';
+import type { ConnectionRow, GonePeer, PeerRow } from './phases.ts';
 import './panel-header.ts';
 
 export class PeersPanel extends LitElement {
-  static override properties = { peers: { attribute: false }, connections: { attribute: false }, selfId: { type: String } };
+  static override properties = { peers: { attribute: false }, connections: { attribute: false }, gone: { attribute: false }, selfId: { type: String } };
 
   static override styles = [
     baseStyles,
@@ -91,6 +91,11 @@ export class PeersPanel extends LitElement {
       .state {
         padding-left: var(--space-4);
       }
+      .gone {
+        margin: var(--space-2) 0 0;
+        font-size: var(--size-small);
+        color: var(--ink-soft);
+      }
       .late {
         color: var(--warn);
         font-weight: 600;
@@ -118,11 +123,14 @@ export class PeersPanel extends LitElement {
 
   peers: readonly PeerRow[] = [];
   connections: readonly ConnectionRow[] = [];
+  gone: readonly GonePeer[] = [];
   selfId: string | null = null;
 
   #connection(peer: PeerRow): unknown {
     const row = this.connections.find((connection) => connection.peer === peer.id);
-    const words = row === undefined ? '' : connectionInWords(row);
+    const leader = this.peers.find(({ role }) => role === 'coordinator')?.name ?? '';
+    // A page that doesn't lead is connected to whoever does; of the others it knows what that one says.
+    const words = row === undefined ? wayInWords(peer, leader) : connectionInWords(row);
     return words === '' ? nothing : html`<div class="connection" data-testid="peer-connection">${words}</div>`;
   }
 
@@ -186,6 +194,11 @@ export class PeersPanel extends LitElement {
           </tbody>
         </table>
       </div>
+      ${this.gone.map(
+        ({ name, reason }) => html`<p class="gone" data-testid="peer-gone">
+          ${name} is not connected any more: ${reason}. A tab that was only cut off comes back by itself.
+        </p>`,
+      )}
     </section>`;
   }
 }

@@ -3,6 +3,7 @@ import type { SessionPhase, SessionState } from '../session/types.ts';
 import { formatBytesPerSecond, formatRoundTrip } from './format.ts';
 
 export type PeerRow = SessionState['peers'][number];
+export type GonePeer = SessionState['gone'][number];
 export type ConnectionRow = SessionState['connections'][number];
 
 export interface PhaseWords {
@@ -99,6 +100,13 @@ export function connectionInWords({ path, roundTripMs, bytesPerSecondUp, bytesPe
   ];
   const roundTrip = roundTripMs === null ? '' : formatRoundTrip(roundTripMs);
   return [path ?? '', roundTrip, rates.filter((rate) => rate !== '').join(' ')].filter((part) => part !== '').join(' · ');
+}
+
+/** The way between a peer and whoever leads, where this page has no connection to it; empty when nothing is known. */
+export function wayInWords({ path, roundTripMs }: PeerRow, leader: string): string {
+  if (path === undefined) return '';
+  const roundTrip = roundTripMs === undefined ? '' : ` · ${formatRoundTrip(roundTripMs)}`;
+  return `${path}${roundTrip} to ${leader}`;
 }
 
 /** Of whoever is being made ready to lead when the coordinator can't; null for all others. */

@@ -47,6 +47,9 @@ export class ProblemBanner extends LitElement {
               <p class="message">${this.problem.message}</p>
               <p>${this.problem.whatToDo}</p>
             </div>
+            ${this.problem.code === 'version-mismatch'
+              ? html`<button class="plain" data-testid="reload" @click=${() => location.reload()}>Reload</button>`
+              : nothing}
             ${this.dismissible
               ? html`<button class="plain" data-testid="dismiss-problem" @click=${() => this.dispatchEvent(new Event('dismiss'))}>
                   Dismiss

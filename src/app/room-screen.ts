@@ -164,7 +164,7 @@ export class RoomScreen extends LitElement {
       <div class="grid">
         <div class="main">
           <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title} .changes=${this.#changes()}></loss-panel>
-          <peers-panel .peers=${state.peers} .connections=${state.connections} .selfId=${state.selfId}></peers-panel>
+          <peers-panel .peers=${state.peers} .connections=${state.connections} .gone=${state.gone} .selfId=${state.selfId}></peers-panel>
         </div>
         <div class="side">
           <invite-panel .link=${state.inviteLink ?? state.link ?? ''}></invite-panel>

@@ -2,8 +2,8 @@
  * What the coordinator knows, and the turn in which one event changes it. States are never mutated: a turn starts from
  * a shallow copy and replaces what changes.
  */
-import type { CoordinatorConfig, CoordinatorEffect, RoomProblem } from './machine.ts';
-import type { CoordinatorMessage, HistoryPoint, PeerDevice, PeerId, Presence, RoomPhase, Step } from './messages.ts';
+import type { CoordinatorConfig, CoordinatorEffect, RoomProblem, Way } from './machine.ts';
+import type { CoordinatorMessage, GonePeer, HistoryPoint, PeerDevice, PeerId, Presence, RoomPhase, Step } from './messages.ts';
 import { ownStallMs } from './limits.ts';
 import type { RoomRules } from './rules.ts';
 import type { Speed } from './speed.ts';
@@ -44,6 +44,7 @@ export interface Peer {
   readonly device: PeerDevice;
   readonly canSucceed: boolean;
   readonly presence: Presence;
+  readonly way: Pick<Way, 'path' | 'roundTripMs'>;
   readonly holderHash: string;
   /** Newest rules sent to it, and the newest that it keeps. */
   readonly toldRevision: number;
@@ -133,6 +134,8 @@ export interface CoordinatorState {
   /** The owner wants these, and the successor does not keep them yet. */
   readonly proposed: RoomRules | null;
   readonly peers: ReadonlyMap<PeerId, Peer>;
+  /** Those who have left or were lost within the last seconds. */
+  readonly gone: readonly (GonePeer & { readonly atMs: number })[];
   readonly own: OwnWorker;
   readonly work: StepWork | null;
   /** Committed here and not announced yet: what would be lost with this peer. The next step is computed, but not committed, meanwhile. */

@@ -22,12 +22,13 @@ import {
   sendGradient,
   sendUpdate,
   watchConnections,
+  waysChanged,
   weightsNotSent,
 } from './membership.ts';
 import { enactIfSafe, kept, ownerCommand } from './owner.ts';
 import { problems } from './problems.ts';
 import { serveReplicas, wanted } from './replica-offers.ts';
-import { peerRows } from './roster.ts';
+import { goneRows, peerRows } from './roster.ts';
 import { changeAt, stepsOf } from './rules.ts';
 import {
   advanceStep,
@@ -65,6 +66,7 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     rules: config.rules,
     proposed: null,
     peers: new Map(),
+    gone: [],
     own: {
       device: config.selfDevice,
       running: null,
@@ -107,7 +109,7 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
     case 'peerOpened':
       return peerOpened(turn, event.peer);
     case 'peerClosed':
-      return peerGone(turn, event.peer);
+      return peerGone(turn, event.peer, event.reason);
     case 'message':
       heard(turn, event.from);
       return fromPeer(turn, event.from, event.message);
@@ -133,6 +135,8 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
       return;
     case 'notAppointed':
       return successorLost(turn, event.peer);
+    case 'ways':
+      return waysChanged(turn, event.ways);
     case 'evaluated':
       return evaluated(turn, event.step, event.loss);
     case 'sampled':
@@ -366,6 +370,7 @@ export function coordinatorView(state: CoordinatorState): CoordinatorView {
     history: state.history,
     rules: state.rules,
     peers: peerRows(state),
+    gone: goneRows(state),
     problem: state.problem,
     isWaitingForWorkers: isWaitingForWorkers(state),
     isWaitingForDirectory: isWaitingForDirectory(state, state.lastCallMs),

@@ -68,6 +68,8 @@ export const directoryPatienceMs = 1_500;
 export const maxFailedSuccessions = 2;
 
 export const peersTableIntervalMs = 500;
+/** Whoever was lost is named for so long. */
+export const goneShownMs = 30_000;
 
 /** A member's pauses between attempts to reach the coordinator. */
 export const firstRetryMs = 300;

@@ -6,6 +6,7 @@
 import type {
   CoordinatorBlob,
   CoordinatorMessage,
+  GonePeer,
   HistoryPoint,
   MemberBlob,
   MemberMessage,
@@ -28,6 +29,13 @@ export interface RoomProblem {
   readonly message: string;
   /** From those who know; for what the machines name, the page does. */
   readonly whatToDo?: string;
+}
+
+/** Of the connection to a peer. */
+export interface Way {
+  readonly peer: PeerId;
+  readonly path: 'direct' | 'relayed' | null;
+  readonly roundTripMs: number | null;
 }
 
 export interface StepMetrics {
@@ -118,6 +126,8 @@ export type CoordinatorEvent =
   | { readonly type: 'lease'; readonly untilMs: number }
   /** What a successor needs to begin could not be read. */
   | { readonly type: 'notAppointed'; readonly peer: PeerId; readonly reason: string }
+  /** What is known of the ways to the peers; those not named keep what was known. */
+  | { readonly type: 'ways'; readonly ways: readonly Way[] }
   | { readonly type: 'evaluated'; readonly step: Step; readonly loss: number }
   /** Text drawn from the weights, for those who have none to draw from. */
   | { readonly type: 'sampled'; readonly step: Step; readonly text: string }
@@ -343,6 +353,8 @@ export interface RoomView {
   readonly history: readonly HistoryPoint[];
   readonly rules: RoomRules;
   readonly peers: readonly PeerRow[];
+  /** Who was here a moment ago. */
+  readonly gone: readonly GonePeer[];
   readonly problem: RoomProblem | null;
 }
 

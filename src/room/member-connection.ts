@@ -159,6 +159,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
     rules,
     ...announcedHistory(state.room, message),
     peers: state.room?.peers ?? [],
+    gone: state.room?.gone ?? [],
     sample: state.room?.sample ?? null,
   };
   setProblem(turn, null);

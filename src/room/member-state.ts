@@ -1,7 +1,7 @@
 /** What a member knows, and the turn in which one event changes it. As for the coordinator, states are never mutated. */
 import { ownStallMs } from './limits.ts';
 import type { BlobRef, MachineBlob, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
-import type { CoordinatorBlob, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, Presence, RoomPhase, Step, Term } from './messages.ts';
+import type { CoordinatorBlob, GonePeer, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, Presence, RoomPhase, Step, Term } from './messages.ts';
 import type { RoomRules } from './rules.ts';
 
 export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
@@ -61,6 +61,7 @@ export interface KnownRoom {
   readonly history: readonly HistoryPoint[];
   readonly awaited: AwaitedHistory | null;
   readonly peers: readonly PeerRow[];
+  readonly gone: readonly GonePeer[];
   readonly sample: { readonly step: Step; readonly text: string } | null;
 }
 

@@ -166,7 +166,7 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
     case 'validation':
       return validated(turn, message.step, message.loss);
     case 'peers':
-      return changeRoom(turn, { peers: message.peers });
+      return changeRoom(turn, { peers: message.peers, gone: message.gone ?? [] });
     case 'share':
       return share(turn, message.step);
     case 'missing':
@@ -237,6 +237,7 @@ export function memberView(state: MemberState): MemberView {
     history: room?.history ?? [],
     rules: room?.rules ?? noRules,
     peers: room?.peers ?? [],
+    gone: room?.gone ?? [],
     problem: state.problem ?? room?.problem ?? null,
     connection: state.phase,
     wasWelcomed: room !== null,

@@ -7,6 +7,7 @@ import type { CoordinatorState, Peer, Turn } from './coordinator-state.ts';
 import {
   closedAfterMs,
   farewellMs,
+  goneShownMs,
   helloTimeoutMs,
   maxPeers,
   maxUnacknowledgedBytes,
@@ -17,22 +18,25 @@ import {
   pingIntervalMs,
   silentAfterMs,
 } from './limits.ts';
-import type { RoomProblem } from './machine.ts';
+import type { RoomProblem, Way } from './machine.ts';
 import { protocolVersion } from './messages.ts';
 import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Presence, Step } from './messages.ts';
 import { cleanName, distinctName } from './names.ts';
 import { problems } from './problems.ts';
-import { peerRows } from './roster.ts';
+import { goneRows, peerRows } from './roster.ts';
 import { holdsStep, makeWatcher, withdrawAll } from './step-work.ts';
 import { confirmedBy, greetedAgain, resigned, successorLost } from './succession.ts';
 import { newWorkRecord } from './workers.ts';
 
+/** Of whoever said goodbye. */
+export const hasLeft = 'it left the room';
+const maxReason = 200;
 const unknownDevice: PeerDevice = { name: '', isSoftware: false, probeTokensPerSecond: 0, problem: null };
 
 export function peerOpened(turn: Turn, id: PeerId): void {
   const { state, nowMs } = turn;
   if (id === state.config.self) return;
-  peerGone(turn, id);
+  peerGone(turn, id, 'it connected again');
   state.peers.set(id, {
     id,
     openedAtMs: nowMs,
@@ -44,6 +48,7 @@ export function peerOpened(turn: Turn, id: PeerId): void {
     device: unknownDevice,
     canSucceed: false,
     presence: { isHidden: false, rest: null },
+    way: { path: null, roundTripMs: null },
     holderHash: '',
     toldRevision: 0,
     keptRevision: 0,
@@ -62,8 +67,15 @@ export function peerOpened(turn: Turn, id: PeerId): void {
 }
 
 /** The connection is gone (or replaced): its work goes back to the pool at once. */
-export function peerGone(turn: Turn, id: PeerId): void {
-  if (!turn.state.peers.delete(id)) return;
+export function peerGone(turn: Turn, id: PeerId, reason: string): void {
+  const { state, nowMs } = turn;
+  const peer = state.peers.get(id);
+  if (peer === undefined) return;
+  state.peers.delete(id);
+  if (peer.name !== '') {
+    const why = peer.stage === 'parting' ? peer.partingReason : reason;
+    state.gone = [...state.gone.filter(({ name }) => name !== peer.name), { name: peer.name, reason: why.slice(0, maxReason), atMs: nowMs }];
+  }
   successorLost(turn, id);
   withdrawAll(turn, id, 'gone');
   touchPeers(turn);
@@ -146,7 +158,7 @@ export function part(turn: Turn, id: PeerId, partingReason: string): void {
 export function leave(turn: Turn, id: PeerId): void {
   resigned(turn, id);
   withdrawAll(turn, id, 'returned');
-  part(turn, id, 'it left the room');
+  part(turn, id, hasLeft);
   touchPeers(turn);
 }
 
@@ -260,6 +272,11 @@ export function watchConnections(turn: Turn): void {
       touchPeers(turn);
     }
   }
+  const gone = state.gone.filter(({ atMs }) => nowMs - atMs <= goneShownMs);
+  if (gone.length < state.gone.length) {
+    state.gone = gone;
+    touchPeers(turn);
+  }
   if (nowMs - state.lastPingMs < pingIntervalMs) return;
   state.lastPingMs = nowMs;
   state.pingNonce += 1;
@@ -268,7 +285,7 @@ export function watchConnections(turn: Turn): void {
 
 function close(turn: Turn, id: PeerId, reason: string): void {
   turn.effects.push({ type: 'closePeer', peer: id, reason });
-  peerGone(turn, id);
+  peerGone(turn, id, reason);
 }
 
 export function sendPeersTable(turn: Turn): void {
@@ -276,5 +293,21 @@ export function sendPeersTable(turn: Turn): void {
   if (!state.isPeersTableDirty || nowMs - state.lastPeersTableMs < peersTableIntervalMs) return;
   state.isPeersTableDirty = false;
   state.lastPeersTableMs = nowMs;
-  broadcast(turn, { type: 'peers', term: state.config.term, peers: [...peerRows(state)] });
+  broadcast(turn, { type: 'peers', term: state.config.term, peers: [...peerRows(state)], ...(state.gone.length > 0 && { gone: [...goneRows(state)] }) });
+}
+
+/** What is known of the ways to the peers has changed. */
+export function waysChanged(turn: Turn, ways: readonly Way[]): void {
+  for (const { peer: id, path, roundTripMs } of ways) {
+    const peer = turn.state.peers.get(id);
+    if (peer === undefined || (peer.way.path === path && !isFarFrom(peer.way.roundTripMs, roundTripMs))) continue;
+    changePeer(turn, id, { way: { path, roundTripMs } });
+    touchPeers(turn);
+  }
+}
+
+/** Round trips are never the same twice; the table follows what people would notice. */
+function isFarFrom(before: number | null, now: number | null): boolean {
+  if (before === null || now === null) return before !== now;
+  return Math.abs(now - before) > Math.max(5, before / 4);
 }

@@ -81,6 +81,9 @@ const peerRowSchema = v.object({
   succession: v.optional(v.picklist(['warming', 'ready'])),
   /** Of whoever would follow: steps committed that it has not confirmed. */
   lagSteps: v.optional(count),
+  /** Of the coordinator's connection to it, as far as that is known. */
+  path: v.optional(v.picklist(['direct', 'relayed'])),
+  roundTripMs: v.optional(rate),
   /** Why this peer does not work though it did not choose to watch: its device's problem, or what the coordinator refused. */
   note: v.optional(v.pipe(v.string(), v.maxLength(400))),
 });
@@ -99,6 +102,10 @@ export const replicaPieceSchema = v.object({ kind: v.literal('replicaPiece'), te
 export type Want = v.InferOutput<typeof wantSchema>;
 export type Missing = v.InferOutput<typeof missingSchema>;
 export type ReplicaPiece = v.InferOutput<typeof replicaPieceSchema>;
+
+const goneSchema = v.object({ name: peerName, reason: v.pipe(v.string(), v.maxLength(200)) });
+/** Somebody whose connection to the coordinator ended a moment ago, and how. */
+export type GonePeer = v.InferOutput<typeof goneSchema>;
 
 /** From a member to the coordinator. */
 export const memberMessageSchema = v.variant('type', [
@@ -184,7 +191,7 @@ export const coordinatorMessageSchema = v.variant('type', [
     problem: v.nullable(v.object({ code: identifier, message: v.pipe(v.string(), v.maxLength(400)) })),
   }),
   v.object({ type: v.literal('validation'), term, step, loss: finite }),
-  v.object({ type: v.literal('peers'), term, peers: v.pipe(v.array(peerRowSchema), v.maxLength(maxPeers)) }),
+  v.object({ type: v.literal('peers'), term, peers: v.pipe(v.array(peerRowSchema), v.maxLength(maxPeers)), gone: v.optional(v.pipe(v.array(goneSchema), v.maxLength(maxPeers))) }),
   v.object({ type: v.literal('sample'), term, step, text: v.pipe(v.string(), v.maxLength(maxText)) }),
   /** Keep a copy of the replica as it is after `step` updates: newcomers will ask for pieces of it. */
   v.object({ type: v.literal('share'), term, step }),

@@ -1,7 +1,7 @@
 /** The table of peers as everybody in the room sees it, drawn from the coordinator's state. */
 import type { CoordinatorState, OwnWorker, Peer } from './coordinator-state.ts';
 import { cleanName } from './names.ts';
-import type { PeerRow } from './messages.ts';
+import type { GonePeer, PeerRow } from './messages.ts';
 
 /** The coordinator first, then peers in the order they came. */
 export function peerRows(state: CoordinatorState): readonly PeerRow[] {
@@ -27,6 +27,8 @@ export function peerRows(state: CoordinatorState): readonly PeerRow[] {
       state: stateOf(peer, busy.has(peer.id)),
       ...successionColumns(state, peer),
       ...twinColumn(state, peer),
+      ...(peer.way.path !== null && { path: peer.way.path }),
+      ...(peer.way.roundTripMs !== null && { roundTripMs: peer.way.roundTripMs }),
       ...(peer.presence.isHidden && { isHidden: true }),
       ...(peer.presence.rest !== null && { rest: peer.presence.rest }),
       ...(peer.note !== null && { note: peer.note }),
@@ -48,6 +50,12 @@ function deviceColumns(worker: Pick<OwnWorker, 'device' | 'work'>, tokensPerMicr
 function successionColumns({ successor, step }: CoordinatorState, peer: Peer): Pick<PeerRow, 'succession' | 'lagSteps'> {
   if (successor?.peer !== peer.id) return {};
   return { succession: successor.stage === 'confirmed' ? 'ready' : 'warming', lagSteps: step - successor.confirmed };
+}
+
+/** Unless they are back under their names. */
+export function goneRows({ gone, peers }: CoordinatorState): readonly GonePeer[] {
+  const names = new Set([...peers.values()].map(({ name }) => name));
+  return gone.filter(({ name }) => !names.has(name)).map(({ name, reason }) => ({ name, reason }));
 }
 
 /** Two tabs of one browser share its GPU, which is worth knowing. */

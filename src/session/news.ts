@@ -3,7 +3,8 @@
  * they change; shows nothing itself.
  */
 import type { RoomView } from '../room/machine.ts';
-import type { PeerRow } from '../room/messages.ts';
+import { hasLeft } from '../room/membership.ts';
+import type { GonePeer, PeerRow } from '../room/messages.ts';
 import { rulesInWords } from './rules.ts';
 import type { RunSettings } from './types.ts';
 
@@ -28,7 +29,7 @@ export class RoomNews {
   #reunionUntilMs = 0;
 
   /** What is new since the last look. The first table is no news, and neither is oneself. */
-  observe(view: Pick<RoomView, 'term' | 'step' | 'peers' | 'self' | 'rules'>, nowMs: number, settings: RunSettings | null = null): readonly string[] {
+  observe(view: Pick<RoomView, 'term' | 'step' | 'peers' | 'gone' | 'self' | 'rules'>, nowMs: number, settings: RunSettings | null = null): readonly string[] {
     return [...this.#ownersNews(view, settings), ...this.#peersNews(view, nowMs)];
   }
 
@@ -40,7 +41,7 @@ export class RoomNews {
     return text === null ? [] : [text];
   }
 
-  #peersNews({ term, step, peers, self }: Pick<RoomView, 'term' | 'step' | 'peers' | 'self'>, nowMs: number): readonly string[] {
+  #peersNews({ term, step, peers, gone, self }: Pick<RoomView, 'term' | 'step' | 'peers' | 'gone' | 'self'>, nowMs: number): readonly string[] {
     if (this.#term > 0 && term > this.#term) {
       this.#reign = { term, stepBefore: this.#step, fromStep: step };
       this.#reunionUntilMs = nowMs + reunionMs;
@@ -49,7 +50,7 @@ export class RoomNews {
     this.#step = step;
     const led = this.#leaderNews(peers, self);
     if (nowMs < this.#reunionUntilMs) return led;
-    const moved = comingsAndGoings(this.#peers, peers, self);
+    const moved = comingsAndGoings(this.#peers, peers, self, gone);
     this.#peers = peers;
     return [...led, ...moved];
   }
@@ -81,12 +82,15 @@ function leaderOf(peers: readonly PeerRow[]): PeerRow | undefined {
 }
 
 /** Who came and who went between two tables. People are told by their names: after a hand-off or a reload they have other ids. */
-export function comingsAndGoings(before: readonly PeerRow[], after: readonly PeerRow[], self: string | null): string[] {
+export function comingsAndGoings(before: readonly PeerRow[], after: readonly PeerRow[], self: string | null, gone: readonly GonePeer[] = []): string[] {
   if (before.length === 0) return [];
   const has = (rows: readonly PeerRow[], { id, name }: PeerRow): boolean => rows.some((row) => row.id === id || row.name === name);
   const joined = after
     .filter((row) => !has(before, row) && row.id !== self)
     .map((row) => `${row.name} joined${row.role === 'watcher' ? ' to watch' : ''}.`);
-  const left = before.filter((row) => !has(after, row) && row.id !== self).map((row) => `${row.name} left.`);
+  const left = before.filter((row) => !has(after, row) && row.id !== self).map(({ name }) => {
+    const reason = gone.find((each) => each.name === name)?.reason;
+    return reason === undefined || reason === hasLeft ? `${name} left.` : `${name} is gone: ${reason}.`;
+  });
   return [...joined, ...left];
 }

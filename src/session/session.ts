@@ -538,7 +538,10 @@ class Session implements SessionController {
     this.#lease?.tick();
     this.#ownership?.tick();
     const connections = this.#connections.rows(role.driver.connections);
-    if (connections !== this.#store.state.connections) this.#store.update({ connections });
+    if (connections !== this.#store.state.connections) {
+      this.#store.update({ connections });
+      if (role.kind === 'lead') role.driver.dispatch({ type: 'ways', ways: connections });
+    }
     const { view } = role.driver;
     const replicaStep = role.kind === 'lead' ? view.step : role.driver.view.replica?.step;
     const canSample = role.kind === 'lead' || (replicaStep !== undefined && view.role === 'member');

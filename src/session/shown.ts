@@ -33,6 +33,7 @@ export function shownState(role: RoleView, before: SessionState, elapsedMs: (his
     elapsedMs: elapsedMs(view.history),
     remainingMs: stepMs > 0 && isRunning ? (view.steps - view.step) * stepMs : null,
     peers: view.peers,
+    gone: view.gone,
     changes: view.rules.changes,
     history: view.history,
     replicaHash: heldHash ?? last?.replicaHash ?? null,

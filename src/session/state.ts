@@ -21,6 +21,7 @@ export const initialState: SessionState = {
   elapsedMs: 0,
   remainingMs: null,
   peers: [],
+  gone: [],
   connections: [],
   history: [],
   replicaHash: null,

@@ -2,7 +2,7 @@
  * What a page (or script) sees of a session, and what it can ask of it. The Lit elements draw a `SessionState` and call
  * a `SessionController`; they know nothing else of training or sockets.
  */
-import type { HistoryPoint, PeerRow } from '../room/messages.ts';
+import type { GonePeer, HistoryPoint, PeerRow } from '../room/messages.ts';
 import type { DatedChange } from '../room/rules.ts';
 import type { ConnectionRow } from './connections.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
@@ -125,6 +125,8 @@ export interface SessionState {
   readonly elapsedMs: number;
   readonly remainingMs: number | null;
   readonly peers: readonly PeerRow[];
+  /** Whose connection to the coordinator ended a moment ago, and how. */
+  readonly gone: readonly GonePeer[];
   /** Of the peers that this page is connected to: all others where it leads, else the coordinator. */
   readonly connections: readonly ConnectionRow[];
   /** A new array whenever a point was added; points are never mutated. */

@@ -1,7 +1,8 @@
 /** Peers that rest: what they do with their work, and what the room does without them. */
 import { describe, expect, test } from 'vitest';
 import type { Presence } from '../../src/room/messages.ts';
-import { CoordinatorBench, MemberBench, holderOf, step, term } from '../room/bench.ts';
+import { coordinatorView } from '../../src/room/coordinator.ts';
+import { CoordinatorBench, MemberBench, holderOf, peer, step, term } from '../room/bench.ts';
 
 const awake: Presence = { isHidden: false, rest: null };
 const resting: Presence = { isHidden: true, rest: 'battery' };
@@ -66,5 +67,33 @@ describe('a room', () => {
   test('tells two tabs of one browser apart from two people', () => {
     const room = new CoordinatorBench().join('bob').join('cid', { name: 'bob', holderHash: holderOf('bob') }).join('dan', { name: 'Ada', holderHash: holderOf('ada') });
     expect(['bob', 'cid', 'dan'].map((id) => room.row(id)?.twinOf)).toEqual([undefined, 'bob', 'Ada']);
+  });
+});
+
+describe('the table of peers', () => {
+  test('says of everybody how the coordinator reaches them, and follows only what people would notice', () => {
+    const room = new CoordinatorBench().join('bob').join('cid');
+    const way = (roundTripMs: number) => ({ type: 'ways', ways: [{ peer: peer('bob'), path: 'relayed', roundTripMs }] }) as const;
+    room.send(way(40)).passWith(600, 'bob', 'cid');
+    expect(room.row('bob')).toMatchObject({ path: 'relayed', roundTripMs: 40 });
+    expect(room.row('cid')).not.toHaveProperty('path');
+    room.send(way(44));
+    expect(room.row('bob')).toMatchObject({ roundTripMs: 40 });
+    room.send(way(80));
+    expect(room.row('bob')).toMatchObject({ roundTripMs: 80 });
+  });
+
+  test('is followed by those who have gone, and why, until they are back or it is long ago', () => {
+    const room = new CoordinatorBench().join('bob').join('cid').join('dan');
+    room.send({ type: 'peerClosed', peer: peer('bob'), reason: 'the other side stopped answering' });
+    room.from('cid', { type: 'leave', reason: '' }).send({ type: 'peerClosed', peer: peer('cid'), reason: 'closed' });
+    const gone = [{ name: 'bob', reason: 'the other side stopped answering' }, { name: 'cid', reason: 'it left the room' }];
+    expect(coordinatorView(room.state).gone).toEqual(gone);
+    const told = room.passWith(600, 'dan').filter((effect) => effect.type === 'send' && effect.message.type === 'peers');
+    expect(told.at(-1)).toMatchObject({ to: 'dan', message: { gone } });
+    room.join('bob');
+    expect(coordinatorView(room.state).gone).toEqual(gone.slice(1));
+    room.passWith(31_000, 'bob', 'dan');
+    expect(coordinatorView(room.state).gone).toEqual([]);
   });
 });

@@ -168,7 +168,7 @@ describe('figures of the history', () => {
 describe('news of the room', () => {
   const row = (id: string, role: PeerRow['role'] = 'member'): PeerRow =>
     ({ id, name: id.toUpperCase(), role, device: '', isSoftware: false, tokensPerSecond: 0, microbatches: 0, state: 'ready' }) as unknown as PeerRow;
-  const view = (term: number, step: number, peers: readonly PeerRow[], self = 'me') => ({ term: term as Term, step: step as Step, peers, self: self as PeerId, rules: noRules });
+  const view = (term: number, step: number, peers: readonly PeerRow[], self = 'me') => ({ term: term as Term, step: step as Step, peers, gone: [], self: self as PeerId, rules: noRules });
 
   it('tell who came and went, but not oneself', () => {
     expect(comingsAndGoings([row('me'), row('ada')], [row('me'), row('ben'), row('eva', 'watcher')], 'me')).toEqual([
@@ -177,6 +177,11 @@ describe('news of the room', () => {
       'ADA left.',
     ]);
     expect(comingsAndGoings([], [row('me'), row('ada')], 'me'), 'everybody who was there before oneself').toEqual([]);
+  });
+
+  it('tell why somebody is gone who did not leave', () => {
+    const gone = [{ name: 'ADA', reason: 'the other side stopped answering' }, { name: 'BEN', reason: 'it left the room' }];
+    expect(comingsAndGoings([row('me'), row('ada'), row('ben')], [row('me')], 'me', gone)).toEqual(['ADA is gone: the other side stopped answering.', 'BEN left.']);
   });
 
   it('tell who leads after whom, from which step, and that nothing was lost', () => {

@@ -27,6 +27,7 @@ function member(change: Partial<MemberRole['view']> = {}): MemberRole {
       startedAtMs: 0,
       history: [0, 1, 2].map(point),
       rules: noRules,
+      gone: [],
       peers: [bob],
       problem: null,
       connection: 'joined',
