@@ -134,6 +134,10 @@ export interface CoordinatorState {
   readonly unannounced: HistoryPoint | null;
   readonly committedAtMs: number;
   readonly successor: Successor | null;
+  /** Whom the owner wants to lead: it is made the successor, and then given the lead. */
+  readonly heir: PeerId | null;
+  /** The lead is being given to it: nothing is decided here any more. */
+  readonly isHandedOver: boolean;
   /** Who the directory was last asked to name. */
   readonly wishedName: string | null;
   /** Nobody else can have taken the lead before, by this peer's clock. */

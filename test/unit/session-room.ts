@@ -136,6 +136,7 @@ export class DriverRoom {
       },
       checkpointSaved: () => undefined,
       declined: () => undefined,
+      handOver: () => undefined,
       closeRoom: () => undefined,
       config: {
         self: leadId,
