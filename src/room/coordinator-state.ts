@@ -144,6 +144,10 @@ export interface CoordinatorState {
   /** Who was asked to keep a copy of the replica for newcomers, and of which step's. */
   readonly sharing: { readonly step: Step; readonly peers: readonly PeerId[] } | null;
   readonly successor: Successor | null;
+  /** Whom the owner wants to lead: it is made the successor, and then given the lead. */
+  readonly heir: PeerId | null;
+  /** The lead is being given to it: nothing is decided here any more. */
+  readonly isHandedOver: boolean;
   /** Who the directory was last asked to name. */
   readonly wishedName: string | null;
   /** Nobody else can have taken the lead before, by this peer's clock. */

@@ -25,7 +25,7 @@ import {
   waysChanged,
   weightsNotSent,
 } from './membership.ts';
-import { enactIfSafe, kept, ownerCommand } from './owner.ts';
+import { enactIfSafe, handOverIfReady, kept, ownerCommand } from './owner.ts';
 import { problems } from './problems.ts';
 import { serveReplicas, wanted } from './replica-offers.ts';
 import { goneRows, peerRows } from './roster.ts';
@@ -44,7 +44,7 @@ import {
   pauseForTrouble,
   withdrawAll,
 } from './step-work.ts';
-import { chooseSuccessor, isSafe, isWaitingForDirectory, resigned, successorLost, successorNamed, warm, watchSuccessor } from './succession.ts';
+import { chooseSuccessor, isHandingOver, isSafe, isWaitingForDirectory, resigned, successorLost, successorNamed, warm, watchSuccessor } from './succession.ts';
 import { newWorkRecord } from './workers.ts';
 
 export type { CoordinatorState } from './coordinator-state.ts';
@@ -77,6 +77,8 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     committedAtMs: nowMs,
     sharing: null,
     successor: null,
+    heir: null,
+    isHandedOver: false,
     wishedName: null,
     fenced: new Set(),
     leaseUntilMs: config.leaseUntilMs,
@@ -103,6 +105,7 @@ export function coordinatorStep(state: CoordinatorState, event: CoordinatorEvent
 }
 
 function handle(turn: Turn, event: CoordinatorEvent): void {
+  if (turn.state.isHandedOver) return afterTheEnd(turn, event);
   switch (event.type) {
     case 'tick':
       return;
@@ -148,6 +151,11 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
   }
 }
 
+/** Somebody else decides from now on; but the bytes of a blob must be let go. */
+function afterTheEnd(turn: Turn, event: CoordinatorEvent): void {
+  if (event.type === 'blob') turn.effects.push({ type: 'discardBlob', ref: event.ref, reason: 'somebody else leads now' });
+}
+
 function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
   const peer = turn.state.peers.get(from);
   if (peer === undefined || peer.stage === 'parting' || message.type === 'pong') return;
@@ -187,6 +195,7 @@ function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
 /** What follows from every event and from time alone. */
 function settle(turn: Turn): CoordinatorStep {
   const { state } = turn;
+  if (state.isHandedOver) return { state, effects: turn.effects };
   watchConnections(turn);
   watchSuccessor(turn);
   enactIfSafe(turn);
@@ -196,7 +205,8 @@ function settle(turn: Turn): CoordinatorStep {
     checkDeadlines(turn);
     serveReplicas(turn);
     chooseSuccessor(turn);
-    if (state.phase === 'running' && state.work === null && state.step < stepsOf(state.rules, state.config.steps)) beginStep(turn);
+    if (handOverIfReady(turn)) return { state, effects: turn.effects };
+    if (state.phase === 'running' && state.work === null && !isHandingOver(state) && state.step < stepsOf(state.rules, state.config.steps)) beginStep(turn);
     advanceStep(turn);
   }
   sendPeersTable(turn);

@@ -175,6 +175,8 @@ export type CoordinatorEffect =
   | { readonly type: 'checkpoint'; readonly step: Step; readonly reason: 'interval' | 'paused' | 'finished' | 'stopped' }
   /** This peer's own command of this revision was not carried out. */
   | { readonly type: 'declined'; readonly revision: number; readonly code: 'outdated' | 'impossible'; readonly reason: string }
+  /** The successor has everything, and is to lead now: give the lease back, and go on as a member. Nothing else comes after it. */
+  | { readonly type: 'handOver' }
   /** The owner has closed the room: once the checkpoint is saved, nobody leads it any more. */
   | { readonly type: 'closeRoom' }
   | { readonly type: 'closePeer'; readonly peer: PeerId; readonly reason: string }

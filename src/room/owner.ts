@@ -11,7 +11,7 @@ import { cleanName, oneLine } from './names.ts';
 import { maxChanges, maxRemoved } from './rules.ts';
 import type { OwnerCommand, RoomRules } from './rules.ts';
 import { withdrawAll } from './step-work.ts';
-import { keepsRules, successorLost } from './succession.ts';
+import { isHandingOver, keepsRules, mayBeHeir, successorLost } from './succession.ts';
 
 /** What a command makes of the rules, or in words why nothing. */
 type Decision = Omit<RoomRules, 'revision'> | string;
@@ -32,6 +32,7 @@ export function ownerCommand(turn: Turn, from: PeerId, revision: number, command
   const decided = decide(state, from, command);
   if (typeof decided === 'string') return decline('impossible', decided);
   state.proposed = { ...decided, revision };
+  if (command.kind === 'handOver') state.heir = command.peer;
   const { successor, peers } = state;
   // It will not be asked whether it keeps this.
   if (successor !== null && isRemoved(state, peers.get(successor.peer))) successorLost(turn, successor.peer);
@@ -57,6 +58,13 @@ function decide(state: CoordinatorState, from: PeerId, command: OwnerCommand): D
       if (peer.holderHash === config.holderHash) return 'Another tab of that browser leads the room: hand the lead over to somebody else first.';
       if (rules.removed.length >= maxRemoved) return 'Too many were removed from this room already.';
       return { ...rules, removed: [...rules.removed, peer.holderHash], latest: { kind: 'remove', by, about: peer.name } };
+    }
+    case 'handOver': {
+      const peer = peers.get(command.peer);
+      if (command.peer === config.self) return `${cleanName(config.name)} leads the room already.`;
+      if (peer === undefined || !isGreeted(peer)) return 'That peer is not in the room any more.';
+      if (!mayBeHeir(state, peer)) return `${peer.name} can’t lead: it watches only, can’t keep up, or is a tab of the browser that leads already.`;
+      return { ...rules, latest: { kind: 'handOver', by, about: peer.name } };
     }
     case 'close':
       return { ...rules, isClosed: true, latest: { kind: 'close', by, about: '' } };
@@ -105,6 +113,19 @@ export function enactIfSafe(turn: Turn): void {
   for (const peer of state.peers.values()) if (isGreeted(peer)) tell(turn, peer.id, proposed);
   for (const peer of state.peers.values()) if (isGreeted(peer) && isRemoved(state, peer)) sendAway(turn, peer.id);
   touchPeers(turn);
+}
+
+/** Between two steps, when whoever is to lead has all that there is. True: this peer's reign is over. */
+export function handOverIfReady(turn: Turn): boolean {
+  const { state } = turn;
+  const { work, successor } = state;
+  if (!isHandingOver(state) || state.proposed !== null || state.unannounced !== null || successor?.confirmed !== state.step) return false;
+  const isUnderWay = work !== null && (work.isCommitting || work.assignments.size > 0 || work.counted.size > 0);
+  if (isUnderWay) return false;
+  state.work = null;
+  state.isHandedOver = true;
+  turn.effects.push({ type: 'changed' }, { type: 'handOver' });
+  return true;
 }
 
 /** The rules that it was told say why. */

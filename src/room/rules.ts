@@ -33,6 +33,8 @@ export const ownerCommandSchema = v.variant('kind', [
   /** What is left out stays as it is. Takes effect with the next step that is not begun. */
   v.object({ kind: v.literal('schedule'), ...scheduleValues }),
   v.object({ kind: v.literal('remove'), peer: peerId }),
+  /** This peer is to lead, as soon as it has everything. */
+  v.object({ kind: v.literal('handOver'), peer: peerId }),
   v.object({ kind: v.literal('close') }),
 ]);
 export type OwnerCommand = v.InferOutput<typeof ownerCommandSchema>;
@@ -60,7 +62,7 @@ export const roomRulesSchema = v.object({
   /** What the newest revision was about, for the log: a title, or the name of a peer. */
   latest: v.nullable(
     v.object({
-      kind: v.picklist(['rename', 'schedule', 'remove', 'close', 'reopen']),
+      kind: v.picklist(['rename', 'schedule', 'remove', 'handOver', 'close', 'reopen']),
       by: peerName,
       about: v.pipe(v.string(), v.maxLength(maxTitleLength)),
     }),

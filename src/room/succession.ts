@@ -22,15 +22,45 @@ function couldFollow(state: CoordinatorState, peer: Peer): boolean {
 /** Between two steps only: what is appointed at a step gets that step's gradient. */
 export function chooseSuccessor(turn: Turn): void {
   const { state, nowMs } = turn;
-  if (state.successor !== null || state.work?.isCommitting === true) return;
+  if (state.work?.isCommitting === true) return;
+  makeWayForHeir(turn);
+  if (state.successor !== null) return;
   const fit = [...state.peers.values()].filter((peer) => couldFollow(state, peer));
   const speedOf = ({ work }: Peer) => (work.speed.isMeasured ? 1 : 0.001) * work.speed.perSecond;
   const ablest = fit.reduce<Peer | null>((best, peer) => (best === null || speedOf(peer) > speedOf(best) ? peer : best), null);
-  if (ablest === null) return;
-  state.successor = { peer: ablest.id, since: state.step, stage: 'warming', confirmed: state.step, sinceMs: nowMs };
+  const chosen = fit.find(({ id }) => id === state.heir) ?? ablest;
+  if (chosen === null) return;
+  state.successor = { peer: chosen.id, since: state.step, stage: 'warming', confirmed: state.step, sinceMs: nowMs };
   state.hasHeirs = true;
-  turn.effects.push({ type: 'appoint', to: ablest.id, step: state.step, unannounced: state.unannounced });
+  turn.effects.push({ type: 'appoint', to: chosen.id, step: state.step, unannounced: state.unannounced });
   touchPeers(turn);
+}
+
+/** Whom the owner wants to lead is made the successor, in another one's place if need be; unless it never can be. */
+function makeWayForHeir(turn: Turn): void {
+  const { state } = turn;
+  const { heir, successor } = state;
+  if (heir === null) return;
+  const peer = state.peers.get(heir);
+  if (peer === undefined || !mayBeHeir(state, peer)) {
+    state.heir = null;
+    return;
+  }
+  if (successor === null || successor.peer === heir || !couldFollow(state, peer)) return;
+  const { failedSuccessions = 0 } = state.peers.get(successor.peer) ?? {};
+  successorLost(turn, successor.peer);
+  // That was not its fault.
+  changePeer(turn, successor.peer, { failedSuccessions });
+}
+
+/** It is able to lead, or will be when it has caught up. */
+export function mayBeHeir({ config }: CoordinatorState, peer: Peer): boolean {
+  return peer.stage === 'member' && peer.canSucceed && peer.failedSuccessions < maxFailedSuccessions && peer.holderHash !== config.holderHash;
+}
+
+/** The next leader is ready: no step is begun any more. */
+export function isHandingOver({ heir, successor }: CoordinatorState): boolean {
+  return heir !== null && successor?.peer === heir && successor.stage === 'confirmed';
 }
 
 /** The directory names it, or will in a moment. */

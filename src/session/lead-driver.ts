@@ -39,6 +39,8 @@ export interface LeadOptions {
   readonly checkpointSaved: (step: number) => void;
   /** A command of this page's own was not carried out. */
   readonly declined: (answer: Extract<CoordinatorEffect, { type: 'declined' }>) => void;
+  /** The successor is to lead now. */
+  readonly handOver: () => void;
   /** The owner wants nobody to lead it any more. */
   readonly closeRoom: () => void;
 }
@@ -241,6 +243,9 @@ export class LeadDriver {
         return;
       case 'declined':
         this.#options.declined(effect);
+        return;
+      case 'handOver':
+        this.#options.handOver();
         return;
       case 'closeRoom':
         this.#options.closeRoom();

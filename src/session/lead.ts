@@ -179,7 +179,7 @@ export async function beginReign(
   lease: LeaseKeeper,
   device: DeviceReport,
   { store, visit }: Around,
-  told: Pick<LeadOptions, 'trainer' | 'storage' | 'changed' | 'problem' | 'notice' | 'declined' | 'checkpointSaved' | 'closeRoom'>,
+  told: Pick<LeadOptions, 'trainer' | 'storage' | 'changed' | 'problem' | 'notice' | 'declined' | 'checkpointSaved' | 'handOver' | 'closeRoom'>,
 ): Promise<LeadDriver> {
   const { settings } = description;
   const source = batchesOf(description, tokens);

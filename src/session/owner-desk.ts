@@ -27,6 +27,7 @@ export function ownerControls(command: (command: OwnerCommand) => Promise<void> 
     rename: (title) => order({ kind: 'rename', title }),
     reschedule: (values) => order({ kind: 'schedule', ...withLowMinimum(values, scheduleNow()) }),
     remove: (peer) => order({ kind: 'remove', peer: peer as PeerId }),
+    handOver: (peer) => order({ kind: 'handOver', peer: peer as PeerId }),
     close: () => order({ kind: 'close' }),
   };
 }

@@ -36,6 +36,8 @@ export function rulesInWords({ latest, changes }: RoomRules, settings: RunSettin
     }
     case 'remove':
       return `${by} removed ${about} from the room.`;
+    case 'handOver':
+      return `${by} hands the lead over to ${about}.`;
     case 'close':
       return `${by} closed the room.`;
     case 'reopen':

@@ -6,6 +6,7 @@
 import { askForPersistence } from '../checkpoint/persistence.ts';
 import { openPieceCache } from '../checkpoint/piece-cache.ts';
 import { parameterCount } from '../model/parameters.ts';
+import { handOffExpectedMs } from '../room/limits.ts';
 import type { Presence, Step, Term } from '../room/messages.ts';
 import { problems as roomProblems } from '../room/problems.ts';
 import { noRules } from '../room/rules.ts';
@@ -329,7 +330,7 @@ class Session implements SessionController {
       const checkpointSaved = (step: number): void => {
         this.#store.update({ lastCheckpoint: { step, savedAtMs: Date.now() } });
       };
-      led.driver = await beginReign(data, start, lease, device, around, { ...this.#told, trainer, storage, checkpointSaved, closeRoom: () => void this.#closeRoom() });
+      led.driver = await beginReign(data, start, lease, device, around, { ...this.#told, trainer, storage, checkpointSaved, handOver: () => void this.#handOver(visit), closeRoom: () => void this.#closeRoom() });
       this.#role = { kind: 'lead', driver: led.driver, lease, unlock };
       rememberTab({ room: visit.address.room, role: 'coordinator', name: this.#store.state.name });
       this.#watchGpu(visit);
@@ -364,7 +365,7 @@ class Session implements SessionController {
       // A lost GPU is opened again; whatever else was wrong would be so again, so this page won't try to lead any more.
       const isGpuLost = problemOf(error).code === trainerProblems.gpuLost('').code;
       if (isGpuLost) await this.#gpu.restart();
-      await this.#joinAsMember(visit.address, name, false, isGpuLost);
+      await this.#joinAsMember(visit.address, name, false, { canLead: isGpuLost });
       throw error;
     }
   }
@@ -387,7 +388,7 @@ class Session implements SessionController {
     };
   }
 
-  async #joinAsMember(address: RoomAddress, name: string, watch: boolean, canLead = true): Promise<{ link: string }> {
+  async #joinAsMember(address: RoomAddress, name: string, watch: boolean, { canLead = true, yields = false } = {}): Promise<{ link: string }> {
     const visit = this.#enter(address, name, watch ? 'watcher' : 'member');
     const { link } = visit;
     this.#store.update({ phase: watch ? 'finding-room' : 'checking-device' });
@@ -397,6 +398,7 @@ class Session implements SessionController {
     const progress = canCompute && canLead ? await this.#gpu.storage.progress(address.room).catch(() => null) : null;
     const holder = await holderHash(await holderOf(address.room));
     const isOwner = (await ownerOf(address.room)) !== null;
+    const saved = heritage(progress, { holderHash: holder, isOwner });
     if (visit.isOver) return { link };
     const driver = new MemberDriver({
       ...this.#told,
@@ -406,7 +408,7 @@ class Session implements SessionController {
         device: peerDevice(device),
         holderHash: holder,
         canSucceed: canCompute && canLead,
-        saved: heritage(progress, { holderHash: holder, isOwner }),
+        saved: yields ? null : saved,
         seed: crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
       },
       heir: this.#heirOf(visit, name),
@@ -422,6 +424,7 @@ class Session implements SessionController {
     });
     this.#role = { kind: 'member', driver };
     driver.dispatch({ type: 'presence', presence: this.#attention.presence });
+    if (yields && saved !== null) setTimeout(() => driver.dispatch({ type: 'saved', saved }), handOffExpectedMs);
     if (canCompute) this.#watchGpu(visit);
     this.#refresh();
     return { link };
@@ -500,6 +503,17 @@ class Session implements SessionController {
       else if (role?.kind === 'lead') void role.driver.ownOrder(signed);
     };
     return new Ownership({ room, store: this.#store, storage: () => this.#gpu.storage, send, nowMs: () => performance.now() });
+  }
+
+  /** The owner wants the successor to lead: this page gives it the lead, and does not ask for it again while it takes over. */
+  async #handOver(visit: Visit): Promise<void> {
+    const role = this.#role;
+    if (role?.kind !== 'lead' || visit.isOver) return;
+    const { name } = this.#store.state;
+    void role.driver.saveCheckpoint();
+    await role.lease.release();
+    await this.#abandonLead(role);
+    await this.#guarded(() => this.#joinAsMember(visit.address, name, false, { yields: true })).catch(() => undefined); // It is in the state.
   }
 
   /** The owner closed the room, and this page led it: everybody has heard of it, and nobody is to follow. */

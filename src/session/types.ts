@@ -156,6 +156,8 @@ export interface OwnerControls {
   rename(title: string): Promise<void>;
   /** Other values from the next step on that is not begun; what is left out stays as it is. */
   reschedule(values: Partial<ScheduleSettings>): Promise<void>;
+  /** Lets a peer lead as soon as it has all that this takes; whoever led goes on as a member. */
+  handOver(peer: string): Promise<void>;
   /** Sends a peer away; its browser is not let in again. */
   remove(peer: string): Promise<void>;
   /** Ends the room for everybody; who has saved the run keeps it, and only the owner opens the room again. */

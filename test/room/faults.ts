@@ -98,18 +98,23 @@ function giveOrders(room: Simulation, random: Random): Orders {
   const count = 1 + random.below(4);
   for (let given = 0; given < count; given += 1) {
     room.world.clock.after(random.between(500, faultsEndMs), () => {
-      orders.give(anyOrder(random));
+      orders.give(anyOrder(room, random));
     });
   }
   return orders;
 }
 
-function anyOrder(random: Random): OwnerCommand {
-  switch (random.below(4)) {
+function anyOrder(room: Simulation, random: Random): OwnerCommand {
+  switch (random.below(6)) {
     case 0:
       return { kind: 'rename', title: `Room ${random.below(1000)}` };
     case 1:
       return { kind: 'schedule', steps: random.pick([18, 22, 26, 30]) };
+    case 2:
+    case 3: {
+      const peers = room.leader?.view.peers.filter(({ role }) => role === 'member') ?? [];
+      return peers.length === 0 ? { kind: 'rename', title: 'Alone' } : { kind: 'handOver', peer: random.pick(peers).id };
+    }
     default:
       return { kind: 'schedule', learningRate: random.between(0.001, 0.05), ...(random.chance(0.5) && { minLearningRate: 0.0005 }) };
   }

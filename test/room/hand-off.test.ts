@@ -1,4 +1,7 @@
 import { expect, test } from 'vitest';
+import type { CoordinatorEvent } from '../../src/room/machine.ts';
+import type { PeerId } from '../../src/room/messages.ts';
+import { Orders } from './orders.ts';
 import { seeds, Simulation } from './simulator.ts';
 import { tinyRun, undisturbedLosses } from './tiny-run.ts';
 
@@ -49,6 +52,24 @@ test('a coordinator that vanishes is followed within ten seconds, with no announ
     room.crash('ada', false);
     expect(await untilItLeads(room, successor, other)).toBeLessThan(10_000);
     await room.untilFinished(60_000);
+    expect(room.world.ledger).toMatchObject({ handOffs: 1, stepsRewound: 0 });
+  }
+});
+
+test('the lead goes to whom the owner wants, not only to whoever was the successor; no step is computed twice, and who led is a member', async () => {
+  for (const seed of seeds(10)) {
+    const { room, other } = await threeWithSuccessor(seed);
+    const orders = new Orders(room, 'ada');
+    const committed: number[] = [];
+    const { tampering } = room.world;
+    Object.assign(tampering, { coordinatorEvents: (event: CoordinatorEvent) => (event.type === 'committed' ? (committed.push(event.step), [event]) : [event]) });
+    const peer = room.coordinator.view.peers.find(({ name }) => name === other);
+    orders.give({ kind: 'handOver', peer: peer?.id ?? ('nobody' as PeerId) });
+    await room.until(`${other} leads`, 15_000, () => room.leader?.machine === other);
+    await room.until('Ada is a member', 10_000, () => room.members.get('ada')?.view.connection === 'joined');
+    await room.untilFinished(60_000);
+    expect(room.leader?.machine).toBe(other);
+    expect(new Set(committed).size, 'steps committed once').toBe(committed.length);
     expect(room.world.ledger).toMatchObject({ handOffs: 1, stepsRewound: 0 });
   }
 });

@@ -28,6 +28,8 @@ export interface LeadOptions {
   readonly checkpointEverySteps: number;
   /** Somebody else leads, or this peer can't any more. */
   readonly deposed: () => void;
+  /** The successor is to lead. */
+  readonly handedOver: () => void;
 }
 
 /** What a reign goes on from. */
@@ -366,6 +368,10 @@ export class LeadHost implements Role {
         this.world.declined.add(effect.revision);
         log.note(this.machine, `declines the owner’s command ${effect.revision}: ${effect.reason}`);
         return;
+      case 'handOver':
+        log.note(this.machine, 'hands the lead over');
+        this.release();
+        return this.#options.handedOver();
       case 'closeRoom':
         log.note(this.machine, 'the owner closes the room');
         return;

@@ -26,6 +26,8 @@ export interface MemberOptions {
   readonly device: PeerDevice;
   readonly wantsToWatch: boolean;
   readonly canSucceed: boolean;
+  /** It has just given the lead away. */
+  readonly yields: boolean;
   readonly lie: Lie | null;
   /** This peer leads from now on; `trainer` null: from what its computer has saved. */
   readonly leads: (term: Term, warm: { readonly reign: WarmReign; readonly trainer: CpuTrainer } | null) => void;
@@ -79,7 +81,7 @@ export class MemberHost implements Role {
       device: options.device,
       holderHash: holderHashOf(holder),
       canSucceed: options.canSucceed && !options.wantsToWatch,
-      saved: disk === null ? null : { step: disk.step as Step, term: disk.term as Term },
+      saved: disk === null || options.yields ? null : { step: disk.step as Step, term: disk.term as Term },
       seed: tab.random.below(2 ** 31),
     };
     this.world.log.note(this.machine, `is a member as ${tab.address}${disk === null ? '' : `, with step ${disk.step} saved`}`);

@@ -3,6 +3,7 @@
  * history exactly. Faults are injected by calling it; `faults.ts` makes plans of them.
  */
 import { isDeepStrictEqual } from 'node:util';
+import { handOffExpectedMs } from '../../src/room/limits.ts';
 import type { HistoryPoint, PeerDevice, Step, Term } from '../../src/room/messages.ts';
 import { noRules } from '../../src/room/rules.ts';
 import { VirtualClock } from './clock.ts';
@@ -171,12 +172,14 @@ export class Simulation {
     return machine.tab;
   }
 
-  #follow(machine: Machine, tab: Tab): MemberHost {
+  /** `yields`: it does not ask for the lead for a while. */
+  #follow(machine: Machine, tab: Tab, yields = false): MemberHost {
     const { wantsToWatch = false, lie = null, canSucceed = true } = machine.settings;
     const member = new MemberHost(tab, {
       device: machine.device,
       wantsToWatch,
       canSucceed,
+      yields,
       lie,
       leads: (term, warm) => {
         if (warm !== null) {
@@ -212,6 +215,15 @@ export class Simulation {
         evalEvery: this.#evalEvery,
         checkpointEverySteps: this.#checkpointEverySteps,
         deposed: () => void this.#follow(machine, tab),
+        handedOver: () => {
+          const saved = machine.computer.disk;
+          const member = this.#follow(machine, tab, true);
+          if (saved === null) return;
+          // Should nobody take over after all.
+          this.world.clock.after(handOffExpectedMs, () => {
+            if (member.isOpen) tab.enter(() => member.dispatch({ type: 'saved', saved: { step: saved.step as Step, term: saved.term as Term } }));
+          });
+        },
       },
       start,
     );

@@ -138,6 +138,39 @@ describe('another schedule', () => {
   });
 });
 
+describe('the lead is handed over', () => {
+  const handOver = (to: string): OwnerCommand => ({ kind: 'handOver', peer: peer(to) });
+
+  test('between two steps, once the successor has everything', () => {
+    const bench = keep(order(room(), handOver('bob')));
+    expect(bench.of('handOver'), 'step 0 is under way').toEqual([]);
+    bench.finishStep({ ada: 200, bob: 200, cid: 200 });
+    expect(bench.state).toMatchObject({ isHandedOver: true, step: 1, work: null, unannounced: null });
+    expect(bench.passWith(2_000, 'bob', 'cid'), 'nothing more is decided here').toEqual([]);
+  });
+
+  test('to another than the successor: that one is made it first, and the old one is no worse for it', () => {
+    const bench = new CoordinatorBench({ leaseUntilMs: Infinity }).join('bob', { canSucceed: true }).join('cid', { canSucceed: true });
+    bench.from('bob', { type: 'warm', term: term(3), step: step(0) }).send({ type: 'successorNamed', holderHash: holderOf('bob') });
+    order(bench, handOver('cid'), 1, 'ada');
+    expect(bench.of('appoint')).toMatchObject([{ to: 'cid' }]);
+    expect(bench.sentTo('bob')).toContainEqual({ type: 'dismissed', term: 3 });
+    expect(bench.state.peers.get(peer('bob'))?.failedSuccessions).toBe(0);
+  });
+
+  test('not to a watcher, nor to whoever leads, and not any more to one that has gone', () => {
+    const bench = room().join('eye', { wantsToWatch: true, canSucceed: true });
+    for (const [revision, to] of ['eye', 'ada', 'cid', 'nobody'].entries()) {
+      order(bench, handOver(to), revision + 1, 'ada');
+      expect(bench.of('declined'), to).toMatchObject([{ code: 'impossible' }]);
+    }
+    order(bench, handOver('bob'), 5, 'ada').send({ type: 'peerClosed', peer: peer('bob'), reason: '' });
+    bench.send({ type: 'successorNamed', holderHash: null });
+    expect(bench.state).toMatchObject({ heir: null, isHandedOver: false });
+    expect(bench.state.phase).toBe('running');
+  });
+});
+
 describe('whoever is removed', () => {
   test('loses its work and its connection, and its browser is not let in again', () => {
     const bench = keep(order(room(), { kind: 'remove', peer: peer('bob') }, 1, 'ada'));

@@ -36,9 +36,20 @@ function countLarge(channel: MemoryChannel): { frames: number } {
 it('a newcomer gets the weights from the members too, bit for bit', async () => {
   await roomOf('bob', 'cid');
   const fromMembers: { frames: number }[] = [];
+  let leads: MemoryChannel | null = null;
   const dan = room.join('dan', {
     wires: ({ bulk }, to) => {
-      if (to !== null) fromMembers.push(countLarge(bulk[1]));
+      const before = bulk[1].tap;
+      const count = { frames: 0 };
+      if (to !== null) fromMembers.push(count);
+      bulk[1].tap = (frame) => {
+        if (frame.byteLength > 10_000) count.frames += 1;
+        // The coordinator's network is busy until a member has sent something.
+        if (to === null && count.frames === 2 * framesPerPiece) bulk[1].stalled = true;
+        if (to !== null && leads !== null) leads.stalled = false;
+        return before(frame);
+      };
+      if (to === null) leads = bulk[1];
     },
   });
   await joined(dan);

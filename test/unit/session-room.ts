@@ -139,6 +139,7 @@ export class DriverRoom {
       },
       checkpointSaved: () => undefined,
       declined: () => undefined,
+      handOver: () => undefined,
       closeRoom: () => undefined,
       config: {
         self: leadId,
