@@ -130,7 +130,8 @@ export class PeersPanel extends LitElement {
     const row = this.connections.find((connection) => connection.peer === peer.id);
     const leader = this.peers.find(({ role }) => role === 'coordinator')?.name ?? '';
     // A page that doesn't lead is connected to whoever does; of the others it knows what that one says.
-    const words = row === undefined ? wayInWords(peer, leader) : connectionInWords(row);
+    const isOther = peer.id !== this.selfId;
+    const words = row === undefined ? (isOther ? wayInWords(peer, leader) : '') : connectionInWords(row);
     return words === '' ? nothing : html`<div class="connection" data-testid="peer-connection">${words}</div>`;
   }
 

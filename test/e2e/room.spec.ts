@@ -50,11 +50,13 @@ test('three pages share one curve and hold the same weights', async ({ openPage 
   await untilAllWork(ada, 3);
   const pages = [ada, ben, eva];
   // Whoever leads is connected to everybody, all others to it.
-  const wayTo = (page: Page, name: string): Locator => page.getByTestId('peer-row').filter({ hasText: name }).getByTestId('peer-connection');
+  const wayTo = (page: Page, name: string): Locator => page.getByTestId('peer-row').filter({ has: page.getByText(name, { exact: true }) }).getByTestId('peer-connection');
   for (const way of [wayTo(ada, 'Ben'), wayTo(ada, 'Eva'), wayTo(ben, 'Ada')]) {
     await expect(way).toHaveText(/^direct · (<\s)?\d+\sms · ↑ [\d.]+\s[kM]?B\/s ↓ [\d.]+\s[kM]?B\/s$/);
   }
-  await expect(ben.getByTestId('peer-connection')).toHaveCount(1);
+  // Ben has no connection to Eva; Ada says how she reaches her.
+  await expect(wayTo(ben, 'Eva')).toHaveText(/^direct · (<\s)?\d+\sms to Ada$/);
+  await expect(ben.getByTestId('peer-connection')).toHaveCount(2);
 
   for (const pauses of [1, 2, 3]) {
     const { step } = await statusOf(ada);
