@@ -29,6 +29,8 @@ export interface BrowserRoomOptions {
   readonly url: string;
   readonly launchOptions: LaunchOptions;
   readonly run: CreateSettings;
+  /** Run in each page before any script of its own. */
+  readonly before?: () => void;
 }
 
 const names = ['Ada', 'Ben', 'Cid', 'Dan', 'Eva', 'Fay', 'Gus', 'Hal', 'Ida', 'Jon'];
@@ -70,20 +72,21 @@ export class BrowserRoom {
 
   /** A browser at the landing page. It counts as a peer of the room, which it is to join. */
   async launch(): Promise<BrowserPeer> {
-    const { url, launchOptions } = this.#options;
+    const { url, launchOptions, before } = this.#options;
     const name = `${names[this.#launched % names.length]}${this.#launched >= names.length ? ` ${this.#launched}` : ''}`;
     this.#launched += 1;
     const server = await chromium.launchServer(launchOptions);
     const browser = await chromium.connect(server.wsEndpoint());
     const page = await browser.newPage({ ignoreHTTPSErrors: true });
+    if (before !== undefined) await page.addInitScript(before);
     const peer = { name, server, page };
     this.#peers.push(peer);
     await page.goto(url);
     return peer;
   }
 
-  async join({ page, name }: BrowserPeer): Promise<void> {
-    await joinRoom(page, this.#link, { name });
+  async join({ page, name }: BrowserPeer, watch = false): Promise<void> {
+    await joinRoom(page, this.#link, { name, watch });
   }
 
   async leader(): Promise<BrowserPeer> {
@@ -125,11 +128,13 @@ export class BrowserRoom {
     await Promise.all(this.#peers.map(({ page }) => statusWhen(page, 'back in the room', isBack, handOffTimeoutMs)));
   }
 
-  async another(): Promise<void> {
-    await this.join(await this.launch());
+  async another(): Promise<BrowserPeer> {
+    const peer = await this.launch();
+    await this.join(peer);
+    return peer;
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#peers.map((peer) => peer.server.kill()));
+    await Promise.all(this.#peers.splice(0).map((peer) => peer.server.kill()));
   }
 }

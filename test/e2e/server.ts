@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { projectRoot } from '../../tools/build.mjs';
 
 export interface RunningServer {
+  readonly pid: number;
   readonly port: number;
   /** `http://localhost:<port>` */
   readonly url: string;
@@ -27,6 +28,7 @@ export async function startServer(options: { readonly port?: number; readonly ar
   const url = urls.find((candidate) => candidate.startsWith('http://localhost:'));
   if (url === undefined) throw new Error(`the server printed no localhost address, only ${urls.join(' ')}`);
   return {
+    pid: child.pid ?? 0,
     port: Number(new URL(url).port),
     url,
     lanUrls: urls.filter((candidate) => candidate.startsWith('https://')),
