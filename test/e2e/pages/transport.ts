@@ -43,7 +43,7 @@ async function open(key: string, maxBlobBytes?: number, signallingUrl = new URL(
   const endpoint = await openEndpoint({
     signallingUrl: new URL(signallingUrl),
     iceServers: () => Promise.resolve([]),
-    key,
+    key: () => key,
     room,
     accept: (connection) => {
       const recorder = new Recorder();
@@ -75,7 +75,7 @@ const openPair: OpenPair = (caller, callee) => {
     openEndpoint({
       signallingUrl: new URL('/signal', location.href),
       iceServers: () => Promise.resolve([]),
-      key: side.key,
+      key: () => side.key,
       room,
       accept: (connection) => {
         accepted(connection);
