@@ -6,6 +6,7 @@
  *   POST /rooms/ID/renew        { coordinator, holder, term, step, successorHash, sequence } → 200 lease
  *   POST /rooms/ID/take-over    { coordinator, holder, expectedTerm, step, isWarm } → 200 lease
  *   POST /rooms/ID/release      { holder, term, step } → 200 lease
+ *   POST /rooms/ID/renew-key    { holder, term, token } → 200 lease
  *
  * Writes carry `Authorization: Bearer <token>`. A refusal is { refusal, lease, retryInMs } with status 403, 404, 409 or 503.
  */
@@ -19,6 +20,7 @@ const maxTerm = 1_000_000_000;
 const maxStep = 1_000_000_000;
 
 const roomId = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{6,80}$/));
+const token = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/));
 const bearer = v.pipe(v.string(), v.regex(/^Bearer [A-Za-z0-9_-]{43}$/));
 const coordinator = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{1,80}$/));
 const holder = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{16,80}$/));
@@ -42,6 +44,7 @@ const commandSchemas = {
     v.transform((body): Command => ({ type: 'takeOver', ...body })),
   ),
   release: v.pipe(v.strictObject({ holder, term, step }), v.transform((body): Command => ({ type: 'release', ...body }))),
+  'renew-key': v.pipe(v.strictObject({ holder, term, token }), v.transform((body): Command => ({ type: 'renewKey', ...body }))),
 } as const;
 
 const statusOf: Record<Refusal, number> = {

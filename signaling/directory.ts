@@ -40,7 +40,7 @@ export interface Lease {
 }
 
 interface Room {
-  readonly tokenHash: Buffer;
+  tokenHash: Buffer;
   readonly createdFrom: string;
   touchedMs: number;
   coordinator: string;
@@ -93,7 +93,9 @@ export type Command =
       /** It goes on from memory, having kept up with the leader; false: from what its browser has saved. */
       readonly isWarm: boolean;
     }
-  | { readonly type: 'release'; readonly holder: string; readonly term: number; readonly step: number };
+  | { readonly type: 'release'; readonly holder: string; readonly term: number; readonly step: number }
+  /** The room has another key from now on, and `token` proves that one. */
+  | { readonly type: 'renewKey'; readonly holder: string; readonly term: number; readonly token: string };
 
 export type Refusal =
   | 'not-found'
@@ -254,10 +256,15 @@ function change(room: Room, command: Command, nowMs: number): No | null {
       room.election = null;
       return null;
     }
+    case 'renewKey': {
+      const no = notItsLease(room, command);
+      if (no === null) room.tokenHash = sha256(command.token);
+      return no;
+    }
   }
 }
 
-function notItsLease(room: Room, { holder, term }: Extract<Command, { type: 'renew' | 'release' }>): No | null {
+function notItsLease(room: Room, { holder, term }: Extract<Command, { type: 'renew' | 'release' | 'renewKey' }>): No | null {
   if (term !== room.term) return { refusal: 'stale-term' };
   return timingSafeEqual(room.holderHash, sha256(holder)) ? null : { refusal: 'held' };
 }

@@ -27,7 +27,7 @@ export interface RunRecord {
 }
 
 /** Of a run's facts, what the room's owner can change. */
-export type RunChange = Partial<Pick<RunRecord, 'title' | 'steps' | 'rules'>>;
+export type RunChange = Partial<Pick<RunRecord, 'key' | 'title' | 'steps' | 'rules'>>;
 
 /** What a checkpoint says of itself without its weights. */
 export interface CheckpointFacts {

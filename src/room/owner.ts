@@ -66,6 +66,8 @@ function decide(state: CoordinatorState, from: PeerId, command: OwnerCommand): D
       if (!mayBeHeir(state, peer)) return `${peer.name} can’t lead: it watches only, can’t keep up, or is a tab of the browser that leads already.`;
       return { ...rules, latest: { kind: 'handOver', by, about: peer.name } };
     }
+    case 'renewKey':
+      return { ...rules, keys: { current: command.key, former: command.former }, latest: { kind: 'renewKey', by, about: '' } };
     case 'close':
       return { ...rules, isClosed: true, latest: { kind: 'close', by, about: '' } };
   }

@@ -14,6 +14,15 @@ export const maxChanges = 200;
 
 const title = v.pipe(v.string(), v.minLength(1), v.maxLength(maxTitleLength));
 
+/** The secret in a room's link. */
+export const roomKey = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{20,128}$/));
+
+/** `former`: the one before, by which the directory may still know the room; null: there was none. */
+export interface RoomKeys {
+  readonly current: string;
+  readonly former: string | null;
+}
+
 /** As in the run file. */
 const scheduleValues = {
   learningRate: v.exactOptional(v.pipe(v.number(), v.minValue(1e-9), v.maxValue(10))),
@@ -35,6 +44,8 @@ export const ownerCommandSchema = v.variant('kind', [
   v.object({ kind: v.literal('remove'), peer: peerId }),
   /** This peer is to lead, as soon as it has everything. */
   v.object({ kind: v.literal('handOver'), peer: peerId }),
+  /** `former`: as it was until now. */
+  v.object({ kind: v.literal('renewKey'), key: roomKey, former: roomKey }),
   v.object({ kind: v.literal('close') }),
 ]);
 export type OwnerCommand = v.InferOutput<typeof ownerCommandSchema>;
@@ -55,6 +66,8 @@ export const roomRulesSchema = v.object({
   title: v.nullable(title),
   /** Of the run's schedule, in the order of their steps. */
   changes: v.pipe(v.array(datedChange), v.maxLength(maxChanges)),
+  /** Null: as when the room was made. */
+  keys: v.nullable(v.object({ current: roomKey, former: roomKey })),
   /** Browsers that are not let in. */
   removed: v.pipe(v.array(holderHash), v.maxLength(maxRemoved)),
   /** Nobody leads it any more until its owner opens it again. */
@@ -62,7 +75,7 @@ export const roomRulesSchema = v.object({
   /** What the newest revision was about, for the log: a title, or the name of a peer. */
   latest: v.nullable(
     v.object({
-      kind: v.picklist(['rename', 'schedule', 'remove', 'handOver', 'close', 'reopen']),
+      kind: v.picklist(['rename', 'schedule', 'remove', 'handOver', 'renewKey', 'close', 'reopen']),
       by: peerName,
       about: v.pipe(v.string(), v.maxLength(maxTitleLength)),
     }),
@@ -70,7 +83,7 @@ export const roomRulesSchema = v.object({
 });
 export type RoomRules = v.InferOutput<typeof roomRulesSchema>;
 
-export const noRules: RoomRules = { revision: 0, title: null, changes: [], removed: [], isClosed: false, latest: null };
+export const noRules: RoomRules = { revision: 0, title: null, changes: [], keys: null, removed: [], isClosed: false, latest: null };
 
 /** The owner leads a room again that was closed. */
 export function reopened(rules: RoomRules, by: string): RoomRules {

@@ -3,6 +3,7 @@
  * which addresses other machines reach this server. Decides nothing: when to renew or take over is the session's.
  */
 import * as v from 'valibot';
+import type { RoomKeys } from '../room/rules.ts';
 import { toBase64Url } from './base64url.ts';
 
 const requestTimeoutMs = 5000;
@@ -96,6 +97,11 @@ export interface Renewal extends Claim {
 
 /** Every method rejects with a `DirectoryError` and nothing else. */
 export interface DirectoryClient {
+  /**
+   * The room's key was renewed. The directory may not know it yet: then what it refuses is tried with the former key, and
+   * whoever holds the lease tells it.
+   */
+  useKeys(keys: RoomKeys): void;
   /** null when there is no such room. */
   lookUp(): Promise<Lease | null>;
   /**
@@ -139,7 +145,7 @@ export async function directoryToken(room: string, key: string): Promise<string>
 }
 
 export function createDirectoryClient(baseUrl: URL, room: string, key: string): DirectoryClient {
-  let token: Promise<string> | null = null;
+  let keys: RoomKeys = { current: key, former: null };
 
   async function request<T>(path: string, schema: v.GenericSchema<unknown, T>, init: RequestInit = {}, timeoutMs = requestTimeoutMs): Promise<T> {
     let response: Response;
@@ -156,18 +162,31 @@ export function createDirectoryClient(baseUrl: URL, room: string, key: string): 
     return parsed.output;
   }
 
-  async function write(command: string, body: unknown, timeoutMs?: number): Promise<Lease> {
-    token ??= directoryToken(room, key);
+  async function write(command: string, body: unknown, { timeoutMs, by = keys.current }: { readonly timeoutMs?: number; readonly by?: string } = {}): Promise<Lease> {
     const init = {
       method: 'POST',
       keepalive: true,
-      headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${await token}` },
+      headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${await directoryToken(room, by)}` },
       body: JSON.stringify(body),
     };
     return request(`rooms/${room}/${command}`, leaseSchema, init, timeoutMs);
   }
 
+  /** `remedy`: what to do instead where the directory knows the room by its former key. */
+  async function orIfForbidden(asked: Promise<Lease>, remedy: (former: string) => Promise<Lease>): Promise<Lease> {
+    const { former } = keys;
+    try {
+      return await asked;
+    } catch (error) {
+      if (former === null || !(error instanceof DirectoryError) || error.kind !== 'forbidden') throw error;
+      return remedy(former);
+    }
+  }
+
   return {
+    useKeys(renewed) {
+      keys = renewed;
+    },
     async lookUp() {
       try {
         return await request(`rooms/${room}`, leaseSchema);
@@ -177,11 +196,20 @@ export function createDirectoryClient(baseUrl: URL, room: string, key: string): 
       }
     },
     create: ({ peerId, holder, term, step, isReclaim }) => write('create', { coordinator: peerId, holder, term, step, isReclaim }),
-    takeOver: ({ peerId, holder, expectedTerm, step, isWarm }) => write('take-over', { coordinator: peerId, holder, expectedTerm, step, isWarm }),
-    renew: ({ peerId, holder, term, step, successorHash, sequence }) =>
-      write('renew', { coordinator: peerId, holder, term, step, successorHash, sequence }, renewTimeoutMs),
+    takeOver({ peerId, holder, expectedTerm, step, isWarm }) {
+      const body = { coordinator: peerId, holder, expectedTerm, step, isWarm };
+      return orIfForbidden(write('take-over', body), (former) => write('take-over', body, { by: former }));
+    },
+    renew({ peerId, holder, term, step, successorHash, sequence }) {
+      const renew = (): Promise<Lease> => write('renew', { coordinator: peerId, holder, term, step, successorHash, sequence }, { timeoutMs: renewTimeoutMs });
+      return orIfForbidden(renew(), async (former) => {
+        await write('renew-key', { holder, term, token: await directoryToken(room, keys.current) }, { timeoutMs: renewTimeoutMs, by: former });
+        return renew();
+      });
+    },
     async release({ holder, term, step }) {
-      await write('release', { holder, term, step });
+      const body = { holder, term, step };
+      await orIfForbidden(write('release', body), (former) => write('release', body, { by: former }));
     },
     iceServers: async () => (await request('ice', iceSchema)).iceServers.map(toIceServer),
     serverUrls: async () => (await request('health', healthSchema)).urls,

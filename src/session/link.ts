@@ -2,6 +2,8 @@
  * Room links: `…/#room=<id>&key=<secret>`. Making, reading and explaining what is wrong with one.
  * The fragment never reaches a server; nothing here talks to one.
  */
+import * as v from 'valibot';
+import { roomKey } from '../room/rules.ts';
 import type { Problem } from '../trainer/types.ts';
 import { toBase64Url } from './base64url.ts';
 import { problem } from './problems.ts';
@@ -12,7 +14,6 @@ export interface RoomAddress {
 }
 
 const idPattern = /^[A-Za-z0-9_-]{8,64}$/;
-const keyPattern = /^[A-Za-z0-9_-]{20,128}$/;
 
 export const incompleteLink: Problem = problem('bad-link', 'This room link is incomplete: a part of it is missing or was cut off.');
 /** For a text that was meant as one. */
@@ -27,8 +28,12 @@ export function randomSecret(): string {
   return randomText(16);
 }
 
+export function newKey(): string {
+  return randomText(24);
+}
+
 export function newRoomAddress(): RoomAddress {
-  return { room: randomText(9), key: randomText(24) };
+  return { room: randomText(9), key: newKey() };
 }
 
 export function roomLink(page: URL, address: RoomAddress): string {
@@ -44,6 +49,6 @@ export function parseRoomLink(link: string): RoomAddress | Problem | null {
   const room = fields.get('room');
   const key = fields.get('key');
   if (room === null && key === null) return null;
-  if (room === null || key === null || !idPattern.test(room) || !keyPattern.test(key)) return incompleteLink;
+  if (room === null || key === null || !idPattern.test(room) || !v.is(roomKey, key)) return incompleteLink;
   return { room, key };
 }

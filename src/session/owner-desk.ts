@@ -9,13 +9,15 @@ import { problems as roomProblems } from '../room/problems.ts';
 import { ownerCommandSchema } from '../room/rules.ts';
 import type { OwnerCommand, SignedCommand } from '../room/rules.ts';
 import type { Problem } from '../trainer/types.ts';
+import { newKey } from './link.ts';
+import type { RoomAddress } from './link.ts';
 import { signCommand } from './owner.ts';
 import type { OwnerKey } from './owner.ts';
 import { explain, problem } from './problems.ts';
 import type { OwnerControls, ScheduleSettings } from './types.ts';
 
 /** Commands under the names that pages and scripts call them by. */
-export function ownerControls(command: (command: OwnerCommand) => Promise<void> | undefined, scheduleNow: () => ScheduleSettings | null): OwnerControls {
+export function ownerControls(command: (command: OwnerCommand) => Promise<void> | undefined, scheduleNow: () => ScheduleSettings | null, visit: () => { readonly address: RoomAddress; readonly link: string } | null): OwnerControls {
   const order = async (given: OwnerCommand): Promise<void> => {
     const parsed = v.safeParse(ownerCommandSchema, given);
     if (!parsed.success) throw new OwnerError(problem('bad-settings', `${v.getDotPath(parsed.issues[0]) ?? 'It'} is not valid: ${parsed.issues[0].message}.`));
@@ -28,6 +30,13 @@ export function ownerControls(command: (command: OwnerCommand) => Promise<void> 
     reschedule: (values) => order({ kind: 'schedule', ...withLowMinimum(values, scheduleNow()) }),
     remove: (peer) => order({ kind: 'remove', peer: peer as PeerId }),
     handOver: (peer) => order({ kind: 'handOver', peer: peer as PeerId }),
+    async renewKey() {
+      const before = visit();
+      if (before === null) throw new OwnerError(explain(roomProblems.ownerOnly));
+      await order({ kind: 'renewKey', key: newKey(), former: before.address.key });
+      // A hand-off may have made another visit of it.
+      return { link: (visit() ?? before).link };
+    },
     close: () => order({ kind: 'close' }),
   };
 }

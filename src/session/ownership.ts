@@ -4,7 +4,7 @@
  */
 import type { CoordinatorEffect } from '../room/machine.ts';
 import { stepsOf } from '../room/rules.ts';
-import type { OwnerCommand, RoomRules, SignedCommand } from '../room/rules.ts';
+import type { OwnerCommand, RoomKeys, RoomRules, SignedCommand } from '../room/rules.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
 import { OwnerDesk } from './owner-desk.ts';
 import { ownerOf } from './owner.ts';
@@ -18,6 +18,8 @@ export interface OwnershipOptions {
   readonly storage: () => RunStorage;
   /** To whoever leads, which may be this page. */
   readonly send: (signed: SignedCommand) => void;
+  /** The owner has renewed the room's key. */
+  readonly useKeys: (keys: RoomKeys) => void;
   readonly nowMs: () => number;
 }
 
@@ -61,13 +63,16 @@ export class Ownership {
     if (rules === this.#rules) return;
     this.#rules = rules;
     this.#desk.tick();
-    const { storage, store } = this.#options;
+    const { storage, store, useKeys } = this.#options;
     const { settings } = store.state;
+    const { keys } = rules;
+    if (keys !== null) useKeys(keys);
+    const key = keys === null ? {} : { key: keys.current };
     const title = rules.title === null ? {} : { title: rules.title };
     // For the list of saved runs.
     const steps = settings === null ? {} : { steps: stepsOf(rules, settings.steps) };
     storage()
-      .changeRun(this.room, { ...title, ...steps, rules: JSON.stringify(rules) })
+      .changeRun(this.room, { ...key, ...title, ...steps, rules: JSON.stringify(rules) })
       .catch((error: unknown) => {
         store.update({ problem: storageProblemOf(error) });
       });

@@ -38,6 +38,8 @@ export function rulesInWords({ latest, changes }: RoomRules, settings: RunSettin
       return `${by} removed ${about} from the room.`;
     case 'handOver':
       return `${by} hands the lead over to ${about}.`;
+    case 'renewKey':
+      return `${by} renewed the room’s key: the old link lets nobody in any more.`;
     case 'close':
       return `${by} closed the room.`;
     case 'reopen':

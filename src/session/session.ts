@@ -35,7 +35,7 @@ import { RoomNews } from './news.ts';
 import { WakeLock, titleOf } from './page.ts';
 import { peerDevice, watchingDevice } from './peer-device.ts';
 import { explain, problem as describeProblem, problemOf, storageProblemOf } from './problems.ts';
-import { heritage } from './rules.ts';
+import { heritage, parseRules } from './rules.ts';
 import { composeRun, estimateRun, parseRun } from './run.ts';
 import type { RunDescription } from './run.ts';
 import { scheduleOf } from './schedule.ts';
@@ -104,6 +104,7 @@ class Session implements SessionController {
       const { settings, changes } = this.state;
       return settings === null ? null : scheduleOf(settings, changes, Infinity);
     },
+    () => this.#visit,
   );
 
   constructor() {
@@ -398,6 +399,8 @@ class Session implements SessionController {
     const progress = canCompute && canLead ? await this.#gpu.storage.progress(address.room).catch(() => null) : null;
     const holder = await holderHash(await holderOf(address.room));
     const isOwner = (await ownerOf(address.room)) !== null;
+    const { keys } = parseRules(progress?.rules);
+    if (keys?.current === address.key) visit.useKeys(keys);
     const saved = heritage(progress, { holderHash: holder, isOwner });
     if (visit.isOver) return { link };
     const driver = new MemberDriver({
@@ -502,7 +505,7 @@ class Session implements SessionController {
       if (role?.kind === 'member') role.driver.dispatch({ type: 'ownerCommand', signed });
       else if (role?.kind === 'lead') void role.driver.ownOrder(signed);
     };
-    return new Ownership({ room, store: this.#store, storage: () => this.#gpu.storage, send, nowMs: () => performance.now() });
+    return new Ownership({ room, store: this.#store, storage: () => this.#gpu.storage, send, useKeys: (keys) => this.#visit?.useKeys(keys), nowMs: () => performance.now() });
   }
 
   /** The owner wants the successor to lead: this page gives it the lead, and does not ask for it again while it takes over. */

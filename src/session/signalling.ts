@@ -5,13 +5,13 @@
 import { openEndpoint } from '../transport/peerjs.ts';
 import type { Connection, ConnectionHandlers, Endpoint } from '../transport/types.ts';
 import type { DirectoryClient } from './directory-client.ts';
-import type { RoomAddress } from './link.ts';
 
 const firstPauseMs = 1000;
 const longestPauseMs = 15_000;
 
 export interface SignallingOptions {
-  readonly address: RoomAddress;
+  readonly room: string;
+  readonly key: () => string;
   readonly directory: DirectoryClient;
   readonly accept: (connection: Connection) => ConnectionHandlers;
   readonly changed: (state: 'online' | 'offline') => void;
@@ -47,13 +47,13 @@ export class Signalling {
   }
 
   async #open(): Promise<Endpoint> {
-    const { address, directory, accept, changed } = this.#options;
+    const { room, key, directory, accept, changed } = this.#options;
     try {
       const endpoint = await openEndpoint({
         signallingUrl: new URL('signal', document.baseURI),
         iceServers: () => directory.iceServers().catch(() => []),
-        key: address.key,
-        room: address.room,
+        key,
+        room,
         accept,
         signallingChanged: changed,
       });

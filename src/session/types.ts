@@ -160,6 +160,8 @@ export interface OwnerControls {
   handOver(peer: string): Promise<void>;
   /** Sends a peer away; its browser is not let in again. */
   remove(peer: string): Promise<void>;
+  /** Gives the room another key: who is in it is told, and the old link lets nobody in any more. */
+  renewKey(): Promise<{ link: string }>;
   /** Ends the room for everybody; who has saved the run keeps it, and only the owner opens the room again. */
   close(): Promise<void>;
 }

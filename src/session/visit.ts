@@ -8,6 +8,7 @@ import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { createDirectoryClient } from './directory-client.ts';
 import type { DirectoryClient } from './directory-client.ts';
 import { roomLink } from './link.ts';
+import type { RoomKeys } from '../room/rules.ts';
 import type { RoomAddress } from './link.ts';
 import { rememberTab } from './memory.ts';
 import type { RunDescription } from './run.ts';
@@ -31,27 +32,24 @@ export interface VisitOptions {
 }
 
 export class Visit {
-  readonly address: RoomAddress;
   readonly directory: DirectoryClient;
   readonly signalling: Signalling;
-  readonly link: string;
+  #address: RoomAddress;
   #sampler: Sampler | null = null;
   readonly #store: StateStore;
   readonly #stopTicker: () => void;
   #isOver = false;
 
   constructor({ address, name, role, store, accept, signallingLost, tick }: VisitOptions) {
-    const page = new URL(location.href);
-    this.address = address;
+    this.#address = address;
     this.directory = createDirectoryClient(new URL('.', document.baseURI), address.room, address.key);
-    this.link = roomLink(page, address);
     this.#store = store;
-    history.replaceState(null, '', this.link);
     rememberTab({ room: address.room, role, name });
-    store.update({ role, room: address.room, link: this.link, inviteLink: this.link, name, history: [], peers: [], connections: [], sample: null, loss: null, step: 0 });
-    if (page.hostname === 'localhost' || page.hostname === '127.0.0.1') this.#inviteFromElsewhere();
+    store.update({ role, room: address.room, name, history: [], peers: [], connections: [], sample: null, loss: null, step: 0 });
+    this.#showLink();
     this.signalling = new Signalling({
-      address,
+      room: address.room,
+      key: () => this.#address.key,
       directory: this.directory,
       accept: (connection) => {
         const handlers = accept(connection);
@@ -65,6 +63,30 @@ export class Visit {
       },
     });
     this.#stopTicker = startTicker(tickPeriodMs, tick);
+  }
+
+  get address(): RoomAddress {
+    return this.#address;
+  }
+
+  get link(): string {
+    return roomLink(new URL(location.href), this.#address);
+  }
+
+  /** From now on these are proved to peers and to the directory, and the link has the new one. */
+  useKeys(keys: RoomKeys): void {
+    this.directory.useKeys(keys);
+    if (keys.current === this.#address.key) return;
+    this.#address = { ...this.#address, key: keys.current };
+    this.#showLink();
+  }
+
+  #showLink(): void {
+    const { link } = this;
+    const { hostname } = new URL(link);
+    history.replaceState(null, '', link);
+    this.#store.update({ link, inviteLink: link });
+    if (hostname === 'localhost' || hostname === '127.0.0.1') this.#inviteFromElsewhere();
   }
 
   /** Another room was entered, or this one left: what still comes of this visit is to be dropped. */
@@ -93,7 +115,7 @@ export class Visit {
   #inviteFromElsewhere(): void {
     this.directory.serverUrls().then(
       ({ lan: [first] }) => {
-        if (first !== undefined && !this.#isOver) this.#store.update({ inviteLink: roomLink(new URL(first), this.address) });
+        if (first !== undefined && !this.#isOver) this.#store.update({ inviteLink: roomLink(new URL(first), this.#address) });
       },
       () => undefined, // The link of this page is shown.
     );

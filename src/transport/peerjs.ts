@@ -119,7 +119,7 @@ class PeerJsEndpoint implements Endpoint {
       return {
         role: side.role,
         room: this.#options.room,
-        key: this.#options.key,
+        key: this.#options.key(),
         ownId: side.ownId,
         remoteId: connection.peer,
         ownFingerprint: fingerprintOf(rtc.localDescription?.sdp ?? ''),

@@ -54,8 +54,8 @@ export const problems = {
   wrongKey: (): TransportError =>
     problem(
       'wrong-key',
-      'The two tabs do not hold the same room key, or something between them is not what it pretends to be.',
-      'Copy the whole invitation link again, up to its last character, and open that.',
+      'The two tabs do not hold the same room key, or something between them is not what it pretends to be. The key may have been renewed since this link was made.',
+      'Copy the whole invitation link again, up to its last character, and open that; if the room’s owner has renewed the key, ask for the new link.',
     ),
   versionMismatch: (ours: number, theirs: number): TransportError =>
     problem(

@@ -49,8 +49,8 @@ export interface Endpoint {
 export interface EndpointOptions {
   readonly signallingUrl: URL;
   readonly iceServers: () => Promise<readonly RTCIceServer[]>;
-  /** The room's secret, from the link. Proved by both sides with HMAC before anything else counts. */
-  readonly key: string;
+  /** The room's secret, from the link, as it is when a connection is made. Proved by both sides with HMAC before anything else counts. */
+  readonly key: () => string;
   readonly room: string;
   /** An incoming connection whose handshake succeeded. */
   readonly accept: (connection: Connection) => ConnectionHandlers;

@@ -141,20 +141,31 @@ class Soak {
   }
 }
 
-/** One page alone, as far as the soak came; resolves to its losses. */
-async function quietLosses(url: string, steps: number): Promise<readonly number[]> {
-  const room = new BrowserRoom({ url, launchOptions: playwrightConfig.use?.launchOptions ?? {}, run: settings });
-  try {
-    await room.open(1);
-    const { page } = await room.leader();
+/** One page alone, beside the soak: what the losses are when nothing happens. */
+class QuietRun {
+  readonly #room: BrowserRoom;
+
+  constructor(url: string) {
+    this.#room = new BrowserRoom({ url, launchOptions: playwrightConfig.use?.launchOptions ?? {}, run: settings });
+  }
+
+  async start(): Promise<void> {
+    await this.#room.open(1);
+  }
+
+  /** As far as the soak came. */
+  async losses(steps: number): Promise<readonly number[]> {
+    const { page } = await this.#room.leader();
     for (;;) {
       const reached = page.waitForFunction((step) => window.cotrain.status().history.length >= step, steps, { timeout: quietReportMs, polling: 1000 });
       if (await reached.then(() => true, () => false)) break;
       console.log(`quiet run: step ${(await statusOf(page)).step} of ${steps}`);
     }
     return (await statusOf(page)).history.slice(0, steps).map(({ loss }) => loss);
-  } finally {
-    await room.close();
+  }
+
+  close(): Promise<void> {
+    return this.#room.close();
   }
 }
 
@@ -163,15 +174,17 @@ export async function run(asked: typeof options): Promise<readonly Table[]> {
   await buildStale(['client', 'server']);
   const server = await startServer();
   const room = new BrowserRoom({ url: server.url, launchOptions: playwrightConfig.use?.launchOptions ?? {}, run: settings, before: watchRtc });
+  const quietRun = new QuietRun(server.url);
   try {
     await room.open(asked.workers);
     const observer = await room.launch();
     await room.join(observer, true);
     await statusWhen(observer.page, 'all at work', (status) => peersAtWork(status) === asked.workers && hasSuccessor(status), startTimeoutMs);
     console.log(`${asked.workers} browsers at work, ${observer.name} watches; ${asked.minutes} minutes, seed ${asked.seed}`);
+    await quietRun.start();
     const soaked = await new Soak(room, server).run(observer, asked);
     await room.close();
-    const quiet = await quietLosses(server.url, soaked.ledger.losses.length);
+    const quiet = await quietRun.losses(soaked.ledger.losses.length);
     const tables = [troubleTable(soaked.troubles), ...sampleTables(soaked.samples), lossTable(soaked.ledger, quiet)];
     const wrong = [...(soaked.brokenBy === null ? [] : [soaked.brokenBy]), ...soaked.ledger.complaints];
     const difference = Math.max(...differencesOf(soaked.ledger, quiet));
@@ -181,6 +194,7 @@ export async function run(asked: typeof options): Promise<readonly Table[]> {
     throw new Error(`the soak failed: ${wrong.join('; ')}`);
   } finally {
     await room.close();
+    await quietRun.close();
     await server.stop();
   }
 }

@@ -190,6 +190,13 @@ describe('whoever is removed', () => {
   });
 });
 
+test('a renewed key goes to everybody who is in the room, and to those who come later', () => {
+  const keys = { current: 'n'.repeat(32), former: 'o'.repeat(32) };
+  const bench = keep(order(room(), { kind: 'renewKey', key: keys.current, former: keys.former }));
+  expect(bench.sentTo('cid')).toMatchObject([{ type: 'rules', rules: { keys } }]);
+  expect(bench.hello('dan').sentTo('dan')).toMatchObject([{ type: 'welcome', rules: { keys } }]);
+});
+
 test('a closed room is saved, given up, and led by nobody', () => {
   const bench = keep(order(room(), { kind: 'close' }));
   expect(bench.state.phase).toBe('stopped');

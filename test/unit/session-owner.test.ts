@@ -107,7 +107,7 @@ describe('the desk', () => {
   it('takes no order of anybody else, and none that can’t be one', async () => {
     const closed = new OwnerDesk({ room: 'room', send: () => undefined, revision: () => 0, nowMs: () => 0 });
     await expect(closed.command(rename)).rejects.toMatchObject({ problem: { code: 'owner-only' } });
-    const controls = ownerControls((command) => closed.command(command), () => null);
+    const controls = ownerControls((command) => closed.command(command), () => null, () => null);
     await expect(controls.rename('x'.repeat(500))).rejects.toMatchObject({ problem: { code: 'bad-settings' } });
   });
 });

@@ -213,6 +213,7 @@ export class DriverRoom {
       heir: { keepRun: nobodyAsks, saveCheckpoint: nobodyAsks, claim: nobodyAsks, leads: () => undefined },
       ownId: () => name,
       directory: {
+        useKeys: () => undefined,
         lookUp: async () => ({ coordinator: leadAt, term, expiresInMs: 1e6, isReleased: false, step: 0, successor: false }),
         create: nobodyAsks,
         takeOver: nobodyAsks,

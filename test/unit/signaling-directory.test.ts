@@ -96,6 +96,7 @@ describe('a room’s lease', () => {
       { type: 'renew', ...held, term: 1, successorHash: null, sequence: 5 },
       { type: 'takeOver', ...held, expectedTerm: 1, isWarm: true },
       { type: 'release', holder: held.holder, term: 1, step: 0 },
+      { type: 'renewKey', holder: held.holder, term: 1, token: 'x' },
     ] as const) {
       expect(led.directory.apply(room, 'another token', '', command, 1)).toEqual({ ok: false, refusal: 'forbidden', lease: null, retryInMs: null });
     }

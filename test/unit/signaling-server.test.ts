@@ -246,6 +246,42 @@ describe('the room directory over HTTP', () => {
     await expect(leader.renew(renewal)).rejects.toMatchObject({ kind: 'conflict', refusal: 'stale-term', lease: { term: 2 } });
   });
 
+  it('lets whoever holds the lease renew the room’s key, and from then on the old one opens nothing', async () => {
+    const [first, second] = ['the first key', 'the second key'] as const;
+    const clientOf = (key: string) => createDirectoryClient(base(), 'room-rekeyed', key);
+    const [leader, follower, stranger] = [clientOf(first), clientOf(first), clientOf(first)];
+    const holder = newHolder();
+    const successor = newHolder();
+    const renewal = { peerId: 'peer-a', holder, term: 1, step: 5, successorHash: await holderHash(successor), sequence: 1 };
+    await leader.create({ ...renewal, isReclaim: false });
+    const keys = { current: second, former: first };
+    for (const client of [leader, follower]) client.useKeys(keys);
+    // Somebody who knows the key, but not the holder's secret, can't lock the others out.
+    const meddler = clientOf(first);
+    meddler.useKeys({ current: 'a key of his own', former: first });
+    await expect(meddler.renew({ ...renewal, holder: newHolder() })).rejects.toMatchObject({ refusal: 'held' });
+    expect(await leader.renew(renewal)).toMatchObject({ term: 1, step: 5 });
+    await expect(stranger.renew({ ...renewal, sequence: 2 })).rejects.toMatchObject({ kind: 'forbidden' });
+    await leader.release({ holder, term: 1, step: 5 });
+    expect(await follower.takeOver({ peerId: 'peer-b', holder: successor, expectedTerm: 1, step: 5, isWarm: true })).toMatchObject({ term: 2 });
+  });
+
+  it('lets the successor lead when the leader was lost before it had told the directory of the new key', async () => {
+    const holder = newHolder();
+    const successor = newHolder();
+    const at = (key: string) => createDirectoryClient(base(), 'room-rekeyed-late', key);
+    const leader = at('the first key');
+    const renewal = { peerId: 'peer-a', holder, term: 1, step: 5, successorHash: await holderHash(successor), sequence: 1 };
+    await leader.create({ ...renewal, isReclaim: false });
+    await leader.renew(renewal);
+    await leader.release({ holder, term: 1, step: 5 });
+    const follower = at('the second key');
+    follower.useKeys({ current: 'the second key', former: 'the first key' });
+    expect(await follower.takeOver({ peerId: 'peer-b', holder: successor, expectedTerm: 1, step: 5, isWarm: true })).toMatchObject({ term: 2 });
+    await follower.renew({ peerId: 'peer-b', holder: successor, term: 2, step: 6, successorHash: null, sequence: 1 });
+    await expect(leader.takeOver({ peerId: 'peer-a', holder, expectedTerm: 2, step: 5, isWarm: false })).rejects.toMatchObject({ kind: 'forbidden' });
+  });
+
   it('measures leases by a clock that nobody sets', async () => {
     const leader = createDirectoryClient(base(), 'room-clock-1', 'the key');
     await leader.create({ peerId: 'peer-a', holder: newHolder(), term: 1, step: 0, isReclaim: false });

@@ -51,7 +51,7 @@ async function open(key: string, place = ownPlace): Promise<PageEndpoint> {
   const endpoint = await openEndpoint({
     signallingUrl: new URL(place.signallingUrl),
     iceServers: () => Promise.resolve([]),
-    key,
+    key: () => key,
     room: place.room,
     accept: (connection) => {
       const recorder = new Recorder();
@@ -82,7 +82,7 @@ const openPair: OpenPair = (caller, callee) => {
     openEndpoint({
       signallingUrl: new URL('/signal', location.href),
       iceServers: () => Promise.resolve([]),
-      key: side.key,
+      key: () => side.key,
       room,
       accept: (connection) => {
         accepted(connection);
