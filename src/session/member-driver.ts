@@ -2,36 +2,24 @@
  * Drives a member's (or watcher's) machine: looks the room up, connects, feeds the trainer, sends contributions.
  * Decides nothing about the room.
  */
-import * as v from 'valibot';
 import { createMember, memberStep, memberView } from '../room/member.ts';
 import type { PieceCache } from '../checkpoint/piece-cache.ts';
-import type { CheckpointFacts } from '../checkpoint/types.ts';
-import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, MemberView, WarmReign } from '../room/machine.ts';
-import { coordinatorBlobSchema, coordinatorMessageSchema } from '../room/messages.ts';
+import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, MemberView } from '../room/machine.ts';
 import type { CoordinatorBlob, MemberBlob, PeerDevice, PeerId, Step, Term } from '../room/messages.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
-import type { TransportCode } from '../transport/problems.ts';
 import type { Connection, ConnectionHandlers, Endpoint } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
+import { CoordinatorLink } from './coordinator-link.ts';
 import type { DirectoryClient, Lease } from './directory-client.ts';
+import { Succession } from './heir.ts';
+import type { Heir } from './heir.ts';
 import { HistoryError, decodeHistory } from './history.ts';
-import { InheritanceBuilder, decodeCorpus } from './inheritance.ts';
 import type { ClaimOutcome } from './lease.ts';
-import { explain, problemOf, storageProblemOf } from './problems.ts';
+import { explain, problemOf } from './problems.ts';
 import { decodeRows } from './rows.ts';
 import { ReplicaExchange } from './replica-exchange.ts';
 import { parseRun, precisionNotice, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
-
-/** What this page keeps for the day it leads. */
-export interface Heir {
-  /** Stores run and corpus; whoever follows may have to bring the room back from them. */
-  keepRun(run: RunDescription, tokens: Uint32Array): Promise<void>;
-  saveCheckpoint(facts: Omit<CheckpointFacts, 'room'>): Promise<void>;
-  claim(claim: LeadClaim): Promise<ClaimOutcome>;
-  /** `warm` null: from what this browser has saved. */
-  leads(term: Term, warm: { readonly reign: WarmReign; readonly tokens: Uint32Array } | null): void;
-}
 
 export interface MemberOptions {
   readonly config: MemberConfig;
@@ -54,20 +42,12 @@ export interface MemberOptions {
   readonly run: (run: RunDescription) => void;
 }
 
-/** As often as a leader saves. */
-const saveEveryMs = 15_000;
-
-const finalCodes: ReadonlySet<string> = new Set<TransportCode>(['wrong-key', 'version-mismatch']);
-
 export class MemberDriver {
   readonly #options: MemberOptions;
   readonly #blobs = new BlobShelf();
   readonly #events: MemberEvent[] = [];
   #state;
   #trainer: Trainer | null;
-  #connection: Connection | null = null;
-  /** Grows with every attempt to connect, so that what comes of an older one is ignored. */
-  #attempt = 0;
   #run: RunDescription | null = null;
   #runProblem: Problem | null = null;
   /** What the trainer was told to plan. */
@@ -77,18 +57,18 @@ export class MemberDriver {
   #lastContribution: Promise<void> = Promise.resolve();
   /** Of the planned run's moments; null until it is planned. */
   #flatBytes: number | null = null;
-  #inheritance: InheritanceBuilder | null = null;
-  /** Of a successor: what batches are drawn from. */
-  #tokens: Uint32Array | null = null;
-  #savedAtMs = 0;
+  readonly #link: CoordinatorLink;
   readonly #replicas: ReplicaExchange;
+  readonly #succession: Succession;
 
   constructor(options: MemberOptions) {
     this.#options = options;
     this.#trainer = options.trainer;
     this.#replicas = new ReplicaExchange({
       cache: options.pieces,
-      askCoordinator: (want) => this.#connection?.sendControl(want),
+      askCoordinator: (want) => {
+        this.#link.send(want);
+      },
       connect: async (peer, handlers) => (await options.endpoint()).connect(peer, handlers),
       nowMs: options.nowMs,
       fetched: (step, bytes) => {
@@ -97,6 +77,37 @@ export class MemberDriver {
       failed: (step, reason) => {
         this.dispatch({ type: 'replicaFailed', step, reason });
       },
+    });
+    this.#link = new CoordinatorLink({
+      endpoint: options.endpoint,
+      message: (message) => {
+        if (message.type === 'missing') this.#replicas.missing(message);
+        this.dispatch({ type: 'message', message });
+      },
+      blob: (header, bytes) => {
+        this.#blobArrived(header, bytes);
+      },
+      connected: (coordinator) => {
+        this.dispatch({ type: 'connected', coordinator });
+      },
+      failed: (problem, isFinal) => {
+        this.dispatch({ type: 'connectFailed', problem, isFinal });
+      },
+      lost: (reason, distrusted) => {
+        if (distrusted !== null) options.notice(`The coordinator sent ${distrusted} that this page does not understand; connecting again.`);
+        this.dispatch({ type: 'disconnected', reason });
+        this.#replicas.abort();
+      },
+    });
+    this.#succession = new Succession({
+      heir: options.heir,
+      trainer: () => this.#trainer,
+      state: () => this.#state,
+      dispatch: (event) => {
+        this.dispatch(event);
+      },
+      problem: options.problem,
+      nowMs: options.nowMs,
     });
     const { state, effects } = createMember(options.config, options.nowMs());
     this.#state = state;
@@ -109,7 +120,7 @@ export class MemberDriver {
 
   /** The one to the coordinator, under the id that it has in the table of peers: it may be reached under a newer one. */
   get connections(): ReadonlyMap<PeerId, Connection> {
-    const connection = this.#connection;
+    const { connection } = this.#link;
     if (connection === null) return new Map();
     const row = this.view.peers.find(({ role }) => role === 'coordinator');
     return new Map([[row?.id ?? (connection.remoteId as PeerId), connection]]);
@@ -155,8 +166,7 @@ export class MemberDriver {
   close(reason: string): void {
     this.#closed = true;
     this.#replicas.close();
-    this.#connection?.close(reason);
-    this.#connection = null;
+    this.#link.close(reason);
   }
 
   #carry(effect: MemberEffect): void {
@@ -165,16 +175,14 @@ export class MemberDriver {
         void this.#lookUp();
         return;
       case 'connect':
-        void this.#connect(effect.coordinator);
+        void this.#link.connect(effect.coordinator);
         return;
       case 'disconnect':
-        this.#attempt++;
-        this.#connection?.close('disconnected');
-        this.#connection = null;
+        this.#link.close('disconnected');
         this.#replicas.abort();
         return;
       case 'send':
-        this.#connection?.sendControl(effect.message);
+        this.#link.send(effect.message);
         return;
       case 'describe':
         this.#describe(effect.run);
@@ -186,23 +194,22 @@ export class MemberDriver {
         this.#readHistory(effect);
         return;
       case 'follow':
-        this.#follow(effect);
+        this.#succession.follow(effect, this.#flatBytes ?? 0);
         return;
       case 'keepPiece':
-        this.#inheritance?.put(effect.part, effect.offset, this.#blobs.take(effect.ref));
+        this.#succession.keepPiece(effect.part, effect.offset, this.#blobs.take(effect.ref));
         return;
       case 'completeSuccession':
-        void this.#completeSuccession(effect.step);
+        void this.#succession.complete(effect.step, this.#run);
         return;
       case 'endSuccession':
-        this.#inheritance = null;
-        this.#tokens = null;
+        this.#succession.end();
         return;
       case 'takeOver':
         void this.#takeOver(effect.claim);
         return;
       case 'lead':
-        this.#options.heir.leads(effect.term, effect.reign === null || this.#tokens === null ? null : { reign: effect.reign, tokens: this.#tokens });
+        this.#succession.lead(effect.term, effect.reign);
         return;
       case 'loadReplica':
         this.#replicas.fetch(effect);
@@ -274,112 +281,6 @@ export class MemberDriver {
     }
   }
 
-  #follow({ step, momentsBytes, corpusBytes }: Extract<MemberEffect, { type: 'follow' }>): void {
-    const refuse = (error: unknown): void => {
-      this.#inheritance = null;
-      this.dispatch({ type: 'successionCompleted', step, problem: error instanceof Error ? error.message : String(error) });
-    };
-    try {
-      this.#inheritance = new InheritanceBuilder({ momentsBytes, corpusBytes }, this.#flatBytes ?? 0);
-    } catch (error) {
-      refuse(error);
-      return;
-    }
-    this.#trainer?.beginFollowing().catch(refuse);
-  }
-
-  async #completeSuccession(step: Step): Promise<void> {
-    const builder = this.#inheritance;
-    const run = this.#run;
-    this.#inheritance = null;
-    if (builder === null || run === null || this.#trainer === null) return;
-    try {
-      const { firstMoments, secondMoments, corpus } = builder.whole();
-      const tokens = decodeCorpus(corpus, run.settings.model.vocab_size);
-      await this.#trainer.adoptMoments(step, firstMoments, secondMoments);
-      await this.#options.heir.keepRun(run, tokens);
-      this.#tokens = tokens;
-      this.dispatch({ type: 'successionCompleted', step, problem: null });
-      this.#saveAsSuccessor();
-    } catch (error) {
-      this.dispatch({ type: 'successionCompleted', step, problem: error instanceof Error ? error.message : String(error) });
-    }
-  }
-
-  /** A successor saves too: when everybody has left, it can bring the room back. Weights may be a step ahead of what was announced. */
-  #saveAsSuccessor(): void {
-    const { room, succession, replica } = this.#state;
-    if (room === null || replica === null || succession?.stage !== 'warm') return;
-    const nowMs = this.#options.nowMs();
-    this.#savedAtMs = nowMs;
-    const known = new Map([...room.history, ...succession.points].map((point) => [point.step, point]));
-    const history = [...known.values()].filter((point) => point.step < replica.step).sort((a, b) => a.step - b.step);
-    const { term, startedAtMs } = room;
-    const { step } = replica;
-    const loss = history.at(-1)?.loss ?? null;
-    this.#options.heir.saveCheckpoint({ term, step, savedAtMs: Date.now(), startedAtMs, loss, history: JSON.stringify(history) }).then(
-      () => {
-        this.dispatch({ type: 'saved', saved: { step, term } });
-      },
-      (error: unknown) => {
-        // By name, since it crossed the worker's border: a step was applied in between, whose checkpoint follows.
-        if (!(error instanceof Error && error.name === 'RangeError')) this.#options.problem(storageProblemOf(error));
-      },
-    );
-  }
-
-  async #connect(coordinator: PeerId): Promise<void> {
-    const attempt = ++this.#attempt;
-    const isCurrent = (): boolean => attempt === this.#attempt && !this.#closed;
-    const handlers: ConnectionHandlers = {
-      control: (json) => {
-        if (!isCurrent()) return;
-        const message = v.safeParse(coordinatorMessageSchema, json);
-        if (!message.success) {
-          this.#distrust('a message');
-          return;
-        }
-        if (message.output.type === 'missing') this.#replicas.missing(message.output);
-        this.dispatch({ type: 'message', message: message.output });
-      },
-      blob: (json, bytes) => {
-        if (!isCurrent()) return;
-        const header = v.safeParse(coordinatorBlobSchema, json);
-        if (header.success) this.#blobArrived(header.output, bytes);
-        else this.#distrust('data');
-      },
-      closed: (reason) => {
-        if (!isCurrent()) return;
-        this.#connection = null;
-        this.dispatch({ type: 'disconnected', reason });
-        this.#replicas.abort();
-      },
-    };
-    try {
-      const endpoint = await this.#options.endpoint();
-      const connection = await endpoint.connect(coordinator, handlers);
-      if (!isCurrent()) {
-        connection.close('not needed any more');
-        return;
-      }
-      this.#connection = connection;
-      this.dispatch({ type: 'connected', coordinator });
-    } catch (error) {
-      if (!isCurrent()) return;
-      const problem = problemOf(error);
-      this.dispatch({ type: 'connectFailed', problem, isFinal: finalCodes.has(problem.code) });
-    }
-  }
-
-  #distrust(what: string): void {
-    this.#options.notice(`The coordinator sent ${what} that this page does not understand; connecting again.`);
-    this.#attempt++;
-    this.#connection?.close('sent something that could not be understood');
-    this.#connection = null;
-    this.dispatch({ type: 'disconnected', reason: `${what} could not be understood` });
-    this.#replicas.abort();
-  }
-
   #readHistory(effect: Extract<MemberEffect, { type: 'readHistory' }>): void {
     const bytes = this.#blobs.take(effect.ref);
     let points;
@@ -387,7 +288,7 @@ export class MemberDriver {
       points = decodeHistory(bytes, effect);
     } catch (error) {
       if (!(error instanceof HistoryError)) throw error;
-      this.#distrust('a history');
+      this.#link.distrust('a history');
       return;
     }
     this.dispatch({ type: 'historyRead', ref: effect.ref, points });
@@ -465,7 +366,7 @@ export class MemberDriver {
     this.#trainer?.applyUpdate(step, bytes, followed).then(
       (hash) => {
         this.dispatch({ type: 'updateApplied', step, hash });
-        if (this.#options.nowMs() - this.#savedAtMs > saveEveryMs) this.#saveAsSuccessor();
+        this.#succession.updated();
       },
       (error: unknown) => {
         this.dispatch({ type: 'replicaFailed', step, reason: error instanceof Error ? error.message : String(error) });
@@ -511,7 +412,7 @@ export class MemberDriver {
   }
 
   #sendContribution(header: MemberBlob): void {
-    const { trainer, connection } = { trainer: this.#trainer, connection: this.#connection };
+    const { trainer, connection } = { trainer: this.#trainer, connection: this.#link.connection };
     if (!trainer || !connection) return;
     this.#lastContribution = trainer
       .takeContribution(header.assignment)

@@ -26,7 +26,7 @@ import type { LeaseKeeper } from './lease.ts';
 import { newRoomAddress, notALink, parseRoomLink } from './link.ts';
 import type { RoomAddress } from './link.ts';
 import { MemberDriver } from './member-driver.ts';
-import type { Heir } from './member-driver.ts';
+import type { Heir } from './heir.ts';
 import { forgetHolder, holderOf, recalledTab, rememberTab } from './memory.ts';
 import { ownerControls } from './owner-desk.ts';
 import { forgetOwner, makeOwner, ownerOf } from './owner.ts';
