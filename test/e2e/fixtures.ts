@@ -46,8 +46,8 @@ export const test = base.extend<TestFixtures, WorkerFixtures>({
       if (before !== undefined) await page.addInitScript(before);
       page.on('console', (message) => {
         const { url } = message.location();
-        // “No such room” is an answer, but the browser logs every 404.
-        const isAnswer = url.includes('/rooms/') && message.text().includes('404');
+        // “No such room” and “somebody leads it” are answers, but the browser logs every 404 and 409.
+        const isAnswer = url.includes('/rooms/') && /\b40[49]\b/.test(message.text());
         // Libraries say so when they were bundled for development: larger and slower.
         const isDevelopment = /\bdev(elopment)? mode\b/i.test(message.text());
         if ((message.type() === 'error' && !isAnswer) || isDevelopment) consoleErrors.push(`${message.text()} (${url})`);

@@ -188,6 +188,7 @@ async function worksBadly(eve: Eve, ada: Page, isOver: () => Promise<boolean>): 
 const hostilePages = 5;
 
 test('whoever breaks the protocol is removed with the reason shown, and training goes on as if nothing had been', async ({ openPage, server }) => {
+  test.setTimeout(240_000);
   const served = await serveTransportPage();
   try {
     const [ada, ben] = await Promise.all([openPage(), openPage()]);

@@ -70,6 +70,7 @@ const turnProgram = findTurnServer();
 
 test('a room trains through a relay alone, over a slow network that loses packets', async ({ openPage }) => {
   test.skip(turnProgram === null, 'there is no turnserver on this machine (Debian: apt-get install coturn)');
+  test.setTimeout(240_000);
   const turn = await startTurnServer(turnProgram ?? '');
   const proxy = await startUdpProxy({ targetPort: turn.port, delayMs, loss, seed: 1 });
   const server = await startServer({ args: ['--turn-url', `turn:127.0.0.1:${proxy.port}?transport=udp`, '--turn-secret', turn.secret] });
