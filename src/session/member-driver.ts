@@ -194,6 +194,9 @@ export class MemberDriver {
       case 'discardBlob':
         this.#blobs.discard(effect.ref);
         return;
+      case 'save':
+        this.#saveAsSuccessor();
+        return;
       case 'declined':
         this.#options.declined(effect);
         return;
