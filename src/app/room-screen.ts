@@ -172,12 +172,12 @@ export class RoomScreen extends LitElement {
         </div>
         <div class="side">
           <invite-panel .link=${state.inviteLink ?? state.link ?? ''}></invite-panel>
-          ${state.isOwner ? html`<owner-panel .state=${state} .controls=${this.controller.owner}></owner-panel>` : nothing}
           <sample-panel
             .sample=${state.sample}
             .temperature=${state.sampleTemperature}
             @temperature=${(event: CustomEvent<number>) => this.#setTemperature(event)}
           ></sample-panel>
+          ${state.isOwner ? html`<owner-panel .state=${state} .controls=${this.controller.owner}></owner-panel>` : nothing}
           <notice-log .notices=${state.notices}></notice-log>
         </div>
       </div>

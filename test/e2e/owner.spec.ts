@@ -7,6 +7,7 @@ const hasSuccessor = (status: PageStatus): boolean => status.peers.some((peer) =
 const idOf = ({ peers }: PageStatus, name: string): string => peers.find((peer) => peer.name === name)?.id ?? '';
 
 test('the owner renames the room, changes its schedule, hands over the lead, removes a peer, renews the key and closes it', async ({ openPage, consoleErrors }) => {
+  test.setTimeout(240_000);
   const [ada, ben, cid] = [await openPage(), await openPage(), await openPage()];
   const run = { preset: 'counting-list', steps: 1_000_000, rowsPerStep: 8, rowsPerMicrobatch: 1, contextLength: 32, model: { num_hidden_layers: 1 } } as const;
   const link = await createRoom(ada, { ...run, name: 'Ada' });
