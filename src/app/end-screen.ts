@@ -6,6 +6,11 @@ import { formatDuration, formatInteger, formatLoss, formatMaybe } from './format
 import './loss-panel.ts';
 import './problem-banner.ts';
 
+function headline({ phase, problem }: SessionState): string {
+  if (phase !== 'stopped') return 'You left the room.';
+  return problem === null || problem.code === 'room-closed' ? 'The room was closed.' : 'You are not in the room.';
+}
+
 /** @fires home, rejoin */
 export class EndScreen extends LitElement {
   static override properties = { state: { attribute: false } };
@@ -47,11 +52,13 @@ export class EndScreen extends LitElement {
   state!: SessionState;
 
   #whereItIs(): string {
-    const { role, lastCheckpoint, phase } = this.state;
+    const { role, lastCheckpoint, phase, problem } = this.state;
     if (lastCheckpoint !== null) {
       return `The run is saved in this browser at step ${formatInteger(lastCheckpoint.step)}. Open this page again, even tomorrow, and choose it under “Continue”.`;
     }
+    if (phase === 'stopped' && problem?.code === 'room-closed') return 'The run is saved in the browsers that have led it or kept its state.';
     if (role === 'coordinator') return 'The run was too short to be saved.';
+    if (phase === 'stopped' && problem?.code === 'removed') return 'The room goes on without this browser.';
     if (phase === 'stopped') return 'Whoever started it has ended the room; the run is saved in their browser.';
     return 'The room goes on without this tab; the run is saved in the browser that leads it.';
   }
@@ -69,7 +76,7 @@ export class EndScreen extends LitElement {
       </div>`;
     return html`
       <div class="hero" data-testid="ended">
-        <h1>${state.phase === 'stopped' ? 'The room was closed.' : 'You left the room.'}</h1>
+        <h1>${headline(state)}</h1>
         ${state.problem === null ? nothing : html`<problem-banner .problem=${state.problem}></problem-banner>`}
         <p class="soft">${state.title}</p>
         <dl>

@@ -1,8 +1,9 @@
 /** Asks before leaving, and says what leaving will do. */
-import { LitElement, css, html } from 'lit';
+import { LitElement, html } from 'lit';
 import type { SessionState } from '../session/types.ts';
-import { baseStyles } from './base-styles.ts';
+import type { ConfirmDialog } from './confirm-dialog.ts';
 import { formatInteger } from './format.ts';
+import './confirm-dialog.ts';
 
 /** Who would lead when this tab, which does, is gone; null where nobody could. */
 function followerOf({ role, peers }: SessionState): string | null {
@@ -29,62 +30,29 @@ function consequence(state: SessionState): string {
   return 'The room goes on without you. The link lets you in again.';
 }
 
+const testIds = { action: 'confirm-leave', refusal: 'stay' };
+
 /** @fires confirm */
 export class LeaveDialog extends LitElement {
   static override properties = { state: { attribute: false } };
-
-  static override styles = [
-    baseStyles,
-    css`
-      dialog {
-        max-width: min(440px, calc(100vw - 32px));
-        padding: var(--space-5);
-        border: 1px solid var(--rule-strong);
-        border-top: 3px solid var(--ink);
-        border-radius: var(--corner);
-        background: var(--sheet);
-        color: var(--ink);
-      }
-      dialog::backdrop {
-        background: rgb(0 0 0 / 45%);
-      }
-      h2 {
-        font-size: var(--size-lead);
-        margin-bottom: var(--space-2);
-      }
-      .row {
-        display: flex;
-        flex-wrap: wrap;
-        gap: var(--space-2);
-        margin-top: var(--space-5);
-      }
-    `,
-  ];
 
   state!: SessionState;
 
   /** Opened by its parent; a modal dialog has no other way. */
   open(): void {
-    this.renderRoot.querySelector('dialog')?.showModal();
-  }
-
-  #close(isConfirmed: boolean): void {
-    this.renderRoot.querySelector('dialog')?.close();
-    if (isConfirmed) this.dispatchEvent(new Event('confirm'));
+    this.renderRoot.querySelector<ConfirmDialog>('confirm-dialog')?.open();
   }
 
   override render(): unknown {
     const stops = this.state.role === 'coordinator' && this.state.phase !== 'finished' && followerOf(this.state) === null;
-    return html`<dialog aria-labelledby="question" aria-describedby="consequence">
-      <h2 id="question">${stops ? 'Stop the run and leave?' : 'Leave the room?'}</h2>
-      <p id="consequence" class="read">${consequence(this.state)}</p>
-      <div class="row">
-        <button class="primary" data-testid="confirm-leave" @click=${() => this.#close(true)}>
-          ${stops ? 'Stop and leave' : 'Leave'}
-        </button>
-        <button data-testid="stay" @click=${() => this.#close(false)}>Stay</button>
-      </div>
-    </dialog>`;
+    return html`<confirm-dialog
+      .question=${stops ? 'Stop the run and leave?' : 'Leave the room?'}
+      .consequence=${consequence(this.state)}
+      .action=${stops ? 'Stop and leave' : 'Leave'}
+      .refusal=${'Stay'}
+      .testIds=${testIds}
+      @confirm=${() => this.dispatchEvent(new Event('confirm'))}
+    ></confirm-dialog>`;
   }
 }
 

@@ -11,6 +11,7 @@ import './invite-panel.ts';
 import './leave-dialog.ts';
 import './loss-panel.ts';
 import './notice-log.ts';
+import './owner-panel.ts';
 import './peers-panel.ts';
 import './problem-banner.ts';
 import './run-header.ts';
@@ -66,8 +67,11 @@ export class RoomScreen extends LitElement {
         invite-panel {
           order: 3;
         }
-        notice-log {
+        owner-panel {
           order: 4;
+        }
+        notice-log {
+          order: 5;
         }
       }
       @media (min-width: 980px) {
@@ -173,6 +177,7 @@ export class RoomScreen extends LitElement {
             .temperature=${state.sampleTemperature}
             @temperature=${(event: CustomEvent<number>) => this.#setTemperature(event)}
           ></sample-panel>
+          ${state.isOwner ? html`<owner-panel .state=${state} .controls=${this.controller.owner}></owner-panel>` : nothing}
           <notice-log .notices=${state.notices}></notice-log>
         </div>
       </div>

@@ -323,6 +323,8 @@ export type MemberEffect =
   /** Pieces and moments are of no use any more. */
   | { readonly type: 'endSuccession' }
   | { readonly type: 'takeOver'; readonly claim: LeadClaim }
+  /** Nobody leads any more: what this peer keeps of the master state is worth saving now. */
+  | { readonly type: 'save' }
   /** This peer leads now. `reign` null: from what this browser has saved. Nothing else comes after it. */
   | { readonly type: 'lead'; readonly term: Term; readonly reign: WarmReign | null }
   | {

@@ -14,6 +14,7 @@ export function ruled(turn: MemberTurn, rules: RoomRules): void {
   send(turn, { type: 'kept', term: room.term, revision: rules.revision });
   const isRemoved = rules.removed.includes(state.config.holderHash);
   if (!isRemoved && !rules.isClosed) return;
+  if (!isRemoved && state.succession?.stage === 'warm') turn.effects.push({ type: 'save' });
   dropConnection(turn);
   giveUp(turn, isRemoved ? problems.removed : problems.roomClosed(rules.latest?.by ?? 'The owner'));
 }

@@ -80,7 +80,7 @@ export class Succession {
       return;
     }
     this.#options.dispatch({ type: 'successionCompleted', step, problem: null });
-    this.#save();
+    this.save();
   }
 
   end(): void {
@@ -95,15 +95,11 @@ export class Succession {
 
   /** After an update: saves, when it is time. */
   updated(): void {
-    if (this.#options.nowMs() - this.#savedAtMs > saveEveryMs) this.#save();
-  }
-
-  #completed(step: Step, error: unknown): void {
-    this.#options.dispatch({ type: 'successionCompleted', step, problem: error instanceof Error ? error.message : String(error) });
+    if (this.#options.nowMs() - this.#savedAtMs > saveEveryMs) this.save();
   }
 
   /** A successor saves too: when everybody has left, it can bring the room back. Weights may be a step ahead of what was announced. */
-  #save(): void {
+  save(): void {
     const { room, succession, replica } = this.#options.state();
     if (room === null || replica === null || succession?.stage !== 'warm') return;
     this.#savedAtMs = this.#options.nowMs();
@@ -121,5 +117,9 @@ export class Succession {
         if (!(error instanceof Error && error.name === 'RangeError')) this.#options.problem(storageProblemOf(error));
       },
     );
+  }
+
+  #completed(step: Step, error: unknown): void {
+    this.#options.dispatch({ type: 'successionCompleted', step, problem: error instanceof Error ? error.message : String(error) });
   }
 }

@@ -232,6 +232,9 @@ export class MemberDriver {
       case 'discardBlob':
         this.#blobs.discard(effect.ref);
         return;
+      case 'save':
+        this.#succession.save();
+        return;
       case 'declined':
         this.#options.declined(effect);
         return;

@@ -2,7 +2,7 @@
 import type { CreateSettings, OwnerControls, SessionController, SessionState } from './types.ts';
 
 export interface PageStatus
-  extends Pick<SessionState, 'role' | 'room' | 'term' | 'phase' | 'step' | 'steps' | 'loss' | 'validationLoss' | 'tokensPerSecond' | 'replicaHash' | 'history' | 'sample' | 'problem'> {
+  extends Pick<SessionState, 'role' | 'room' | 'title' | 'isOwner' | 'term' | 'phase' | 'step' | 'steps' | 'loss' | 'validationLoss' | 'tokensPerSecond' | 'replicaHash' | 'history' | 'sample' | 'problem'> {
   readonly peers: readonly {
     readonly id: string;
     readonly name: string;
@@ -45,11 +45,13 @@ export function installPageApi(session: SessionController): void {
     leave: () => session.leave(),
     owner: session.owner,
     status() {
-      const { role, room, term, phase, step, steps, loss, validationLoss, tokensPerSecond, replicaHash, history, sample, problem, peers } =
+      const { role, room, title, isOwner, term, phase, step, steps, loss, validationLoss, tokensPerSecond, replicaHash, history, sample, problem, peers } =
         session.state;
       return {
         role,
         room,
+        title,
+        isOwner,
         term,
         phase,
         step,

@@ -198,7 +198,10 @@ class Session implements SessionController {
     if (role.kind === 'lead') {
       // Whoever follows takes over at once; where nobody can, the room waits for this page.
       if (!isFollowed(role.driver)) role.driver.dispatch({ type: 'command', command: 'stop' });
-      await this.#stopLeading(role, 'the coordinator left');
+      await role.driver.saveCheckpoint();
+      await role.lease.release();
+      await role.driver.close('the coordinator left');
+      role.unlock();
     } else {
       await role.driver.leave();
     }
@@ -528,17 +531,13 @@ class Session implements SessionController {
     rememberTab(null);
     this.#store.update({ phase: 'stopped', problem: explain(roomProblems.roomClosed(rules.latest?.by ?? '')), peers: [], connections: [] });
     this.#ownership?.observe(rules);
+    await role.driver.saveCheckpoint();
+    await role.lease.release();
     await pause(farewellMs);
-    await this.#stopLeading(role, 'the owner closed the room');
+    await role.driver.close('the owner closed the room');
+    role.unlock();
     this.#endVisit();
     this.#ownership = null;
-  }
-
-  async #stopLeading({ driver, lease, unlock }: Extract<Role, { kind: 'lead' }>, reason: string): Promise<void> {
-    await driver.saveCheckpoint();
-    await lease.release();
-    await driver.close(reason);
-    unlock();
   }
 
   #command(command: 'pause' | 'resume'): void {
@@ -599,7 +598,7 @@ class Session implements SessionController {
   #sayGoodbye(): void {
     const role = this.#role;
     if (role?.kind === 'member') role.driver.dispatch({ type: 'command', command: 'leave' });
-    else if (role?.kind === 'lead') void role.lease.release();
+    else void this.#lease?.release();
   }
 
   #endVisit(): void {

@@ -249,6 +249,8 @@ export class MemberHost implements Role {
       case 'problem':
         log.note(this.machine, `problem ${effect.problem?.code ?? 'none'}`);
         return;
+      case 'save':
+        return this.#save();
       case 'declined':
         this.world.declined.add(effect.revision);
         log.note(this.machine, `hears that its command ${effect.revision} is declined: ${effect.reason}`);
