@@ -143,6 +143,8 @@ export interface CoordinatorState {
   readonly committedAtMs: number;
   /** Who was asked to keep a copy of the replica for newcomers, and of which step's. */
   readonly sharing: { readonly step: Step; readonly peers: readonly PeerId[] } | null;
+  /** Since when newcomers wait for somebody who could share the newest weights. */
+  readonly sharersAwaitedSinceMs: number | null;
   readonly successor: Successor | null;
   /** Whom the owner wants to lead: it is made the successor, and then given the lead. */
   readonly heir: PeerId | null;

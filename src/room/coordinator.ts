@@ -76,6 +76,7 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     unannounced: null,
     committedAtMs: nowMs,
     sharing: null,
+    sharersAwaitedSinceMs: null,
     successor: null,
     heir: null,
     isHandedOver: false,
@@ -206,7 +207,7 @@ function settle(turn: Turn): CoordinatorStep {
     serveReplicas(turn);
     chooseSuccessor(turn);
     if (handOverIfReady(turn)) return { state, effects: turn.effects };
-    if (state.phase === 'running' && state.work === null && !isHandingOver(state) && state.step < stepsOf(state.rules, state.config.steps)) beginStep(turn);
+    if (state.phase === 'running' && state.work === null && !isHandingOver(state) && !state.rules.isClosed && state.step < stepsOf(state.rules, state.config.steps)) beginStep(turn);
     advanceStep(turn);
   }
   sendPeersTable(turn);
@@ -329,6 +330,9 @@ function obeyRules(turn: Turn): void {
   const { rules, config, phase } = state;
   if (phase === 'stopped') return;
   if (rules.isClosed) {
+    // What is committed is announced and saved first: it could be lost with this page.
+    if (state.work?.isCommitting !== true) dropStep(turn);
+    if (state.work !== null || state.unannounced !== null) return;
     command(turn, 'stop');
     turn.effects.push({ type: 'closeRoom' });
     return;

@@ -13,7 +13,7 @@ import {
 } from './limits.ts';
 import type { DirectoryLead, RoomProblem } from './machine.ts';
 import { announcedHistory, forgetAwaitedHistory, takeEarlyHistory } from './member-history.ts';
-import { isConnected, nextRandom, send, setPhase, setProblem } from './member-state.ts';
+import { isConnected, nextRandom, send, setPhase, setProblem, tellPresence } from './member-state.ts';
 import type { MemberTurn } from './member-state.ts';
 import { claimLead, connectionLost, endSuccession, waitsForLead } from './member-succession.ts';
 import { abandonAll, askForReplica, takeBlobs } from './member-work.ts';
@@ -107,6 +107,7 @@ export function connected(turn: MemberTurn, coordinator: PeerId): void {
   // Whoever says hello gives up what it had from before: the coordinator counts on that.
   endSuccession(turn);
   setPhase(turn, 'greeting');
+  state.toldPresence = state.presence;
   send(turn, {
     type: 'hello',
     protocol: protocolVersion,
@@ -179,6 +180,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
       send(turn, { type: 'ready', term, ...state.replica });
     }
   }
+  tellPresence(turn);
   takeEarlyHistory(turn);
   takeBlobs(turn);
 }

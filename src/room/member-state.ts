@@ -71,6 +71,8 @@ export interface MemberState {
   readonly problem: RoomProblem | null;
   readonly device: PeerDevice;
   readonly presence: Presence;
+  /** As the coordinator has heard it. */
+  readonly toldPresence: Presence | null;
   readonly coordinator: PeerId | null;
   /** Term the directory gave for that coordinator. */
   readonly leadTerm: Term | null;
@@ -138,6 +140,15 @@ export function beginTurn(state: MemberState, nowMs: number): MemberTurn {
 
 export function send(turn: MemberTurn, message: MemberMessage): void {
   turn.effects.push({ type: 'send', message });
+}
+
+/** What the coordinator does not know yet of this peer's presence: once it is welcome, since a hello says it once. */
+export function tellPresence(turn: MemberTurn): void {
+  const { phase, room, presence, toldPresence } = turn.state;
+  if (room === null || (phase !== 'fetching' && phase !== 'joined')) return;
+  if (toldPresence?.isHidden === presence.isHidden && toldPresence.rest === presence.rest) return;
+  turn.state.toldPresence = presence;
+  send(turn, { type: 'presence', term: room.term, presence });
 }
 
 export function changeRoom(turn: MemberTurn, change: Partial<KnownRoom>): void {

@@ -144,6 +144,9 @@ export function claimLead(turn: MemberTurn, lead: DirectoryLead | null): boolean
   if (lead !== null) state.forgottenSinceMs = null;
   else state.forgottenSinceMs ??= nowMs;
   const step = ownStep(turn);
+  // A page that is about to stand still leads only where nobody else has what it keeps.
+  const isFading = state.presence.rest === 'hidden' || state.presence.rest === 'frozen';
+  if (isFading && state.succession?.stage !== 'warm') return false;
   if (step === null || config.wantsToWatch || device.problem !== null || state.room?.phase === 'stopped') return false;
   if (state.forgottenSinceMs !== null && nowMs - state.forgottenSinceMs < forgottenRoomMs) return false;
   const known = Math.max(lead?.term ?? 0, state.highestTerm ?? 0, state.saved?.term ?? 0);

@@ -17,10 +17,10 @@ import {
   watchClock,
   welcomed,
 } from './member-connection.ts';
-import type { MemberConfig, MemberEffect, MemberEvent, MemberView } from './machine.ts';
+import type { MemberConfig, MemberEffect, MemberEvent, MemberView, SavedState } from './machine.ts';
 import { historyArrived, historyRead, progressed, validated } from './member-history.ts';
 import { completed, completeIfWhole, endSuccession, leadTaken, resign } from './member-succession.ts';
-import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem } from './member-state.ts';
+import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem, tellPresence } from './member-state.ts';
 import type { MemberState, MemberTurn } from './member-state.ts';
 import { ruled, sendCommand } from './member-rules.ts';
 import { blobArrived, cancelled, computed, declineAll, handBack, loaded, loadFailed, share } from './member-work.ts';
@@ -41,6 +41,7 @@ export function createMember(config: MemberConfig, nowMs: number): MemberStep {
     problem: null,
     device: config.device,
     presence: { isHidden: false, rest: null },
+    toldPresence: null,
     coordinator: null,
     leadTerm: null,
     highestTerm: null,
@@ -110,7 +111,7 @@ function handle(turn: MemberTurn, event: MemberEvent): void {
       historyRead(turn, event.ref, event.points);
       return completeIfWhole(turn);
     case 'saved':
-      turn.state.saved = event.saved;
+      turn.state.saved = newer(turn.state.saved, event.saved);
       return;
     case 'successionCompleted':
       return completed(turn, event.step, event.problem);
@@ -194,15 +195,21 @@ function deviceChanged(turn: MemberTurn, device: PeerDevice): void {
   turn.isVisible = true;
 }
 
+/** A save may be reported after a later one. */
+function newer(before: SavedState | null, now: SavedState): SavedState {
+  if (before === null || now.term !== before.term) return before !== null && now.term < before.term ? before : now;
+  return now.step >= before.step ? now : before;
+}
+
 /** Work goes back before the tab can't do it any more; weights are kept up to date as long as it lasts. */
 function presenceChanged(turn: MemberTurn, presence: Presence): void {
   const { state } = turn;
   state.presence = presence;
-  const isWelcome = state.phase === 'fetching' || state.phase === 'joined';
-  if (isWelcome && state.room !== null) send(turn, { type: 'presence', term: state.room.term, presence });
+  tellPresence(turn);
   if (presence.rest === null) return;
   handBack(turn);
-  if (state.succession !== null) resign(turn, 'it has to rest');
+  // Nobody else has what it keeps once the coordinator is gone.
+  if (state.succession !== null && isConnected(state)) resign(turn, 'it has to rest');
 }
 
 function command(turn: MemberTurn, wish: 'pause' | 'resume' | 'leave'): void {

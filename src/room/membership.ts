@@ -31,6 +31,7 @@ import { newWorkRecord } from './workers.ts';
 /** Of whoever said goodbye. */
 export const hasLeft = 'it left the room';
 const maxReason = 200;
+const maxGone = 32;
 const unknownDevice: PeerDevice = { name: '', isSoftware: false, probeTokensPerSecond: 0, problem: null };
 
 export function peerOpened(turn: Turn, id: PeerId): void {
@@ -74,7 +75,7 @@ export function peerGone(turn: Turn, id: PeerId, reason: string): void {
   state.peers.delete(id);
   if (peer.name !== '') {
     const why = peer.stage === 'parting' ? peer.partingReason : reason;
-    state.gone = [...state.gone.filter(({ name }) => name !== peer.name), { name: peer.name, reason: why.slice(0, maxReason), atMs: nowMs }];
+    state.gone = [...state.gone.filter(({ name }) => name !== peer.name), { name: peer.name, reason: why.slice(0, maxReason), atMs: nowMs }].slice(-maxGone);
   }
   successorLost(turn, id);
   withdrawAll(turn, id, 'gone');

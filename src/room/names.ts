@@ -1,13 +1,19 @@
 /** Names as a person may type them, made safe to show and distinct in a room. Pure text; knows nothing of peers. */
 import { maxNameLength } from './limits.ts';
+import { maxTitleLength } from './rules.ts';
 
 /** One line, no control or direction-changing characters, no double spaces, never empty. */
 export function cleanName(name: string): string {
   return cut(oneLine(name), maxNameLength).trim() || 'Peer';
 }
 
+/** A room's title: as a name, but longer, and empty when nothing can be seen of it. Normalizing may have made it longer. */
+export function cleanTitle(title: string): string {
+  return cut(oneLine(title), maxTitleLength).trim();
+}
+
 /** As `cleanName`, but of any length, and empty when nothing can be seen of it. */
-export function oneLine(text: string): string {
+function oneLine(text: string): string {
   return text
     .normalize('NFC')
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, ' ')

@@ -7,7 +7,7 @@ import { changePeer, isGreeted, sendTo, touchPeers } from './coordinator-state.t
 import type { CoordinatorState, Peer, Turn } from './coordinator-state.ts';
 import type { PeerId, Step } from './messages.ts';
 import { part } from './membership.ts';
-import { cleanName, oneLine } from './names.ts';
+import { cleanName, cleanTitle } from './names.ts';
 import { maxChanges, maxRemoved } from './rules.ts';
 import type { OwnerCommand, RoomRules } from './rules.ts';
 import { withdrawAll } from './step-work.ts';
@@ -43,7 +43,7 @@ function decide(state: CoordinatorState, from: PeerId, command: OwnerCommand): D
   const by = from === config.self ? cleanName(config.name) : (peers.get(from)?.name ?? '');
   switch (command.kind) {
     case 'rename': {
-      const title = oneLine(command.title);
+      const title = cleanTitle(command.title);
       if (title === '') return 'A room’s name needs a letter that can be seen.';
       return { ...rules, title, latest: { kind: 'rename', by, about: title } };
     }
@@ -67,7 +67,7 @@ function decide(state: CoordinatorState, from: PeerId, command: OwnerCommand): D
       return { ...rules, latest: { kind: 'handOver', by, about: peer.name } };
     }
     case 'renewKey':
-      return { ...rules, keys: { current: command.key, former: command.former }, latest: { kind: 'renewKey', by, about: '' } };
+      return { ...rules, keys: { current: command.key, former: rules.keys?.current ?? command.former }, latest: { kind: 'renewKey', by, about: '' } };
     case 'close':
       return { ...rules, isClosed: true, latest: { kind: 'close', by, about: '' } };
   }

@@ -10,9 +10,15 @@ import type { PeerId, Step } from './messages.ts';
 /** Not while a commit runs: the weights are about to change under the copy. Not often to the same peer: it is the largest thing we send. */
 export function serveReplicas(turn: Turn): void {
   const { state, nowMs } = turn;
-  if (state.work?.isCommitting === true || isBetterSharedSoon(state, nowMs)) return;
-  for (const peer of state.peers.values()) {
-    if (!peer.wantsReplica || (peer.replicaSentAtMs !== null && nowMs - peer.replicaSentAtMs < replicaIntervalMs)) continue;
+  const due = [...state.peers.values()].filter(({ wantsReplica, replicaSentAtMs }) => wantsReplica && (replicaSentAtMs === null || nowMs - replicaSentAtMs >= replicaIntervalMs));
+  if (due.length === 0) state.sharersAwaitedSinceMs = null;
+  if (due.length === 0 || state.work?.isCommitting === true) return;
+  if (isBetterSharedSoon(state)) {
+    state.sharersAwaitedSinceMs ??= nowMs;
+    if (nowMs - state.sharersAwaitedSinceMs <= sharerPatienceMs) return;
+  }
+  state.sharersAwaitedSinceMs = null;
+  for (const peer of due) {
     const holding = { base: state.step, sent: state.step, acknowledged: null, isStalled: false };
     changePeer(turn, peer.id, { wantsReplica: false, replicaSentAtMs: nowMs, holding });
     const sources = sharers(turn).filter((id) => id !== peer.id);
@@ -21,8 +27,8 @@ export function serveReplicas(turn: Turn): void {
 }
 
 /** Right after a step nobody has confirmed the new weights yet: in a moment there is somebody to share them. */
-function isBetterSharedSoon({ config, peers, step, committedAtMs }: CoordinatorState, nowMs: number): boolean {
-  if (!config.sharesReplica || nowMs - committedAtMs > sharerPatienceMs) return false;
+function isBetterSharedSoon({ config, peers, step }: CoordinatorState): boolean {
+  if (!config.sharesReplica) return false;
   const others = [...peers.values()].filter((peer) => peer.holding !== null && peer.holding.acknowledged !== null && !peer.isSilent);
   return others.length > 0 && !others.some((peer) => hasExactly(peer, step));
 }

@@ -1,5 +1,6 @@
 /** The table of peers as everybody in the room sees it, drawn from the coordinator's state. */
 import type { CoordinatorState, OwnWorker, Peer } from './coordinator-state.ts';
+import { maxPeers } from './limits.ts';
 import { cleanName } from './names.ts';
 import type { GonePeer, PeerRow } from './messages.ts';
 
@@ -34,7 +35,8 @@ export function peerRows(state: CoordinatorState): readonly PeerRow[] {
       ...(peer.note !== null && { note: peer.note }),
     });
   }
-  return rows;
+  // Those on their way out may be more than a table holds.
+  return rows.slice(0, maxPeers + 1);
 }
 
 function deviceColumns(worker: Pick<OwnWorker, 'device' | 'work'>, tokensPerMicrobatch: number) {

@@ -223,7 +223,9 @@ export function makeWatcher(turn: Turn, id: PeerId, note: string): void {
 
 export function decline(turn: Turn, from: PeerId, id: string, code: string): void {
   if (openAssignment(turn, id, from) === null) return;
-  withdraw(turn, id, code === 'leaving' || code === 'resting' ? 'returned' : code === 'non-finite' ? 'spoiled' : 'failed');
+  // Whoever rests has said so before; from anybody else it would come back again and again.
+  const isResting = code === 'resting' && turn.state.peers.get(from)?.presence.rest !== null;
+  withdraw(turn, id, code === 'leaving' || isResting ? 'returned' : code === 'non-finite' ? 'spoiled' : 'failed');
 }
 
 export function withdrawAll(turn: Turn, worker: PeerId, why: Withdrawal): void {

@@ -98,7 +98,7 @@ export interface Renewal extends Claim {
 /** Every method rejects with a `DirectoryError` and nothing else. */
 export interface DirectoryClient {
   /**
-   * The room's key was renewed. The directory may not know it yet: then what it refuses is tried with the former key, and
+   * The room's key was renewed. The directory may not know it yet: then what it refuses is tried with former keys, and
    * whoever holds the lease tells it.
    */
   useKeys(keys: RoomKeys): void;
@@ -146,6 +146,8 @@ export async function directoryToken(room: string, key: string): Promise<string>
 
 export function createDirectoryClient(baseUrl: URL, room: string, key: string): DirectoryClient {
   let keys: RoomKeys = { current: key, former: null };
+  /** Each may be the one that the directory knows, the newest last. */
+  const formers = new Set<string>();
 
   async function request<T>(path: string, schema: v.GenericSchema<unknown, T>, init: RequestInit = {}, timeoutMs = requestTimeoutMs): Promise<T> {
     let response: Response;
@@ -172,19 +174,30 @@ export function createDirectoryClient(baseUrl: URL, room: string, key: string): 
     return request(`rooms/${room}/${command}`, leaseSchema, init, timeoutMs);
   }
 
-  /** `remedy`: what to do instead where the directory knows the room by its former key. */
+  /** `remedy`: what to do instead where the directory knows the room by a former key. */
   async function orIfForbidden(asked: Promise<Lease>, remedy: (former: string) => Promise<Lease>): Promise<Lease> {
-    const { former } = keys;
+    let refusal: unknown;
     try {
       return await asked;
     } catch (error) {
-      if (former === null || !(error instanceof DirectoryError) || error.kind !== 'forbidden') throw error;
-      return remedy(former);
+      refusal = error;
     }
+    for (const former of [...formers].reverse()) {
+      if (!(refusal instanceof DirectoryError) || refusal.kind !== 'forbidden') break;
+      try {
+        return await remedy(former);
+      } catch (error) {
+        refusal = error;
+      }
+    }
+    throw refusal;
   }
 
   return {
     useKeys(renewed) {
+      // Renewed twice before the directory heard of it, it knows the room by an older one.
+      for (const key of [keys.current, keys.former, renewed.former]) if (key !== null && key !== renewed.current) formers.add(key);
+      formers.delete(renewed.current);
       keys = renewed;
     },
     async lookUp() {

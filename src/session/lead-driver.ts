@@ -18,7 +18,7 @@ import { piecesOf } from './inheritance.ts';
 import type { LeaseKeeper } from './lease.ts';
 import { verifiedCommand } from './owner.ts';
 import { explain, problemOf, storageProblemOf } from './problems.ts';
-import { ReplicaOffers, pieceBytes } from './replica-copies.ts';
+import { ReplicaOffers, maxOpenWants, pieceBytes } from './replica-copies.ts';
 import { encodeRows } from './rows.ts';
 
 export interface LeadOptions {
@@ -50,6 +50,7 @@ export class LeadDriver {
   readonly #connections = new Map<PeerId, Connection>();
   readonly #blobs = new BlobShelf();
   readonly #offers = new ReplicaOffers();
+  readonly #openWants = new WeakMap<Connection, number>();
   readonly #events: CoordinatorEvent[] = [];
   #state;
   #update: { readonly step: number; readonly bytes: ArrayBuffer; readonly gradient: ArrayBuffer | null } | null = null;
@@ -82,6 +83,7 @@ export class LeadDriver {
         const { state, effects } = coordinatorStep(this.#state, next, this.#options.nowMs());
         this.#state = state;
         for (const effect of effects) this.#carry(effect);
+        if (next.type === 'tick') this.#offers.prune((copied) => this.#isFetched(copied));
       }
     } finally {
       this.#isDispatching = false;
@@ -277,7 +279,6 @@ export class LeadDriver {
       if (replica.step !== step) throw new RangeError(`they were at step ${replica.step} instead of ${step}`);
       return replica.bytes;
     };
-    this.#offers.prune((copied) => this.#isFetched(copied));
     this.#offers.copy(step, read).then(
       ({ bytes, hashes }) => {
         this.#sendBlob(to, { kind: 'replica', term, step, byteLength: bytes.byteLength, pieceBytes, sources: [...sources] }, new ArrayBuffer(0));
@@ -294,9 +295,19 @@ export class LeadDriver {
 
   async #sendPiece({ to, step, piece }: Extract<CoordinatorEffect, { type: 'sendPiece' }>): Promise<void> {
     const { term } = this.#options.config;
+    const connection = this.#connections.get(to);
+    if (connection === undefined) return;
+    const open = this.#openWants.get(connection) ?? 0;
+    if (open >= maxOpenWants) {
+      this.#reject(to, 'asked for more of the weights at once than any honest page does');
+      return;
+    }
+    this.#openWants.set(connection, open + 1);
     const bytes = await this.#offers.piece(step, piece);
-    if (bytes === null) this.#connections.get(to)?.sendControl({ type: 'missing', term, step, piece } satisfies CoordinatorMessage);
-    else this.#sendBlob(to, { kind: 'replicaPiece', term, step, piece }, bytes);
+    if (bytes === null) connection.sendControl({ type: 'missing', term, step, piece } satisfies CoordinatorMessage);
+    // A connection that closes mid-way reports it by itself.
+    else await connection.sendBlob({ kind: 'replicaPiece', term, step, piece } satisfies CoordinatorBlob, bytes).catch(() => undefined);
+    this.#openWants.set(connection, (this.#openWants.get(connection) ?? 1) - 1);
   }
 
   #isFetched(step: Step): boolean {

@@ -348,7 +348,10 @@ export class MemberDriver {
   }
 
   #shareReplica(step: Step): void {
-    const copy = this.#trainer?.replica().then((replica) => (replica.step === step ? replica.bytes : null));
+    const copy = this.#trainer?.replica().then(
+      (replica) => (replica.step === step ? replica.bytes : null),
+      () => null, // Whoever asks for it hears that it is not here.
+    );
     if (copy !== undefined) this.#replicas.share(this.view.term, step, copy);
   }
 

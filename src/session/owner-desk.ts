@@ -48,7 +48,7 @@ function withLowMinimum(values: Partial<ScheduleSettings>, now: ScheduleSettings
 }
 
 const resendMs = 2_000;
-/** A hand-off takes up to ten seconds; whoever waits longer should know that nothing happened. */
+/** A hand-off takes up to ten seconds; whoever waits longer should know that nothing is certain. */
 const patienceMs = 30_000;
 const maxAttempts = 5;
 
@@ -114,7 +114,7 @@ export class OwnerDesk {
       if (answer.kind === 'impossible') throw new OwnerError(problem('not-done', answer.reason));
       if (answer.kind === 'unanswered') break;
     }
-    throw new OwnerError(problem('not-done', 'The room did not answer: nobody leads it now, or its server is needed and can’t be reached.'));
+    throw new OwnerError(problem('not-done', 'The room has not answered: nobody leads it now, or its server is needed and can’t be reached. It may still be done later.'));
   }
 
   #ask(signed: SignedCommand): Promise<Answer> {

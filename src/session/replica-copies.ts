@@ -13,11 +13,13 @@ export const pieceBytes = 256 * 1024;
 export const hashBytes = 32;
 /** Newcomers that a member serves at once; more would slow its own work. */
 const maxGuests = 8;
-const maxOpenWants = 16;
+/** Of one newcomer; each holds a piece in memory until the network has taken it. */
+export const maxOpenWants = 16;
 const idleGuestMs = 30_000;
 const unusedCopyMs = 60_000;
-/** Copies that a member keeps at once. */
+/** Copies that are kept at once; who fetches an older one is offered a newer. */
 const maxCopies = 2;
+const maxOffers = 4;
 
 export function pieceCountOf(byteLength: number, bytesPerPiece: number): number {
   return Math.ceil(byteLength / bytesPerPiece);
@@ -135,6 +137,8 @@ export class ReplicaOffers {
   copy(step: Step, read: () => Promise<ArrayBuffer>): Promise<{ readonly bytes: ArrayBuffer; readonly hashes: Promise<ArrayBuffer> }> {
     const known = this.#copies.get(step);
     if (known !== undefined) return known;
+    const [oldest] = this.#copies.keys();
+    if (oldest !== undefined && this.#copies.size >= maxOffers) this.#copies.delete(oldest);
     const copy = read().then((bytes) => ({ bytes, hashes: hashesOf(bytes) }));
     this.#copies.set(step, copy);
     copy.catch(() => {

@@ -486,20 +486,23 @@ class Session implements SessionController {
   }
 
   async #abandonLead(role: Extract<Role, { kind: 'lead' }>): Promise<void> {
-    this.#role = null;
-    this.#lease = null;
+    if (this.#role === role) {
+      this.#role = null;
+      this.#lease = null;
+    }
     await role.driver.close('the coordinator starts again');
     role.unlock();
   }
 
-  /** Somebody else leads with a higher term: go on as one of its members. */
-  async #stepDown(): Promise<void> {
+  /** Somebody else leads with a higher term, or is about to (`yields`: it has every step): go on as one of its members. */
+  async #stepDown(yields = false): Promise<void> {
     const role = this.#role;
     const visit = this.#visit;
     if (role?.kind !== 'lead' || visit === null) return;
     const { name } = this.#store.state;
     await this.#abandonLead(role);
-    await this.#guarded(() => this.#joinAsMember(visit.address, name, false)).catch(() => undefined); // It is in the state.
+    if (visit.isOver) return;
+    await this.#guarded(() => this.#joinAsMember(visit.address, name, false, { yields })).catch(() => undefined); // It is in the state.
   }
 
   #ownershipOf(room: string): Ownership {
@@ -519,13 +522,15 @@ class Session implements SessionController {
     void role.driver.saveCheckpoint();
     await role.lease.release();
     await this.#abandonLead(role);
+    if (visit.isOver) return;
     await this.#guarded(() => this.#joinAsMember(visit.address, name, false, { yields: true })).catch(() => undefined); // It is in the state.
   }
 
   /** The owner closed the room, and this page led it: everybody has heard of it, and nobody is to follow. */
   async #closeRoom(): Promise<void> {
     const role = this.#role;
-    if (role?.kind !== 'lead') return;
+    const visit = this.#visit;
+    if (role?.kind !== 'lead' || visit === null) return;
     const { rules } = role.driver.view;
     this.#role = null;
     rememberTab(null);
@@ -536,6 +541,7 @@ class Session implements SessionController {
     await pause(farewellMs);
     await role.driver.close('the owner closed the room');
     role.unlock();
+    if (visit.isOver) return; // Another room was entered meanwhile.
     this.#endVisit();
     this.#ownership = null;
   }
@@ -579,7 +585,7 @@ class Session implements SessionController {
     } else if ((presence.rest === 'frozen' || presence.rest === 'hidden') && isFollowed(role.driver)) {
       // Nothing may run here any more in a moment: whoever is ready leads at once.
       const released = role.lease.release();
-      if (presence.rest === 'hidden') void released.then(() => this.#stepDown());
+      if (presence.rest === 'hidden') void released.then(() => this.#stepDown(true));
     }
   }
 

@@ -197,6 +197,31 @@ test('a renewed key goes to everybody who is in the room, and to those who come 
   expect(bench.hello('dan').sentTo('dan')).toMatchObject([{ type: 'welcome', rules: { keys } }]);
 });
 
+test('a room is closed only when the step that is committed is announced, so that it is saved', () => {
+  const bench = room();
+  for (const { id, worker } of bench.state.work?.assignments.values() ?? []) (worker === 'ada' ? bench.ownResult() : bench.contribute(worker, id)).added(id);
+  bench.committed();
+  expect(bench.state.unannounced).not.toBeNull();
+  keep(order(bench, { kind: 'close' }));
+  expect(bench.state.rules.isClosed).toBe(true);
+  expect([bench.of('closeRoom'), bench.state.work]).toEqual([[], null]);
+  bench.applied('bob').pass(250);
+  expect(bench.of('checkpoint')).toMatchObject([{ step: 1, reason: 'stopped' }]);
+  expect(bench.of('closeRoom')).toHaveLength(1);
+});
+
+test('a title that normalizing makes longer than a title may be is cut', () => {
+  const bench = keep(order(room(), { kind: 'rename', title: '\u0958'.repeat(120) }));
+  expect(bench.state.rules.title?.length).toBeLessThanOrEqual(120);
+});
+
+test('a key that is renewed again follows the one that the room has, whatever the order says', () => {
+  const key = (letter: string) => letter.repeat(20);
+  const bench = keep(order(room(), { kind: 'renewKey', key: key('b'), former: key('a') }));
+  keep(order(bench, { kind: 'renewKey', key: key('c'), former: key('a') }), 2);
+  expect(bench.state.rules.keys).toEqual({ current: key('c'), former: key('b') });
+});
+
 test('a closed room is saved, given up, and led by nobody', () => {
   const bench = keep(order(room(), { kind: 'close' }));
   expect(bench.state.phase).toBe('stopped');

@@ -43,6 +43,27 @@ describe('a member that has to rest', () => {
   });
 });
 
+test('what changed between hello and welcome is told with the welcome', () => {
+  const member = new MemberBench().connect().send({ type: 'presence', presence: resting });
+  expect(member.sent).toEqual([]);
+  expect(member.welcome().sent).toEqual([tell(resting)]);
+});
+
+test('work that comes back from somebody who does not rest is not given to it again at once', () => {
+  const room = new CoordinatorBench().join('bob');
+  room.finishStep({ ada: 1_000, bob: 1_000 });
+  const [{ id } = { id: '' }] = room.assigned('bob');
+  room.from('bob', { type: 'decline', term: term(3), assignment: id, code: 'resting', reason: '' });
+  expect(room.microbatchesOf('bob')).toBe(0);
+  expect(room.pass(500).filter(({ type }) => type === 'assign')).toEqual([]);
+});
+
+test('the names of those who have gone are few enough to be sent', () => {
+  const room = new CoordinatorBench();
+  for (let count = 0; count < 300; count += 1) room.join(`peer-${count}`).send({ type: 'peerClosed', peer: peer(`peer-${count}`), reason: '' });
+  expect(coordinatorView(room.state).gone.length).toBeLessThan(64);
+});
+
 describe('a room', () => {
   test('gives no work to who rests, and holds nothing against it', () => {
     const room = new CoordinatorBench().join('bob');

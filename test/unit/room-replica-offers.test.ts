@@ -44,6 +44,21 @@ describe('a large replica', () => {
   });
 });
 
+test('a newcomer is not kept waiting by one step after another', () => {
+  const room = afterStep().hello('cid');
+  const offers: unknown[] = [];
+  for (let count = 0; count < 4 && offers.length === 0; count += 1) {
+    offers.push(...room.passWith(1_000, 'bob', 'cid').filter(({ type }) => type === 'offerReplica'));
+    for (const { id, worker } of room.state.work?.assignments.values() ?? []) {
+      if (worker === 'ada') room.ownResult();
+      room.added(id);
+    }
+    room.committed();
+    offers.push(...room.of('offerReplica'));
+  }
+  expect(offers).toHaveLength(1);
+});
+
 test('a small replica comes from the coordinator alone', () => {
   const room = new CoordinatorBench({ sharesReplica: false }).join('bob').hello('cid');
   expect(room.of('offerReplica')).toMatchObject([{ to: 'cid', sources: [] }]);

@@ -165,6 +165,14 @@ describe('a successor', () => {
     expect(warmMember().sent).toEqual([{ type: 'warm', term: 3, step: 5 }]);
   });
 
+  test('keeps what it has when it is to rest while nobody leads', () => {
+    const member = warmMember().send({ type: 'disconnected', reason: '' });
+    member.send({ type: 'presence', presence: { isHidden: false, rest: 'battery' } });
+    expect(member.state.succession?.stage).toBe('warm');
+    member.pass(1_000);
+    expect(member.send({ type: 'directory', lead: lease }).of('takeOver')).toMatchObject([{ claim: { isWarm: true } }]);
+  });
+
   test('applies each update with the gradient that came before it', () => {
     const member = warmMember();
     member.blob({ kind: 'gradient', term: term(3), step: step(5), weightSum: 7, point: pointOf(5) });
@@ -239,6 +247,19 @@ describe('a successor', () => {
     member.send({ type: 'directory', lead: lease });
     expect(member.of('takeOver')).toEqual([]);
   });
+});
+
+test('a page that is about to stand still does not bring a room back from what it saved', () => {
+  const member = new MemberBench({ saved: { step: step(40), term: term(2) } }).send({ type: 'presence', presence: { isHidden: true, rest: 'hidden' } });
+  expect(member.send({ type: 'directory', lead: { ...lease, hasSuccessor: false } }).of('takeOver')).toEqual([]);
+});
+
+test('a save that is reported late does not hide a newer one', () => {
+  const member = new MemberBench({ saved: { step: step(40), term: term(2) } });
+  member.send({ type: 'saved', saved: { step: step(12), term: term(2) } });
+  expect(member.state.saved?.step).toBe(40);
+  member.send({ type: 'saved', saved: { step: step(12), term: term(3) } });
+  expect(member.state.saved?.step).toBe(12);
 });
 
 describe('whoever has saved the run', () => {
