@@ -59,6 +59,8 @@ export class EndScreen extends LitElement {
     if (phase === 'stopped' && problem?.code === 'room-closed') return 'The run is saved in the browsers that have led it or kept its state.';
     if (role === 'coordinator') return 'The run was too short to be saved.';
     if (phase === 'stopped' && problem?.code === 'removed') return 'The room goes on without this browser.';
+    // Turned away at the door, for a key or a version.
+    if (phase === 'stopped' && problem !== null && problem.code !== 'room-stopped') return 'The room goes on without this tab.';
     if (phase === 'stopped') return 'Whoever started it has ended the room; the run is saved in their browser.';
     return 'The room goes on without this tab; the run is saved in the browser that leads it.';
   }

@@ -2,13 +2,14 @@
  * Pieces of the replica that this browser fetched last, by their hashes: after a reload or a lost connection only what has
  * changed is fetched again. A cache: where storage is forbidden or full, everything is fetched.
  */
-import { createStore, delMany, getMany, keys, set } from 'idb-keyval';
+import { clear, createStore, delMany, getMany, keys, set } from 'idb-keyval';
 import type { UseStore } from 'idb-keyval';
 
 export interface PieceCache {
   /** Pieces of these hashes that are here, by hash; pieces of any others are forgotten. */
   known(hashes: readonly string[]): Promise<ReadonlyMap<string, ArrayBuffer>>;
   keep(hash: string, bytes: ArrayBuffer): void;
+  clear(): Promise<void>;
 }
 
 export function openPieceCache(): PieceCache {
@@ -37,6 +38,10 @@ export function openPieceCache(): PieceCache {
       } catch {
         return;
       }
+    },
+    async clear() {
+      // Where nothing can be stored, nothing is there.
+      await clear(store()).catch(() => undefined);
     },
   };
 }

@@ -227,6 +227,8 @@ class Session implements SessionController {
     await this.#gpu.storage.remove(room);
     await forgetHolder(room);
     await forgetOwner(room);
+    // They may be of any room: whichever they are of fetches them again.
+    await openPieceCache().clear();
   }
 
   dismissProblem(): void {

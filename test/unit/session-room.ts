@@ -307,6 +307,9 @@ export function piecesInMemory(): PieceCache & { readonly size: number } {
     keep(hash, bytes) {
       pieces.set(hash, bytes);
     },
+    async clear() {
+      pieces.clear();
+    },
   };
 }
 
