@@ -65,7 +65,9 @@ export class FuzzedCoordinator {
     if (this.#room.state.phase === 'stopped') return;
     this.#send({ type: 'ownDevice', device: goodDevice });
     const { step: before } = this.#room.state;
-    const isDone = (): boolean => this.#room.state.phase === 'finished' || this.#room.state.step > before;
+    // An order to close it may be on its way: it is carried out when what is committed is announced.
+    const isClosed = (): boolean => this.#room.state.rules.isClosed && this.#room.state.phase === 'stopped';
+    const isDone = (): boolean => this.#room.state.phase === 'finished' || this.#room.state.step > before || isClosed();
     for (let count = 0; count < 400 && !isDone(); count += 1) {
       this.#room.nowMs += 250;
       this.#send({ type: 'lease', untilMs: this.#room.nowMs + leaseMs });
