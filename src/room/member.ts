@@ -24,6 +24,7 @@ import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem, tellPre
 import type { MemberState, MemberTurn } from './member-state.ts';
 import { ruled, sendCommand } from './member-rules.ts';
 import { blobArrived, cancelled, computed, declineAll, handBack, loaded, loadFailed, share } from './member-work.ts';
+import { awake } from './messages.ts';
 import type { CoordinatorMessage, PeerDevice, Presence, Step, Term } from './messages.ts';
 import { noRules, stepsOf } from './rules.ts';
 
@@ -40,7 +41,7 @@ export function createMember(config: MemberConfig, nowMs: number): MemberStep {
     phase: 'finding',
     problem: null,
     device: config.device,
-    presence: { isHidden: false, rest: null },
+    presence: awake,
     toldPresence: null,
     coordinator: null,
     leadTerm: null,

@@ -19,7 +19,7 @@ import {
   silentAfterMs,
 } from './limits.ts';
 import type { RoomProblem, Way } from './machine.ts';
-import { protocolVersion } from './messages.ts';
+import { awake, protocolVersion } from './messages.ts';
 import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Presence, Step } from './messages.ts';
 import { cleanName, distinctName } from './names.ts';
 import { problems } from './problems.ts';
@@ -48,7 +48,7 @@ export function peerOpened(turn: Turn, id: PeerId): void {
     name: '',
     device: unknownDevice,
     canSucceed: false,
-    presence: { isHidden: false, rest: null },
+    presence: awake,
     way: { path: null, roundTripMs: null },
     holderHash: '',
     toldRevision: 0,

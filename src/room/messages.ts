@@ -62,6 +62,8 @@ export const presenceSchema = v.object({
   rest: v.nullable(restSchema),
 });
 export type Presence = v.InferOutput<typeof presenceSchema>;
+/** Somebody looks at the page, and nothing keeps it from working. */
+export const awake: Presence = { isHidden: false, rest: null };
 
 const peerRowSchema = v.object({
   id: peerId,

@@ -2,6 +2,7 @@
  * Whether this tab is in a state to work: awake, not held back by the browser, and not about to run out of power. Says so when
  * that changes; what follows from it is the room's to decide.
  */
+import { awake } from '../room/messages.ts';
 import type { Presence } from '../room/messages.ts';
 
 /** Below this charge, and not charging, a member leaves the work to others. */
@@ -58,7 +59,7 @@ export class Attention {
   #isFrozen = false;
   #isThrottled = false;
   #battery: BatteryManager | null = null;
-  #presence: Presence = { isHidden: false, rest: null };
+  #presence: Presence = awake;
 
   /** `changed` is called at once with every change, also in the last moment before the tab is frozen. */
   constructor(changed: (presence: Presence) => void) {

@@ -3,9 +3,8 @@
  * Sizes are checked when they are announced, since memory is set aside for them. Applying it all is the driver's.
  */
 import type { SuccessionPart } from '../room/machine.ts';
+import { pieceBytes } from './replica-copies.ts';
 
-/** Small enough that a piece hardly delays the update behind it. */
-const pieceBytes = 256 * 1024;
 const maxCorpusBytes = 2 ** 30;
 const largestShortId = 0xffff;
 

@@ -8,6 +8,16 @@ import type { PageStatus } from '../../src/session/page-api.ts';
 import type { CreateSettings } from '../../src/session/types.ts';
 import { createRoom, joinRoom, statusOf, statusWhen } from './support.ts';
 
+/** Quick steps, and no end: for rooms in which somebody is always about to go. */
+export const endlessRun: CreateSettings = {
+  preset: 'counting-list',
+  steps: 1_000_000,
+  rowsPerStep: 8,
+  rowsPerMicrobatch: 1,
+  contextLength: 32,
+  model: { num_hidden_layers: 1 },
+};
+
 export interface BrowserPeer {
   readonly name: string;
   readonly server: BrowserServer;

@@ -4,26 +4,17 @@
  */
 import type { Page } from '@playwright/test';
 import type { PageStatus } from '../../src/session/page-api.ts';
-import type { CreateSettings } from '../../src/session/types.ts';
-import { BrowserRoom, hasSuccessor, peersAtWork } from './browser-room.ts';
+import { BrowserRoom, endlessRun, hasSuccessor, peersAtWork } from './browser-room.ts';
 import { expect, test } from './fixtures.ts';
 import { startServer } from './server.ts';
 import { createRoom, joinRoom, statusOf, statusWhen } from './support.ts';
 
 /** In CI five; twenty were killed once by hand: `HAND_OFFS=20 npx playwright test hand-off`. */
 const kills = Number(process.env['HAND_OFFS'] ?? 5);
-const run: CreateSettings = {
-  preset: 'counting-list',
-  steps: 1_000_000,
-  rowsPerStep: 8,
-  rowsPerMicrobatch: 1,
-  contextLength: 32,
-  model: { num_hidden_layers: 1 },
-};
 
 test('the coordinator’s browser is killed again and again, and no committed step is lost', async ({ server, launchOptions }) => {
   test.setTimeout(60_000 + kills * 45_000);
-  const room = new BrowserRoom({ url: server.url, launchOptions, run });
+  const room = new BrowserRoom({ url: server.url, launchOptions, run: endlessRun });
   try {
     await room.open(4);
     const resumedMs: number[] = [];
@@ -65,7 +56,7 @@ test('the server dies, the coordinator freezes, everybody leaves: the room goes 
   const [ada, ben, cid] = await Promise.all(contexts.map((context) => context.newPage()));
   if (ada === undefined || ben === undefined || cid === undefined) throw new Error('three pages were asked for');
   for (const page of [ada, ben, cid]) await page.goto(server.url);
-  const link = await createRoom(ada, { ...run, name: 'Ada' });
+  const link = await createRoom(ada, { ...endlessRun, name: 'Ada' });
   await joinRoom(ben, link, { name: 'Ben' });
   await joinRoom(cid, link, { name: 'Cid' });
   await statusWhen(ada, 'three at work, one of them ready to follow', (status) => peersAtWork(status) === 3 && hasSuccessor(status));

@@ -4,9 +4,9 @@ import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
 import type { BlobRef, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, MachineBlob, MemberConfig, MemberEffect, MemberEvent, ReplicaOffer, StepMetrics } from '../../src/room/machine.ts';
-import { protocolVersion } from '../../src/room/messages.ts';
+import { awake, protocolVersion } from '../../src/room/messages.ts';
 import { noRules } from '../../src/room/rules.ts';
-import type { CoordinatorMessage, HistoryPoint, MemberMessage, PeerDevice, PeerId, Presence, Step, Term } from '../../src/room/messages.ts';
+import type { CoordinatorMessage, HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 
 export const goodDevice: PeerDevice = { name: 'GPU', isSoftware: false, probeTokensPerSecond: 100, problem: null };
 export const brokenDevice: PeerDevice = { ...goodDevice, problem: { code: 'no-webgpu', message: 'This browser has no WebGPU.' } };
@@ -15,9 +15,6 @@ export const step = (value: number) => value as Step;
 export const term = (value: number) => value as Term;
 /** Hash of the replica after so many updates, in these tests. */
 export const hashAt = (value: number) => value.toString(16).padStart(16, '0');
-
-/** Somebody looks at the page, and nothing keeps it from working. */
-const awake: Presence = { isHidden: false, rest: null };
 
 /** By which the directory would know this peer, in these tests. */
 export const holderOf = (name: string) => name.padEnd(43, '_');

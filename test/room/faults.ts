@@ -5,6 +5,7 @@
  */
 import { calmNetwork } from './network.ts';
 import { Random } from './random.ts';
+import { awake } from '../../src/room/messages.ts';
 import type { OwnerCommand } from '../../src/room/rules.ts';
 import { LeadHost } from './lead-host.ts';
 import { MemberHost } from './member-host.ts';
@@ -82,7 +83,7 @@ function disturb(room: Simulation, random: Random, names: readonly string[]): vo
     world.log.note('FAULT', `${host.machine} rests for ${(lastsMs / 1000).toFixed(1)} s`);
     host.dispatch({ type: 'presence', presence: { isHidden: true, rest } });
     return world.clock.after(lastsMs, () => {
-      host.dispatch({ type: 'presence', presence: { isHidden: false, rest: null } });
+      host.dispatch({ type: 'presence', presence: awake });
     });
   }
   world.log.note('FAULT', `what ${host.machine} sends is garbled for ${(lastsMs / 1000).toFixed(1)} s`);

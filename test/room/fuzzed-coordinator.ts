@@ -5,7 +5,7 @@
 import { coordinatorView } from '../../src/room/coordinator.ts';
 import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import type { BlobRef, CoordinatorEffect, CoordinatorEvent } from '../../src/room/machine.ts';
-import { coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema, protocolVersion } from '../../src/room/messages.ts';
+import { awake, coordinatorBlobSchema, coordinatorMessageSchema, memberBlobSchema, memberMessageSchema, protocolVersion } from '../../src/room/messages.ts';
 import type { MemberBlob, MemberMessage } from '../../src/room/messages.ts';
 import { ownerCommandSchema } from '../../src/room/rules.ts';
 import type { OwnerCommand } from '../../src/room/rules.ts';
@@ -112,7 +112,7 @@ export class FuzzedCoordinator {
 
   #join(name: string): void {
     this.#connect(name);
-    const message: MemberMessage = { type: 'hello', protocol: protocolVersion, name, wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf(name), presence: { isHidden: false, rest: null }, replica: null };
+    const message: MemberMessage = { type: 'hello', protocol: protocolVersion, name, wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf(name), presence: awake, replica: null };
     this.#send({ type: 'message', from: peer(name), message });
   }
 

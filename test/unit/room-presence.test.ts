@@ -1,10 +1,10 @@
 /** Peers that rest: what they do with their work, and what the room does without them. */
 import { describe, expect, test } from 'vitest';
+import { awake } from '../../src/room/messages.ts';
 import type { Presence } from '../../src/room/messages.ts';
 import { coordinatorView } from '../../src/room/coordinator.ts';
 import { CoordinatorBench, MemberBench, holderOf, peer, step, term } from '../room/bench.ts';
 
-const awake: Presence = { isHidden: false, rest: null };
 const resting: Presence = { isHidden: true, rest: 'battery' };
 const tell = (presence: Presence) => ({ type: 'presence', term: term(3), presence }) as const;
 

@@ -3,9 +3,8 @@
  * That no step is lost is counted here too; test/e2e/hand-off.spec.ts demands it.
  */
 import playwrightConfig from '../../../playwright.config.ts';
-import type { CreateSettings } from '../../../src/session/types.ts';
 import { Random } from '../../room/random.ts';
-import { BrowserRoom } from '../../e2e/browser-room.ts';
+import { BrowserRoom, endlessRun } from '../../e2e/browser-room.ts';
 import type { HandOff } from '../../e2e/browser-room.ts';
 import { startServer } from '../../e2e/server.ts';
 import { median } from '../benchmark.ts';
@@ -14,14 +13,6 @@ import type { Table } from '../benchmark.ts';
 const peers = 4;
 /** Kills fall at any moment of a step. */
 const longestDelayMs = 1_500;
-const run: CreateSettings = {
-  preset: 'counting-list',
-  steps: 1_000_000,
-  rowsPerStep: 8,
-  rowsPerMicrobatch: 1,
-  contextLength: 32,
-  model: { num_hidden_layers: 1 },
-};
 
 /** Steps that somebody had seen, and that the new leader lacks or has otherwise. */
 function stepsLost({ seen, after }: HandOff): number {
@@ -30,7 +21,7 @@ function stepsLost({ seen, after }: HandOff): number {
 
 export async function handOffs(kills: number): Promise<Table> {
   const server = await startServer();
-  const room = new BrowserRoom({ url: server.url, launchOptions: playwrightConfig.use?.launchOptions ?? {}, run });
+  const room = new BrowserRoom({ url: server.url, launchOptions: playwrightConfig.use?.launchOptions ?? {}, run: endlessRun });
   const random = new Random(1);
   const measured: HandOff[] = [];
   try {
