@@ -48,11 +48,11 @@ function readReport(path) {
 
 /**
  * Kernels keep one core busy compiling and both only now and then; the other projects need no GPU. So both run at once,
- * with a worker each.
+ * with a worker each, and rooms that compare many runs follow the kernels, so that neither worker waits for the other.
  * @returns {Promise<Outcome>}
  */
 async function nodeTests() {
-  const outcomes = await Promise.all([vitest('kernel'), vitest('unit', 'room')]);
+  const outcomes = await Promise.all([vitest('kernel', 'equivalence'), vitest('unit', 'room')]);
   return {
     passed: outcomes.reduce((sum, { passed: some }) => sum + some, 0),
     failed: outcomes.reduce((sum, { failed: some }) => sum + some, 0),

@@ -12,24 +12,34 @@ export interface PieceCache {
   clear(): Promise<void>;
 }
 
+const nothing: ReadonlyMap<string, ArrayBuffer> = new Map();
+/** A browser’s storage can hang for good, for instance while another version of the page holds it: then everything is fetched. */
+const patienceMs = 5_000;
+
+function silence(): Promise<typeof nothing> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, patienceMs, nothing);
+  });
+}
+
+async function readKnown(store: () => UseStore, hashes: readonly string[]): Promise<typeof nothing> {
+  const wanted = new Set(hashes);
+  const here = (await keys(store())).filter((key) => typeof key === 'string');
+  await delMany(here.filter((key) => !wanted.has(key)), store());
+  const found = here.filter((key) => wanted.has(key));
+  const stored: readonly unknown[] = await getMany(found, store());
+  return new Map(found.flatMap((hash, at) => {
+    const bytes = stored[at];
+    return bytes instanceof ArrayBuffer ? [[hash, bytes] as const] : [];
+  }));
+}
+
 export function openPieceCache(): PieceCache {
   let opened: UseStore | null = null;
   const store = (): UseStore => (opened ??= createStore('cotrain-pieces', 'pieces'));
   return {
-    async known(hashes) {
-      try {
-        const wanted = new Set(hashes);
-        const here = (await keys(store())).filter((key) => typeof key === 'string');
-        await delMany(here.filter((key) => !wanted.has(key)), store());
-        const found = here.filter((key) => wanted.has(key));
-        const stored: readonly unknown[] = await getMany(found, store());
-        return new Map(found.flatMap((hash, at) => {
-          const bytes = stored[at];
-          return bytes instanceof ArrayBuffer ? [[hash, bytes] as const] : [];
-        }));
-      } catch {
-        return new Map();
-      }
+    known(hashes) {
+      return Promise.race([readKnown(store, hashes).catch(() => nothing), silence()]);
     },
     keep(hash, bytes) {
       // Only a cache: it does without what can't be stored.

@@ -125,7 +125,7 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
     case 'contributionAdded':
       return contributionAdded(turn, event.assignment);
     case 'ownerCommand':
-      return ownerCommand(turn, event.from, event.revision, event.command);
+      return ownerCommand(turn, event);
     case 'contributionRejected':
       return contributionRejected(turn, event.assignment, event.reason);
     case 'committed':

@@ -113,7 +113,7 @@ export type CoordinatorEvent =
       readonly failed: boolean;
     }
   /** The owner's, and not only said to be: `from` is this peer itself or whoever sent it. */
-  | { readonly type: 'ownerCommand'; readonly from: PeerId; readonly revision: number; readonly command: OwnerCommand }
+  | { readonly type: 'ownerCommand'; readonly from: PeerId; readonly order: string; readonly revision: number; readonly command: OwnerCommand }
   /** The trainer refused a contribution that was to be accumulated (mis-sized, non-finite). */
   | { readonly type: 'contributionRejected'; readonly assignment: string; readonly reason: string }
   | { readonly type: 'contributionAdded'; readonly assignment: string }

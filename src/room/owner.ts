@@ -5,10 +5,11 @@
  */
 import { changePeer, isGreeted, sendTo, touchPeers } from './coordinator-state.ts';
 import type { CoordinatorState, Peer, Turn } from './coordinator-state.ts';
+import type { CoordinatorEvent } from './machine.ts';
 import type { PeerId, Step } from './messages.ts';
 import { part } from './membership.ts';
 import { cleanName, cleanTitle } from './names.ts';
-import { maxChanges, maxRemoved } from './rules.ts';
+import { maxChanges, maxRemoved, withOrder } from './rules.ts';
 import type { OwnerCommand, RoomRules } from './rules.ts';
 import { withdrawAll } from './step-work.ts';
 import { isHandingOver, keepsRules, mayBeHeir, successorLost } from './succession.ts';
@@ -16,7 +17,9 @@ import { isHandingOver, keepsRules, mayBeHeir, successorLost } from './successio
 /** What a command makes of the rules, or in words why nothing. */
 type Decision = Omit<RoomRules, 'revision'> | string;
 
-export function ownerCommand(turn: Turn, from: PeerId, revision: number, command: OwnerCommand): void {
+type OwnerOrder = Extract<CoordinatorEvent, { type: 'ownerCommand' }>;
+
+export function ownerCommand(turn: Turn, { from, order, revision, command }: OwnerOrder): void {
   const { state } = turn;
   const sender = state.peers.get(from);
   // To find out that it is the owner took a moment: it may be gone.
@@ -26,12 +29,12 @@ export function ownerCommand(turn: Turn, from: PeerId, revision: number, command
     else sendTo(turn, from, { type: 'declined', term: state.config.term, revision, code, reason });
   };
   // Sent again, since its answer was long in coming.
-  if (state.proposed?.revision === revision) return;
+  if ((state.proposed ?? state.rules).orders.includes(order)) return;
   if (state.proposed !== null || revision <= state.rules.revision) return decline('outdated', 'another command came before');
   if (state.phase === 'stopped') return decline('impossible', 'The room is closed.');
   const decided = decide(state, from, command);
   if (typeof decided === 'string') return decline('impossible', decided);
-  state.proposed = { ...decided, revision };
+  state.proposed = withOrder(decided, revision, order);
   if (command.kind === 'handOver') state.heir = command.peer;
   const { successor, peers } = state;
   // It will not be asked whether it keeps this.

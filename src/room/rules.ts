@@ -11,6 +11,8 @@ export const maxTitleLength = 120;
 /** A room in which more have to be removed had better renew its key. */
 export const maxRemoved = 200;
 export const maxChanges = 200;
+/** Whoever gave one of these may still wait to hear of it. */
+const maxOrders = 8;
 
 const title = v.pipe(v.string(), v.minLength(1), v.maxLength(maxTitleLength));
 
@@ -59,9 +61,18 @@ export const signedCommandSchema = v.object({
 });
 export type SignedCommand = v.InferOutput<typeof signedCommandSchema>;
 
+/** Tells an order from every other one, also from one that wants the same under the same revision. */
+const orderId = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{16}$/));
+
+export function orderOf({ signature }: SignedCommand): string {
+  return signature.slice(0, 16);
+}
+
 export const roomRulesSchema = v.object({
   /** Grows with every command, so that none is carried out twice. 0: the owner has decided nothing. */
   revision: count,
+  /** The newest that were carried out, so that whoever gave one knows it from another that came first. */
+  orders: v.optional(v.pipe(v.array(orderId), v.maxLength(maxOrders)), []),
   /** Null: as the run is called. */
   title: v.nullable(title),
   /** Of the run's schedule, in the order of their steps. */
@@ -83,7 +94,11 @@ export const roomRulesSchema = v.object({
 });
 export type RoomRules = v.InferOutput<typeof roomRulesSchema>;
 
-export const noRules: RoomRules = { revision: 0, title: null, changes: [], keys: null, removed: [], isClosed: false, latest: null };
+export const noRules: RoomRules = { revision: 0, orders: [], title: null, changes: [], keys: null, removed: [], isClosed: false, latest: null };
+
+export function withOrder(rules: Omit<RoomRules, 'revision'>, revision: number, order: string): RoomRules {
+  return { ...rules, revision, orders: [...rules.orders, order].slice(-maxOrders) };
+}
 
 /** The owner leads a room again that was closed. */
 export function reopened(rules: RoomRules, by: string): RoomRules {

@@ -8,6 +8,7 @@ import { coordinatorStep, coordinatorView, createCoordinator } from '../room/coo
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView } from '../room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../room/messages.ts';
 import type { CoordinatorBlob, CoordinatorMessage, MemberMessage, PeerDevice, PeerId, Step } from '../room/messages.ts';
+import { orderOf } from '../room/rules.ts';
 import type { SignedCommand } from '../room/rules.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
@@ -29,6 +30,8 @@ export interface LeadOptions {
   readonly trainer: Trainer;
   readonly storage: RunStorage;
   readonly source: BatchSource;
+  /** No honest peer sends more at once. */
+  readonly maxBlobBytes: number;
   /** What a successor draws the batches from. */
   readonly corpus: () => ArrayBuffer;
   readonly lease: Pick<LeaseKeeper, 'name'>;
@@ -101,6 +104,7 @@ export class LeadDriver {
     });
     const isCurrent = (): boolean => this.#connections.get(peer) === connection;
     return {
+      maxBlobBytes: this.#options.maxBlobBytes,
       control: (json) => {
         if (!isCurrent()) return;
         const message = v.safeParse(memberMessageSchema, json);
@@ -147,7 +151,7 @@ export class LeadDriver {
   async #order(from: PeerId, signed: SignedCommand): Promise<void> {
     const { owner, room } = this.#options;
     const command = owner === null ? null : await verifiedCommand(owner, room, signed);
-    if (command !== null) this.dispatch({ type: 'ownerCommand', from, revision: signed.revision, command });
+    if (command !== null) this.dispatch({ type: 'ownerCommand', from, order: orderOf(signed), revision: signed.revision, command });
     else this.#reject(from, 'gave an order that only the room’s owner can give');
   }
 

@@ -169,6 +169,11 @@ export async function keepLease(
 /** Less than this is fetched from the coordinator before a connection to anybody else is up. */
 const leastSharedBytes = 4 * 2 ** 20;
 
+/** Four bytes of each parameter, and as much again for padding and whatever a codec adds. */
+function maxContributionBytes(parameters: number): number {
+  return 2 * Float32Array.BYTES_PER_ELEMENT * parameters + 2 ** 20;
+}
+
 /** Nobody can connect to a page that has never reached the signalling server. */
 const offlineId = 'offline';
 
@@ -191,6 +196,7 @@ export async function beginReign(
     source,
     corpus: () => encodeCorpus(tokens, settings.model.vocab_size),
     lease,
+    maxBlobBytes: maxContributionBytes(parameterCount(settings.model)),
     nowMs: () => performance.now(),
     config: {
       self: (visit.signalling.id ?? `${offlineId}-${crypto.randomUUID()}`) as PeerId,

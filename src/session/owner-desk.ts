@@ -6,8 +6,8 @@
 import * as v from 'valibot';
 import type { PeerId } from '../room/messages.ts';
 import { problems as roomProblems } from '../room/problems.ts';
-import { ownerCommandSchema } from '../room/rules.ts';
-import type { OwnerCommand, SignedCommand } from '../room/rules.ts';
+import { orderOf, ownerCommandSchema } from '../room/rules.ts';
+import type { OwnerCommand, RoomRules, SignedCommand } from '../room/rules.ts';
 import type { Problem } from '../trainer/types.ts';
 import { newKey } from './link.ts';
 import type { RoomAddress } from './link.ts';
@@ -55,8 +55,8 @@ const maxAttempts = 5;
 export interface OwnerDeskOptions {
   readonly room: string;
   readonly send: (signed: SignedCommand) => void;
-  /** Of the rules as this page knows them. */
-  readonly revision: () => number;
+  /** As this page knows them. */
+  readonly rules: () => RoomRules;
   readonly nowMs: () => number;
 }
 
@@ -66,6 +66,8 @@ interface Pending {
   readonly signed: SignedCommand;
   readonly beganMs: number;
   sentMs: number;
+  /** Another order came first; null where it is not known to. */
+  overtakenMs: number | null;
   readonly answer: (answer: Answer) => void;
 }
 
@@ -105,9 +107,9 @@ export class OwnerDesk {
   }
 
   async #carryOut(key: OwnerKey, command: OwnerCommand): Promise<void> {
-    const { room, revision } = this.#options;
+    const { room, rules } = this.#options;
     for (let attempt = 0; attempt < maxAttempts; attempt += 1) {
-      this.#lastRevision = Math.max(this.#lastRevision, revision()) + 1;
+      this.#lastRevision = Math.max(this.#lastRevision, rules().revision) + 1;
       const signed = await signCommand(key, room, this.#lastRevision, command);
       const answer = await this.#ask(signed);
       if (answer.kind === 'done') return;
@@ -123,19 +125,23 @@ export class OwnerDesk {
         this.#pending = null;
         resolve(given);
       };
-      this.#pending = { signed, beganMs: this.#options.nowMs(), sentMs: -Infinity, answer };
+      this.#pending = { signed, beganMs: this.#options.nowMs(), sentMs: -Infinity, overtakenMs: null, answer };
       this.tick();
     });
   }
 
   /** Call it often: what was not answered is sent again. */
   tick(): void {
-    const { send, nowMs, revision } = this.#options;
+    const { send, nowMs, rules } = this.#options;
     const pending = this.#pending;
     if (pending === null) return;
-    if (revision() >= pending.signed.revision) return pending.answer({ kind: 'done' });
+    const { revision, orders } = rules();
+    if (orders.includes(orderOf(pending.signed))) return pending.answer({ kind: 'done' });
+    // To be given again under a revision after that of the other order, as soon as this page has heard of it.
+    const isOvertaken = revision >= pending.signed.revision || (pending.overtakenMs !== null && nowMs() - pending.overtakenMs >= resendMs);
+    if (isOvertaken) return pending.answer({ kind: 'outdated' });
     if (nowMs() - pending.beganMs > patienceMs) return pending.answer({ kind: 'unanswered' });
-    if (nowMs() - pending.sentMs < resendMs) return;
+    if (pending.overtakenMs !== null || nowMs() - pending.sentMs < resendMs) return;
     pending.sentMs = nowMs();
     send(pending.signed);
   }
@@ -143,6 +149,13 @@ export class OwnerDesk {
   declined({ revision, code, reason }: { readonly revision: number; readonly code: 'outdated' | 'impossible'; readonly reason: string }): void {
     const pending = this.#pending;
     if (pending?.signed.revision !== revision) return;
-    pending.answer(code === 'outdated' ? { kind: code } : { kind: code, reason });
+    if (code === 'outdated') pending.overtakenMs ??= this.#options.nowMs();
+    else pending.answer({ kind: code, reason });
+  }
+
+  /** This page is in the room no more. */
+  close(): void {
+    this.#key = null;
+    this.#pending?.answer({ kind: 'unanswered' });
   }
 }

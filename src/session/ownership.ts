@@ -3,12 +3,11 @@
  * here, and what the owner has decided is saved beside the run.
  */
 import type { CoordinatorEffect } from '../room/machine.ts';
-import { stepsOf } from '../room/rules.ts';
+import { noRules, stepsOf } from '../room/rules.ts';
 import type { OwnerCommand, RoomKeys, RoomRules, SignedCommand } from '../room/rules.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
 import { OwnerDesk } from './owner-desk.ts';
 import { ownerOf } from './owner.ts';
-import { storageProblemOf } from './problems.ts';
 import type { RunDescription } from './run.ts';
 import type { StateStore } from './state.ts';
 
@@ -28,13 +27,13 @@ export class Ownership {
   readonly #options: OwnershipOptions;
   readonly #desk: OwnerDesk;
   /** As this page has last heard them. */
-  #rules: RoomRules | null = null;
+  #rules = noRules;
 
   constructor(options: OwnershipOptions) {
     this.room = options.room;
     this.#options = options;
     const { room, send, nowMs } = options;
-    this.#desk = new OwnerDesk({ room, send, nowMs, revision: () => this.#rules?.revision ?? 0 });
+    this.#desk = new OwnerDesk({ room, send, nowMs, rules: () => this.#rules });
     options.store.update({ isOwner: false });
   }
 
@@ -73,8 +72,12 @@ export class Ownership {
     const steps = settings === null ? {} : { steps: stepsOf(rules, settings.steps) };
     storage()
       .changeRun(this.room, { ...key, ...title, ...steps, rules: JSON.stringify(rules) })
-      .catch((error: unknown) => {
-        store.update({ problem: storageProblemOf(error) });
-      });
+      // Where nothing can be stored, saving the run itself has said so.
+      .catch(() => undefined);
+  }
+
+  /** This page leaves the room: what the owner still waits for here will not be heard of. */
+  close(): void {
+    this.#desk.close();
   }
 }

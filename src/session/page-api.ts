@@ -1,4 +1,5 @@
 /** `window.cotrain`: the session for scripts, tests and curious people (DESIGN §5). Only what is promised there. */
+import type { PeerRow } from '../room/messages.ts';
 import type { CreateSettings, OwnerControls, SessionController, SessionState } from './types.ts';
 
 export interface PageStatus
@@ -10,6 +11,7 @@ export interface PageStatus
     readonly device: string;
     readonly tokensPerSecond: number;
     readonly microbatches: number;
+    readonly state: PeerRow['state'];
     /** Keeps what leading takes (`ready`), or is being sent it; null for all others. */
     readonly succession: 'warming' | 'ready' | null;
   }[];
@@ -70,6 +72,7 @@ export function installPageApi(session: SessionController): void {
           device: peer.device,
           tokensPerSecond: peer.tokensPerSecond,
           microbatches: peer.microbatches,
+          state: peer.state,
           succession: peer.succession ?? null,
         })),
       };

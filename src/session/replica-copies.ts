@@ -87,6 +87,7 @@ export class ReplicaShare {
         if (!want.success || guest.openWants >= maxOpenWants) turnAway();
         else void this.#serve(guest, want.output);
       },
+      maxBlobBytes: 0,
       blob: turnAway,
       closed: () => {
         this.#guests.delete(guest);

@@ -111,6 +111,7 @@ export class ReplicaFetch {
       this.#fetch?.gone(peer);
     };
     connect(peer as PeerId, {
+      maxBlobBytes: offer.pieceBytes,
       control: (json) => {
         if (v.is(missingSchema, json)) lost();
       },

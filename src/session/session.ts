@@ -206,7 +206,7 @@ class Session implements SessionController {
       await role.driver.leave();
     }
     this.#endVisit();
-    this.#ownership = null;
+    this.#endOwnership();
     this.#store.update({ phase: 'left', problem: null, peers: [], connections: [], link: null, inviteLink: null });
   }
 
@@ -282,6 +282,7 @@ class Session implements SessionController {
   #enter(address: RoomAddress, name: string, role: 'coordinator' | 'member' | 'watcher'): Visit {
     if (this.#ownership?.room !== address.room) {
       this.#news = new RoomNews();
+      this.#endOwnership();
       this.#ownership = this.#ownershipOf(address.room);
     }
     this.#endVisit();
@@ -545,7 +546,7 @@ class Session implements SessionController {
     role.unlock();
     if (visit.isOver) return; // Another room was entered meanwhile.
     this.#endVisit();
-    this.#ownership = null;
+    this.#endOwnership();
   }
 
   #command(command: 'pause' | 'resume'): void {
@@ -607,6 +608,11 @@ class Session implements SessionController {
     const role = this.#role;
     if (role?.kind === 'member') role.driver.dispatch({ type: 'command', command: 'leave' });
     else void this.#lease?.release();
+  }
+
+  #endOwnership(): void {
+    this.#ownership?.close();
+    this.#ownership = null;
   }
 
   #endVisit(): void {

@@ -21,7 +21,7 @@ export const maxControlBytes = 8 * 1024 * 1024;
 export const maxHandshakeBytes = 4096;
 /** Headers list micro-batches, so they may be long; they are JSON, so they must not be huge. */
 export const maxHeaderBytes = 1024 * 1024;
-export const defaultMaxBlobBytes = 1024 * 1024 * 1024;
+const defaultMaxBlobBytes = 1024 * 1024 * 1024;
 const maxCloseBytes = 1024;
 
 const kind = { handshake: 1, part: 2, end: 3, close: 4, begin: 16, data: 17 } as const;
@@ -198,13 +198,19 @@ export interface Blob {
 
 /** Reassembles blobs. After it has thrown once it must not be fed again. */
 export class BlobReader {
-  readonly #maxBlobBytes: number;
+  #maxBlobBytes: number;
   #header: Uint8Array<ArrayBuffer> | null = null;
   #blob: Uint8Array<ArrayBuffer> | null = null;
   #received = 0;
 
   constructor(maxBlobBytes: number = defaultMaxBlobBytes) {
     this.#maxBlobBytes = maxBlobBytes;
+  }
+
+  /** From now on, and for the blob that has begun: throws `FrameError` when that is larger. */
+  limit(maxBlobBytes: number): void {
+    this.#maxBlobBytes = maxBlobBytes;
+    this.#check(this.#blob?.byteLength ?? 0);
   }
 
   read(data: Uint8Array): Blob | null {
@@ -227,7 +233,7 @@ export class BlobReader {
     const headerBytes = view.getUint32(1);
     const blobBytes = view.getUint16(5) * twoTo32 + view.getUint32(7);
     if (headerBytes === 0 || headerBytes > maxHeaderBytes) throw new FrameError(`a blob header of ${headerBytes} bytes was announced`);
-    if (blobBytes > this.#maxBlobBytes) throw new FrameError(`a blob of ${blobBytes} bytes was announced, and ${this.#maxBlobBytes} is the limit`);
+    this.#check(blobBytes);
     try {
       this.#header = new Uint8Array(headerBytes);
       this.#blob = new Uint8Array(blobBytes);
@@ -235,6 +241,10 @@ export class BlobReader {
       throw new FrameError(`there is no memory for a blob of ${blobBytes} bytes`);
     }
     this.#received = 0;
+  }
+
+  #check(blobBytes: number): void {
+    if (blobBytes > this.#maxBlobBytes) throw new FrameError(`a blob of ${blobBytes} bytes was announced, and ${this.#maxBlobBytes} is the limit`);
   }
 
   #fill(content: Uint8Array): Blob | null {

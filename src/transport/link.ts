@@ -31,7 +31,6 @@ export interface LinkOptions {
   readonly identity: () => Promise<HandshakeIdentity>;
   /** Called when the handshake has succeeded, and only then. */
   readonly handlers: (connection: Connection) => ConnectionHandlers;
-  readonly maxBlobBytes: number;
   readonly getStats: () => Promise<RTCStatsReport>;
   /** Takes down what is below, once, when the link is over. */
   readonly release: () => void;
@@ -73,7 +72,7 @@ class DataChannelLink implements Connection {
   readonly opened: Promise<Connection>;
   readonly #options: LinkOptions;
   readonly #controlReader = new ControlReader();
-  readonly #blobReader: BlobReader;
+  readonly #blobReader = new BlobReader();
   readonly #scratch = new Uint8Array(frameBytes);
   #settle: { resolve(connection: Connection): void; reject(error: TransportError): void } | null = null;
   #handshakeTimer: ReturnType<typeof setTimeout> | undefined;
@@ -99,7 +98,6 @@ class DataChannelLink implements Connection {
 
   constructor(options: LinkOptions) {
     this.#options = options;
-    this.#blobReader = new BlobReader(options.maxBlobBytes);
     this.opened = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -166,6 +164,8 @@ class DataChannelLink implements Connection {
     clearTimeout(this.#handshakeTimer);
     this.#phase = 'open';
     this.#handlers = this.#options.handlers(this);
+    const { maxBlobBytes } = this.#handlers;
+    if (maxBlobBytes !== undefined) this.#guard(() => this.#blobReader.limit(maxBlobBytes));
     this.#settle?.resolve(this);
     // A task of its own: the code that awaits the connection goes first, then what came early, then what comes.
     setTimeout(() => this.#deliverEarly(), 0);

@@ -4,7 +4,6 @@
  * throttled. Keeps signalling alive (`signalling.ts` says how); what crosses the channels is `link.ts`'s.
  */
 import type { DataConnection, Peer, PeerError } from 'peerjs';
-import { defaultMaxBlobBytes } from './framing.ts';
 import { fingerprintOf, type HandshakeIdentity } from './handshake.ts';
 import { openLink, type Link } from './link.ts';
 import { problems, type ConnectionStates } from './problems.ts';
@@ -132,7 +131,6 @@ class PeerJsEndpoint implements Endpoint {
       bulk: makeChannel('cotrain-bulk', bulkStream),
       identity,
       handlers: side.handlers,
-      maxBlobBytes: this.#options.maxBlobBytes ?? defaultMaxBlobBytes,
       getStats: () => rtc.getStats(),
       release: () => connection.close(),
     });

@@ -24,6 +24,8 @@ export interface ConnectionHandlers {
   control(message: unknown): void;
   /** A blob arrived whole; `header` is parsed JSON, not validated. */
   blob(header: unknown, bytes: ArrayBuffer): void;
+  /** A peer that announces a larger blob is hung up on. Default 1 GiB. */
+  readonly maxBlobBytes?: number;
   /** Once, however it ends. `isMalformed`: this side hung up, because what arrived breaks the rules of framing. */
   closed(reason: string, isMalformed: boolean): void;
 }
@@ -57,8 +59,6 @@ export interface EndpointOptions {
   readonly signallingChanged: (state: 'online' | 'offline') => void;
   /** Tell the directory: newcomers can't reach the old id any more. Connections that are open go on. */
   readonly idChanged?: (id: string) => void;
-  /** A peer that announces a larger blob is hung up on. Default 1 GiB. */
-  readonly maxBlobBytes?: number;
 }
 
 export class TransportError extends Error {

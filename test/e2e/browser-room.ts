@@ -6,7 +6,7 @@ import { chromium } from '@playwright/test';
 import type { BrowserServer, LaunchOptions, Page } from '@playwright/test';
 import type { PageStatus } from '../../src/session/page-api.ts';
 import type { CreateSettings } from '../../src/session/types.ts';
-import { createRoom, joinRoom, statusOf, statusWhen } from './support.ts';
+import { createPausedRoom, joinRoom, statusOf, statusWhen } from './support.ts';
 
 /** Quick steps, and no end: for rooms in which somebody is always about to go. */
 export const endlessRun: CreateSettings = {
@@ -15,7 +15,7 @@ export const endlessRun: CreateSettings = {
   rowsPerStep: 8,
   rowsPerMicrobatch: 1,
   contextLength: 32,
-  model: { num_hidden_layers: 1 },
+  model: { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 1, num_key_value_heads: 1, head_dim: 16 },
 };
 
 export interface BrowserPeer {
@@ -72,12 +72,14 @@ export class BrowserRoom {
     return this.#peers;
   }
 
-  /** Starts the room with the first of so many peers; resolves when all others have asked to join. */
+  /** Starts the room with the first of so many peers; resolves when all have the weights, and it trains. */
   async open(peers: number): Promise<void> {
     const [first, ...guests] = await Promise.all(Array.from({ length: peers }, () => this.launch()));
     if (first === undefined) throw new RangeError('a room needs a peer');
-    this.#link = await createRoom(first.page, { ...this.#options.run, name: first.name });
+    this.#link = await createPausedRoom(first.page, { ...this.#options.run, name: first.name });
     await Promise.all(guests.map((guest) => this.join(guest)));
+    await statusWhen(first.page, 'all have the weights', (status) => status.peers.length === peers && status.peers.every(({ state }) => state === 'ready'));
+    await this.command('resume');
   }
 
   /** A browser at the landing page. It counts as a peer of the room, which it is to join. */
@@ -102,6 +104,14 @@ export class BrowserRoom {
   async leader(): Promise<BrowserPeer> {
     for (const peer of this.#peers) if ((await statusOf(peer.page)).role === 'coordinator') return peer;
     throw new Error('nobody leads');
+  }
+
+  /** Given by whoever leads. */
+  async command(command: 'pause' | 'resume'): Promise<void> {
+    const { page } = await this.leader();
+    await page.evaluate((given) => {
+      window.cotrain[given]();
+    }, command);
   }
 
   /** The browser is closed; the room has a peer less. */

@@ -9,6 +9,9 @@ import { expect, test } from './fixtures.ts';
 import { startServer } from './server.ts';
 import { createRoom, joinRoom, statusOf, statusWhen } from './support.ts';
 
+// Each has browsers of its own, and they mostly wait.
+test.describe.configure({ mode: 'parallel' });
+
 /** In CI five; twenty were killed once by hand: `HAND_OFFS=20 npx playwright test hand-off`. */
 const kills = Number(process.env['HAND_OFFS'] ?? 5);
 
@@ -26,7 +29,12 @@ test('the coordinator’s browser is killed again and again, and no committed st
       // Every step that anybody had seen is there, as it was.
       expect(after.history.slice(0, seen.history.length)).toEqual(seen.history);
       expect(after.history.map((point) => point.step)).toEqual(after.history.map((_, index) => index));
-      await Promise.all([room.reunion(handOff), ...(resumedMs.length < kills ? [room.another()] : [])]);
+      await room.reunion(handOff);
+      if (resumedMs.length === kills) break;
+      // A browser starts slowly beside four that compute; rooms that are joined while they train have tests of their own.
+      await room.command('pause');
+      await room.another();
+      await room.command('resume');
     }
     console.log(`resumed after ${resumedMs.map((ms) => (ms / 1000).toFixed(1)).join(', ')} s`);
     expect(Math.max(...resumedMs)).toBeLessThan(10_000);

@@ -81,7 +81,7 @@ test('a room trains through a relay alone, over a slow network that loses packet
     pages.push(ada, ben);
     const link = await createPausedRoom(ada, { ...run, name: 'Ada' });
     await joinRoom(ben, link, { name: 'Ben' });
-    await statusWhen(ben, 'in the room', ({ phase }) => phase === 'paused');
+    await statusWhen(ada, 'Ben has the weights', ({ peers }) => peers.some(({ name, state }) => name === 'Ben' && state === 'ready'));
     await ada.evaluate(() => window.cotrain.resume());
     await statusWhen(ada, 'both at work', ({ peers }) => peers.every(({ microbatches }) => microbatches > 0));
 

@@ -42,8 +42,9 @@ export async function statusWhen(page: Page, what: string, predicate: (status: P
       async () => {
         last = await statusOf(page);
         if (predicate(last)) return what;
-        const { phase, role, step, steps, loss, problem } = last;
-        return `${role}, ${phase}, step ${step} of ${steps}, loss ${loss}, problem ${JSON.stringify(problem)}`;
+        const { phase, role, step, steps, loss, problem, peers } = last;
+        const others = peers.map(({ name, state, microbatches }) => `${name} ${state}, ${microbatches} micro-batches`).join('; ');
+        return `${role}, ${phase}, step ${step} of ${steps}, loss ${loss}, problem ${JSON.stringify(problem)}; ${others}`;
       },
       { timeout: timeoutMs, intervals: [100] },
     )

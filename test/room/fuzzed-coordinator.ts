@@ -148,7 +148,7 @@ export class FuzzedCoordinator {
   #order(random: Random, from: string): void {
     const command = sample(ownerCommandSchema, random, (key) => (key === 'peer' ? [...honest, ...hostile] : [])) as OwnerCommand;
     if (command.kind === 'close' && !random.chance(0.02)) return;
-    this.#send({ type: 'ownerCommand', from: peer(from), revision: this.#room.state.rules.revision + random.below(3), command });
+    this.#send({ type: 'ownerCommand', from: peer(from), order: random.pick(['a', 'b', 'c']).repeat(16), revision: this.#room.state.rules.revision + random.below(3), command });
   }
 
   #answer(random: Random): void {

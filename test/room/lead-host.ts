@@ -5,8 +5,8 @@ import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, SuccessionPart } from '../../src/room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
-import { ownerCommandSchema } from '../../src/room/rules.ts';
-import type { OwnerCommand, RoomRules } from '../../src/room/rules.ts';
+import { orderOf, ownerCommandSchema } from '../../src/room/rules.ts';
+import type { OwnerCommand, RoomRules, SignedCommand } from '../../src/room/rules.ts';
 import { encodeHistory } from '../../src/session/history.ts';
 import { encodeRows } from '../../src/session/rows.ts';
 import * as v from 'valibot';
@@ -210,15 +210,15 @@ export class LeadHost implements Role {
   }
 
   /** The owner's page leads. */
-  order(revision: number, command: OwnerCommand): void {
+  order(signed: SignedCommand, command: OwnerCommand): void {
     this.#enter(() => {
-      this.dispatch({ type: 'ownerCommand', from: this.#tab.address as PeerId, revision, command });
+      this.dispatch({ type: 'ownerCommand', from: this.#tab.address as PeerId, order: orderOf(signed), revision: signed.revision, command });
     });
   }
 
-  #ordered(from: PeerId, { term, revision, command }: Extract<MemberMessage, { type: 'owner' }>): void {
+  #ordered(from: PeerId, { term, revision, command, signature }: Extract<MemberMessage, { type: 'owner' }>): void {
     const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), ownerCommandSchema), command);
-    if (term === this.term && parsed.success) this.dispatch({ type: 'ownerCommand', from, revision, command: parsed.output });
+    if (term === this.term && parsed.success) this.dispatch({ type: 'ownerCommand', from, order: orderOf({ revision, command, signature }), revision, command: parsed.output });
   }
 
   accept(end: End): Handlers {

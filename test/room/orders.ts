@@ -2,7 +2,8 @@
  * The room's owner in a simulation: gives one order after another from wherever its tab is at the moment, again and again until
  * the rules say that it is done or it is declined. Nothing is signed here: that is the session's, and has tests of its own.
  */
-import type { OwnerCommand } from '../../src/room/rules.ts';
+import { orderOf } from '../../src/room/rules.ts';
+import type { OwnerCommand, SignedCommand } from '../../src/room/rules.ts';
 import { LeadHost } from './lead-host.ts';
 import type { Simulation } from './simulator.ts';
 
@@ -12,7 +13,7 @@ const patienceMs = 15_000;
 
 interface Order {
   readonly command: OwnerCommand;
-  readonly revision: number;
+  readonly signed: SignedCommand;
   readonly givenAtMs: number;
   sentAtMs: number;
 }
@@ -55,29 +56,31 @@ export class Orders {
     const { rules } = host.view;
     const { nowMs } = world.clock;
     const pending = this.#pending;
-    if (pending !== null && rules.revision >= pending.revision) {
-      world.log.note('OWNER', `is told that order ${pending.revision} is carried out`);
-      world.ledger.acknowledged(pending.revision);
+    if (pending !== null && rules.orders.includes(orderOf(pending.signed))) {
+      world.log.note('OWNER', `is told that order ${pending.signed.revision} is carried out`);
+      world.ledger.acknowledged(pending.signed.revision);
       this.done += 1;
       this.#pending = null;
-    } else if (pending !== null && (world.declined.has(pending.revision) || nowMs - pending.givenAtMs > patienceMs)) {
+    } else if (pending !== null && (world.declined.has(pending.signed.revision) || nowMs - pending.givenAtMs > patienceMs)) {
       this.#pending = null;
     }
     const [command] = this.#waiting;
     if (this.#pending === null && command !== undefined) {
       this.#waiting.shift();
       this.#lastRevision = Math.max(this.#lastRevision, rules.revision) + 1;
-      this.#pending = { command, revision: this.#lastRevision, givenAtMs: nowMs, sentAtMs: -Infinity };
+      const signature = String(this.#lastRevision).padStart(16, '0').padEnd(86, 'x');
+      const signed = { revision: this.#lastRevision, command: JSON.stringify(command), signature };
+      this.#pending = { command, signed, givenAtMs: nowMs, sentAtMs: -Infinity };
     }
     if (this.#pending !== null && nowMs - this.#pending.sentAtMs >= resendMs) this.#send(this.#pending);
   }
 
   #send(order: Order): void {
     const host = this.#room.host(this.#owner);
-    const { revision, command } = order;
+    const { signed, command } = order;
     order.sentAtMs = this.#room.world.clock.nowMs;
-    this.#room.world.log.note('OWNER', `orders ${revision}: ${JSON.stringify(command)}`);
-    if (host instanceof LeadHost) host.order(revision, command);
-    else host?.order({ revision, command: JSON.stringify(command), signature: 'x'.repeat(86) });
+    this.#room.world.log.note('OWNER', `orders ${signed.revision}: ${signed.command}`);
+    if (host instanceof LeadHost) host.order(signed, command);
+    else host?.order(signed);
   }
 }

@@ -9,7 +9,7 @@ import { goodDevice, hashAt, holderOf, peer, replicaOffer, step, term } from '..
 const schemas = [memberMessageSchema, coordinatorMessageSchema, memberBlobSchema, coordinatorBlobSchema];
 const point = { step: step(2), loss: 1, gradNorm: 1, lr: 0.1, ms: 5, tokens: 10, bytesDown: 0, bytesUp: 0, validationLoss: 2, replicaHash: hashAt(3) };
 const assignment = '3.1.1';
-const rules: RoomRules = { revision: 2, title: 'T', changes: [{ step: step(3), learningRate: 0.1, by: 'Ada' }, { step: step(4), steps: 9, by: 'Ada' }], keys: { current: 'k'.repeat(32), former: 'f'.repeat(32) }, removed: [holderOf('mal')], isClosed: false, latest: { kind: 'rename', by: 'Ada', about: 'T' } };
+const rules: RoomRules = { revision: 2, orders: ['o'.repeat(16)], title: 'T', changes: [{ step: step(3), learningRate: 0.1, by: 'Ada' }, { step: step(4), steps: 9, by: 'Ada' }], keys: { current: 'k'.repeat(32), former: 'f'.repeat(32) }, removed: [holderOf('mal')], isClosed: false, latest: { kind: 'rename', by: 'Ada', about: 'T' } };
 
 const memberMessages: readonly MemberMessage[] = [
   { type: 'hello', protocol: 1, name: 'x', wantsToWatch: false, device: goodDevice, canSucceed: true, holderHash: holderOf('x'), presence: { isHidden: false, rest: null }, replica: { step: step(1), hash: hashAt(1) } },

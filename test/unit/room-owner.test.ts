@@ -11,8 +11,9 @@ function room(): CoordinatorBench {
   return bench.send({ type: 'successorNamed', holderHash: holderOf('bob') });
 }
 
-function order(bench: CoordinatorBench, command: OwnerCommand, revision = bench.state.rules.revision + 1, from = 'cid'): CoordinatorBench {
-  return bench.send({ type: 'ownerCommand', from: peer(from), revision, command });
+/** `order`: what tells it from every other; the same again is the same order. */
+function order(bench: CoordinatorBench, command: OwnerCommand, revision = bench.state.rules.revision + 1, from = 'cid', id = JSON.stringify(command)): CoordinatorBench {
+  return bench.send({ type: 'ownerCommand', from: peer(from), order: id, revision, command });
 }
 
 function keep(bench: CoordinatorBench, revision = 1): CoordinatorBench {
@@ -44,9 +45,18 @@ describe('a command', () => {
     const bench = order(order(room(), rename), rename);
     expect(bench.sentTo('cid')).toEqual([]);
     keep(bench);
+    order(bench, rename, 1);
+    expect(bench.sentTo('cid')).toEqual([]);
     order(bench, { kind: 'rename', title: 'Ships' }, 1);
     expect(bench.sentTo('cid')).toMatchObject([{ type: 'declined', revision: 1, code: 'outdated' }]);
     expect(bench.state.rules.title).toBe('Whales');
+  });
+
+  test('of another tab under the same revision is told from it', () => {
+    const bench = order(order(room(), rename), rename, 1, 'cid', 'of another tab');
+    expect(bench.sentTo('cid')).toMatchObject([{ type: 'declined', revision: 1, code: 'outdated' }]);
+    keep(bench);
+    expect(bench.state.rules.orders).toEqual([JSON.stringify(rename)]);
   });
 
   test('of the owner who leads is answered without a message', () => {

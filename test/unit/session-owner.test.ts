@@ -1,7 +1,7 @@
 /** The owner's orders from the page that gives them to the room that carries them out: only the owner's, each once. */
 import { IDBFactory } from 'fake-indexeddb';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { noRules } from '../../src/room/rules.ts';
+import { noRules, orderOf, withOrder } from '../../src/room/rules.ts';
 import type { OwnerCommand, RoomRules, SignedCommand } from '../../src/room/rules.ts';
 import { OwnerDesk, ownerControls } from '../../src/session/owner-desk.ts';
 import { forgetOwner, makeOwner, ownerOf, signCommand, verifiedCommand } from '../../src/session/owner.ts';
@@ -52,15 +52,21 @@ describe('an order', () => {
 
 describe('the desk', () => {
   async function desk() {
-    const room = { revision: 0, nowMs: 0, sent: [] as SignedCommand[] };
-    const opened = new OwnerDesk({ room: 'room', send: (signed) => room.sent.push(signed), revision: () => room.revision, nowMs: () => room.nowMs });
+    const room = { rules: noRules, nowMs: 0, sent: [] as SignedCommand[] };
+    const opened = new OwnerDesk({ room: 'room', send: (signed) => room.sent.push(signed), rules: () => room.rules, nowMs: () => room.nowMs });
     opened.open(await makeOwner('room'));
     const sentSo = (count: number) => vi.waitFor(() => expect(room.sent).toHaveLength(count));
-    return { room, desk: opened, sentSo };
+    /** The room carries out the order that was sent last. */
+    const carryOut = () => {
+      const last = room.sent.at(-1)!;
+      room.rules = withOrder(room.rules, last.revision, orderOf(last));
+      opened.tick();
+    };
+    return { room, desk: opened, sentSo, carryOut };
   }
 
   it('sends an order again until the rules say that it is done, and the next one only then', async () => {
-    const { room, desk: at, sentSo } = await desk();
+    const { room, desk: at, sentSo, carryOut } = await desk();
     const done = Promise.all([at.command(rename), at.command({ kind: 'close' })]);
     await sentSo(1);
     for (const nowMs of [500, 2_500]) {
@@ -69,26 +75,48 @@ describe('the desk', () => {
     }
     expect(room.sent).toHaveLength(2);
     expect(room.sent[1]).toBe(room.sent[0]);
-    room.revision = 1;
-    at.tick();
+    carryOut();
     await sentSo(3);
     expect(room.sent[2]).toMatchObject({ revision: 2, command: '{"kind":"close"}' });
-    room.revision = 2;
-    at.tick();
+    carryOut();
     await done;
   });
 
   it('gives an order that came too late once more, under a revision after the newest', async () => {
-    const { room, desk: at, sentSo } = await desk();
+    const { room, desk: at, sentSo, carryOut } = await desk();
     const done = at.command(rename);
     await sentSo(1);
-    room.revision = 0;
     at.declined({ revision: 1, code: 'outdated', reason: 'x' });
+    room.nowMs = 1_900;
+    at.tick();
+    expect(room.sent, 'the other order is still on its way').toHaveLength(1);
+    room.nowMs = 2_000;
+    at.tick();
     await sentSo(2);
     expect(room.sent[1]?.revision).toBe(2);
-    room.revision = 2;
-    at.tick();
+    carryOut();
     await done;
+  });
+
+  it('does not take another tab’s order for its own', async () => {
+    const { room, desk: at, sentSo, carryOut } = await desk();
+    const done = at.command(rename);
+    await sentSo(1);
+    room.rules = withOrder(room.rules, 1, 'of-another-tab-x');
+    at.tick();
+    await sentSo(2);
+    expect(room.sent[1]).toMatchObject({ revision: 2, command: room.sent[0]?.command });
+    carryOut();
+    await done;
+  });
+
+  it('says of an order that nothing more will be heard of it when the page leaves', async () => {
+    const { desk: at, sentSo } = await desk();
+    const given = at.command(rename).catch((error: unknown) => error);
+    await sentSo(1);
+    at.close();
+    expect(await given).toMatchObject({ message: expect.stringMatching(/may still be done/) as unknown });
+    await expect(at.command(rename)).rejects.toMatchObject({ problem: { code: 'owner-only' } });
   });
 
   it('says why an order was not carried out, and that nobody answered', async () => {
@@ -105,7 +133,7 @@ describe('the desk', () => {
   });
 
   it('takes no order of anybody else, and none that can’t be one', async () => {
-    const closed = new OwnerDesk({ room: 'room', send: () => undefined, revision: () => 0, nowMs: () => 0 });
+    const closed = new OwnerDesk({ room: 'room', send: () => undefined, rules: () => noRules, nowMs: () => 0 });
     await expect(closed.command(rename)).rejects.toMatchObject({ problem: { code: 'owner-only' } });
     const controls = ownerControls((command) => closed.command(command), () => null, () => null);
     await expect(controls.rename('x'.repeat(500))).rejects.toMatchObject({ problem: { code: 'bad-settings' } });

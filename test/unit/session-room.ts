@@ -125,6 +125,7 @@ export class DriverRoom {
       source,
       corpus: () => encodeCorpus(tokens, description.settings.model.vocab_size),
       lease: { name: () => undefined },
+      maxBlobBytes: 2 ** 24,
       nowMs: () => room.nowMs(),
       changed: () => {
         room.#changed();

@@ -7,7 +7,6 @@ import { TransportError, type Connection, type ConnectionHandlers } from '../../
 export interface Side {
   readonly key: string;
   readonly handlers: ConnectionHandlers;
-  readonly maxBlobBytes?: number;
 }
 
 /** Opens a connection between two fresh sides. `callee` may stay pending when the handshake fails. */
@@ -26,6 +25,7 @@ export type Arrival =
 /** Handlers that keep what arrives, and a way to wait for it. */
 export class Recorder implements ConnectionHandlers {
   readonly arrivals: Arrival[] = [];
+  maxBlobBytes = 2 ** 30;
   #waiters: { count: number; resolve: () => void }[] = [];
 
   control(message: unknown): void {
@@ -57,8 +57,8 @@ const key = 'the key of this room';
 
 async function openRecorded(openPair: OpenPair, maxBlobBytes?: number) {
   const [atCaller, atCallee] = [new Recorder(), new Recorder()];
-  const limit = maxBlobBytes === undefined ? {} : { maxBlobBytes };
-  const pair = openPair({ key, handlers: atCaller, ...limit }, { key, handlers: atCallee, ...limit });
+  if (maxBlobBytes !== undefined) for (const recorder of [atCaller, atCallee]) recorder.maxBlobBytes = maxBlobBytes;
+  const pair = openPair({ key, handlers: atCaller }, { key, handlers: atCallee });
   const [caller, callee] = await Promise.all([pair.caller, pair.callee]);
   return { caller, callee, atCaller, atCallee };
 }

@@ -76,6 +76,9 @@ describe('blobs', () => {
     expect(new BlobReader(100).read(begin ?? scratch)).not.toBeNull();
     expect(() => new BlobReader(99).read(begin ?? scratch)).toThrow(/100 bytes was announced, and 99 is the limit/);
     const huge = new Uint8Array([16, 0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    const reader = new BlobReader();
+    reader.read((begin ?? scratch).slice(0, -1));
+    expect(() => reader.limit(99), 'it has begun already').toThrow(/99 is the limit/);
     expect(() => new BlobReader().read(huge)).toThrow(/281474976710655 bytes/);
     expect(() => new BlobReader(Number.MAX_SAFE_INTEGER).read(huge)).toThrow(/no memory/);
     expect(() => new BlobReader().read(new Uint8Array([16, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0]))).toThrow(/header of/);

@@ -101,7 +101,6 @@ export function side(wires: Wires, role: 'caller' | 'callee', options: Side, cha
     bulk,
     identity: () => Promise.resolve(identity(role, options.key)),
     handlers: () => options.handlers,
-    maxBlobBytes: options.maxBlobBytes ?? 2 ** 30,
     getStats: () => Promise.reject(new Error('no statistics in memory')),
     release: () => {
       control.close();

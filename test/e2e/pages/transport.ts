@@ -89,7 +89,6 @@ const openPair: OpenPair = (caller, callee) => {
         return side.handlers;
       },
       signallingChanged: () => undefined,
-      ...(side.maxBlobBytes === undefined ? {} : { maxBlobBytes: side.maxBlobBytes }),
     });
   const callerOpened = Promise.all([make(caller), make(callee)]).then(([from, to]) => from.connect(to.id, caller.handlers));
   return { caller: callerOpened, callee: calleeOpened };
