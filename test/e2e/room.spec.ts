@@ -9,10 +9,10 @@ import { createRoom, expectNoProblem, joinRoom, statusOf, statusWhen, untilStep 
 test.describe.configure({ mode: 'parallel' });
 
 const never = 1_000_000;
-/** Eight micro-batches, so that three peers all get some; one layer, since a software GPU's time goes into launches. */
+/** Six micro-batches, so that three peers all get some; one layer, since a software GPU's time goes into launches. */
 const shared: CreateSettings = {
   preset: 'counting-list',
-  rowsPerStep: 8,
+  rowsPerStep: 6,
   rowsPerMicrobatch: 1,
   contextLength: 32,
   model: { num_hidden_layers: 1 },
