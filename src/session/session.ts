@@ -1,67 +1,29 @@
 /**
- * The session of a page: one room at a time, led or joined, on this page's trainer worker. It decides which role the page
- * plays, and changes it when the lead or the GPU is lost. What a stay in a room is made of is `visit.ts`, how the lead is
- * taken `lead.ts`, what the page shows `shown.ts`; effects are carried out by the two drivers.
+ * The session of a page: one room at a time, led or joined, on this page's trainer worker. What a person wants is asked for
+ * here, and answered with a state to show. Which part the page plays in its room, and what changes that, is `roles.ts`.
  */
 import { askForPersistence } from '../checkpoint/persistence.ts';
 import { openPieceCache } from '../checkpoint/piece-cache.ts';
-import { parameterCount } from '../model/parameters.ts';
-import { handOffExpectedMs } from '../room/limits.ts';
-import type { Presence, Step, Term } from '../room/messages.ts';
-import { problems as roomProblems } from '../room/problems.ts';
 import { noRules } from '../room/rules.ts';
-import type { SignedCommand } from '../room/rules.ts';
-import { problems as trainerProblems } from '../trainer/errors.ts';
-import type { DeviceReport, Problem } from '../trainer/types.ts';
-import { Attention } from './attention.ts';
-import { ConnectionWatch } from './connections.ts';
+import type { DeviceReport } from '../trainer/types.ts';
 import { textOf } from './corpus.ts';
-import { holderHash } from './directory-client.ts';
-import { TrainingClock } from './figures.ts';
 import { Gpu } from './gpu.ts';
-import type { LeadDriver } from './lead-driver.ts';
-import { beginReign, claimLead, firstTerm, keepLease, leadLock, recordOf, restoreRun, startNewRoom } from './lead.ts';
-import type { Around, ReignStart, RunData } from './lead.ts';
-import type { LeaseKeeper } from './lease.ts';
+import { recordOf } from './lead.ts';
+import type { RunData } from './lead.ts';
 import { newRoomAddress, notALink, parseRoomLink } from './link.ts';
 import type { RoomAddress } from './link.ts';
-import { MemberDriver } from './member-driver.ts';
-import type { Heir } from './heir.ts';
-import { forgetHolder, holderOf, recalledTab, rememberTab } from './memory.ts';
+import { forgetHolder, recalledTab } from './memory.ts';
 import { ownerControls } from './owner-desk.ts';
-import { forgetOwner, makeOwner, ownerOf } from './owner.ts';
-import { Ownership } from './ownership.ts';
-import { RoomNews } from './news.ts';
+import { forgetOwner, makeOwner } from './owner.ts';
 import { WakeLock, titleOf } from './page.ts';
-import { peerDevice, watchingDevice } from './peer-device.ts';
-import { explain, problem as describeProblem, problemOf, storageProblemOf } from './problems.ts';
-import { heritage, parseRules } from './rules.ts';
-import { composeRun, estimateRun, parseRun } from './run.ts';
-import type { RunDescription } from './run.ts';
+import { problem as describeProblem, storageProblemOf } from './problems.ts';
+import { composeRun, estimateRun } from './run.ts';
 import { scheduleOf } from './schedule.ts';
-import { shownState } from './shown.ts';
-import type { RoleView } from './shown.ts';
+import { Roles, SessionError } from './roles.ts';
 import { StateStore } from './state.ts';
 import type { CreateSettings, RunEstimate, SavedRun, SessionController, SessionState } from './types.ts';
-import { Visit } from './visit.ts';
 
 const defaultName = 'Guest';
-/** As long as last words may take to arrive. */
-const farewellMs = 1_000;
-
-type Role =
-  | { readonly kind: 'lead'; readonly driver: LeadDriver; readonly lease: LeaseKeeper; readonly unlock: () => void }
-  | { readonly kind: 'member'; readonly driver: MemberDriver };
-
-/** Thrown where a problem has been put into the state already, so that callers stop. */
-class SessionError extends Error {
-  override readonly name = 'SessionError';
-  readonly problem: Problem;
-  constructor(problem: Problem) {
-    super(problem.message);
-    this.problem = problem;
-  }
-}
 
 export function createSession(): SessionController {
   return new Session();
@@ -71,40 +33,14 @@ class Session implements SessionController {
   readonly #store = new StateStore();
   readonly #gpu = new Gpu();
   readonly #wakeLock = new WakeLock();
-  readonly #clock = new TrainingClock();
-  readonly #connections = new ConnectionWatch(() => performance.now());
-  #news = new RoomNews();
-  #role: Role | null = null;
-  #visit: Visit | null = null;
-  readonly #attention = new Attention((presence) => {
-    this.#presenceChanged(presence);
-  });
-  /** Of the room that this page leads, or is about to. */
-  #lease: LeaseKeeper | null = null;
-  /** What both drivers tell. */
-  readonly #told = {
-    changed: () => {
-      this.#refresh();
-    },
-    problem: (problem: Problem | null) => {
-      this.#store.update({ problem });
-    },
-    notice: (text: string) => {
-      this.#store.notice(text);
-    },
-    declined: (answer: Parameters<Ownership['declined']>[0]) => {
-      this.#ownership?.declined(answer);
-    },
-  };
-  /** Of the room that this page is in, or was in last. */
-  #ownership: Ownership | null = null;
+  readonly #roles = new Roles(this.#store, this.#gpu);
   readonly owner = ownerControls(
-    (command) => this.#ownership?.command(command),
+    (command) => this.#roles.ownership?.command(command),
     () => {
       const { settings, changes } = this.state;
       return settings === null ? null : scheduleOf(settings, changes, Infinity);
     },
-    () => this.#visit,
+    () => this.#roles.visit,
   );
 
   constructor() {
@@ -113,14 +49,14 @@ class Session implements SessionController {
       this.#wakeLock.want(state.phase === 'running' && state.role !== 'watcher');
     });
     document.addEventListener('visibilitychange', () => {
-      if (document.visibilityState === 'hidden' && this.#role?.kind === 'lead') void this.#role.driver.saveCheckpoint();
+      if (document.visibilityState === 'hidden') this.#roles.saveCheckpoint();
     });
     addEventListener('pagehide', () => {
-      this.#sayGoodbye();
+      this.#roles.sayGoodbye();
     });
     addEventListener('pageshow', ({ persisted }: PageTransitionEvent) => {
       // It had said goodbye and was kept by the browser: it comes back as a reloaded one does.
-      if (persisted && this.#role !== null) location.reload();
+      if (persisted && this.#roles.isInRoom) location.reload();
     });
     void this.#resumeTab();
   }
@@ -137,14 +73,12 @@ class Session implements SessionController {
     return estimateRun(settings, await textOf(settings));
   }
 
-  async checkDevice(): Promise<DeviceReport> {
-    const device = await this.#gpu.check();
-    this.#store.update({ device });
-    return device;
+  checkDevice(): Promise<DeviceReport> {
+    return this.#roles.checkDevice();
   }
 
   async create(settings: CreateSettings): Promise<{ link: string }> {
-    return this.#guarded(async () => {
+    return this.#roles.guarded(async () => {
       await this.leave();
       this.#store.update({ phase: 'checking-device', problem: null });
       const { description, tokens } = composeRun(settings, await textOf(settings));
@@ -154,60 +88,43 @@ class Session implements SessionController {
       const data = { description: { ...description, owner: publicKey }, tokens };
       const name = settings.name?.trim() || defaultName;
       await this.#saveRun(address, data, name);
-      return this.#leadNew(address, data, name);
+      return this.#roles.leadNew(address, data, name);
     });
   }
 
   async continueRun(room: string): Promise<{ link: string }> {
-    return this.#guarded(async () => {
+    return this.#roles.guarded(async () => {
       await this.leave();
       this.#store.update({ phase: 'checking-device', problem: null });
       const run = await this.#gpu.storage.loadRun(room);
       if (run === null) throw new SessionError(describeProblem('run-not-found', 'This browser has no saved run of that name any more.'));
       await this.#requireGpu();
-      return this.#joinAsMember({ room, key: run.key }, run.name, false);
+      return this.#roles.joinAsMember({ room, key: run.key }, run.name, false);
     });
   }
 
   async join(link: string, options: { readonly name?: string; readonly watch?: boolean } = {}): Promise<void> {
-    await this.#guarded(async () => {
+    await this.#roles.guarded(async () => {
       const address = parseRoomLink(link);
       if (address === null) throw new SessionError(notALink);
       if ('code' in address) throw new SessionError(address);
       await this.leave();
       const name = options.name?.trim() || defaultName;
-      await this.#joinAsMember(address, name, options.watch ?? false);
+      await this.#roles.joinAsMember(address, name, options.watch ?? false);
     });
   }
 
   pause(): void {
-    this.#command('pause');
+    this.#roles.command('pause');
   }
 
   resume(): void {
     this.#store.update({ problem: null });
-    this.#command('resume');
+    this.#roles.command('resume');
   }
 
-  async leave(): Promise<void> {
-    const role = this.#role;
-    if (role === null) return;
-    this.#role = null;
-    rememberTab(null);
-    history.replaceState(null, '', location.pathname + location.search);
-    if (role.kind === 'lead') {
-      // Whoever follows takes over at once; where nobody can, the room waits for this page.
-      if (!isFollowed(role.driver)) role.driver.dispatch({ type: 'command', command: 'stop' });
-      await role.driver.saveCheckpoint();
-      await role.lease.release();
-      await role.driver.close('the coordinator left');
-      role.unlock();
-    } else {
-      await role.driver.leave();
-    }
-    this.#endVisit();
-    this.#endOwnership();
-    this.#store.update({ phase: 'left', problem: null, peers: [], connections: [], link: null, inviteLink: null });
+  leave(): Promise<void> {
+    return this.#roles.leave();
   }
 
   rename(name: string): void {
@@ -216,7 +133,7 @@ class Session implements SessionController {
 
   setSampleTemperature(temperature: number): void {
     this.#store.update({ sampleTemperature: Math.max(0, Math.min(2, temperature)) });
-    this.#visit?.sampler?.hurry();
+    this.#roles.visit?.sampler?.hurry();
   }
 
   async savedRuns(): Promise<readonly SavedRun[]> {
@@ -233,19 +150,6 @@ class Session implements SessionController {
 
   dismissProblem(): void {
     this.#store.update({ problem: null });
-  }
-
-  /** Puts what goes wrong into the state, and tells the caller too. */
-  async #guarded<T>(work: () => Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      const problem = problemOf(error);
-      const isInRoom = this.#role !== null;
-      this.#store.update(isInRoom ? { problem } : { problem, phase: 'idle', role: 'none' });
-      if (!isInRoom) this.#endVisit();
-      throw new SessionError(problem);
-    }
   }
 
   async #requireGpu(): Promise<void> {
@@ -267,7 +171,7 @@ class Session implements SessionController {
       this.#store.notice('The browser had put this page away to save memory; it goes back to its room.');
     }
     this.#store.update({ phase: 'finding-room', room: address.room, name });
-    await this.#guarded(() => this.#joinAsMember(address, name, tab.role === 'watcher')).catch(() => undefined); // It is in the state.
+    await this.#roles.guarded(() => this.#roles.joinAsMember(address, name, tab.role === 'watcher')).catch(() => undefined); // It is in the state.
   }
 
   async #saveRun(address: RoomAddress, data: RunData, name: string): Promise<void> {
@@ -278,359 +182,4 @@ class Session implements SessionController {
       this.#store.update({ problem: storageProblemOf(error) });
     }
   }
-
-  #enter(address: RoomAddress, name: string, role: 'coordinator' | 'member' | 'watcher'): Visit {
-    if (this.#ownership?.room !== address.room) {
-      this.#news = new RoomNews();
-      this.#endOwnership();
-      this.#ownership = this.#ownershipOf(address.room);
-    }
-    this.#endVisit();
-    this.#visit = new Visit({
-      address,
-      name,
-      role,
-      store: this.#store,
-      accept: (connection) => this.#role?.driver.accept(connection) ?? null,
-      signallingLost: () => {
-        this.#lease?.socketClosed();
-      },
-      tick: () => {
-        this.#tick();
-      },
-    });
-    return this.#visit;
-  }
-
-  async #leadNew(address: RoomAddress, data: RunData, name: string): Promise<{ link: string }> {
-    const unlock = (await leadLock(address.room)) ?? (() => undefined); // Nobody else can know a room that was just made up.
-    try {
-      const visit = this.#enter(address, name, 'coordinator');
-      this.#store.update({ phase: 'preparing' });
-      this.#showRun(visit, data.description);
-      await this.#reign(visit, firstTerm, unlock, async (around) => ({ data, start: await startNewRoom(data, around) }));
-      return { link: visit.link };
-    } catch (error) {
-      unlock();
-      throw error;
-    }
-  }
-
-  /** From here on this page leads. `data`: what it leads, once the trainer is there; the lease is kept meanwhile. */
-  async #reign(visit: Visit, term: Term, unlock: () => void, ground: (around: Around) => Promise<{ readonly data: RunData; readonly start: ReignStart }>): Promise<void> {
-    const around = { gpu: this.#gpu, store: this.#store, visit };
-    const led: { driver: LeadDriver | null; isDeposed: boolean } = { driver: null, isDeposed: false };
-    const lease = await keepLease(term, around, {
-      named: (hash) => led.driver?.dispatch({ type: 'successorNamed', holderHash: hash }),
-      heldUntil: (untilMs) => led.driver?.dispatch({ type: 'lease', untilMs }),
-      deposed: () => {
-        led.isDeposed = true;
-        void this.#stepDown();
-      },
-    });
-    this.#lease = lease;
-    try {
-      const { data, start } = await ground(around);
-      const device = await this.checkDevice();
-      if (visit.isOver || led.isDeposed) throw new SessionError(describeProblem('left', 'The room was left while it was being prepared.'));
-      const { trainer, storage } = this.#gpu;
-      const checkpointSaved = (step: number): void => {
-        this.#store.update({ lastCheckpoint: { step, savedAtMs: Date.now() } });
-      };
-      led.driver = await beginReign(data, start, lease, device, around, { ...this.#told, trainer, storage, checkpointSaved, handOver: () => void this.#handOver(visit), closeRoom: () => void this.#closeRoom() });
-      this.#role = { kind: 'lead', driver: led.driver, lease, unlock };
-      rememberTab({ room: visit.address.room, role: 'coordinator', name: this.#store.state.name });
-      this.#watchGpu(visit);
-      this.#refresh();
-    } catch (error) {
-      this.#lease = null;
-      await lease.release();
-      throw error;
-    }
-  }
-
-  /** The directory gave this page the lead: it goes on where its predecessor was, or where this browser last saved. */
-  async #succeed(visit: Visit, term: Term, warm: Parameters<Heir['leads']>[1], unlock: () => void): Promise<void> {
-    const member = this.#role;
-    if (member?.kind !== 'member' || visit.isOver) {
-      unlock();
-      return;
-    }
-    const { name } = this.#store.state;
-    member.driver.close('it leads the room now');
-    try {
-      await this.#reign(visit, term, unlock, async (around) => {
-        if (warm !== null) return { data: { description: parseRun(warm.reign.run), tokens: warm.tokens }, start: { ...warm.reign, hasHeirs: true } };
-        const restored = await restoreRun(around);
-        this.#showRun(visit, restored.data.description);
-        return restored;
-      });
-      this.#store.update({ problem: null });
-    } catch (error) {
-      unlock();
-      if (visit.isOver) return;
-      // A lost GPU is opened again; whatever else was wrong would be so again, so this page won't try to lead any more.
-      const isGpuLost = problemOf(error).code === trainerProblems.gpuLost('').code;
-      if (isGpuLost) await this.#gpu.restart();
-      await this.#joinAsMember(visit.address, name, false, { canLead: isGpuLost });
-      throw error;
-    }
-  }
-
-  #heirOf(visit: Visit, name: string): Heir {
-    const { storage } = this.#gpu;
-    const { room } = visit.address;
-    let unlock = (): void => undefined;
-    return {
-      keepRun: (description, tokens) => storage.saveRun(recordOf(visit.address, { description, tokens }, name, this.#role?.driver.view.rules ?? noRules)),
-      saveCheckpoint: (facts) => storage.saveCheckpoint({ ...facts, room }),
-      claim: async (claim) => {
-        const claimed = await claimLead(claim, visit);
-        ({ unlock } = claimed);
-        return claimed.outcome;
-      },
-      leads: (term, warm) => {
-        void this.#guarded(() => this.#succeed(visit, term, warm, unlock)).catch(() => undefined); // It is in the state.
-      },
-    };
-  }
-
-  async #joinAsMember(address: RoomAddress, name: string, watch: boolean, { canLead = true, yields = false } = {}): Promise<{ link: string }> {
-    const visit = this.#enter(address, name, watch ? 'watcher' : 'member');
-    const { link } = visit;
-    this.#store.update({ phase: watch ? 'finding-room' : 'checking-device' });
-    const device = watch ? watchingDevice : await this.checkDevice();
-    const canCompute = !watch && device.problem === null;
-    // Storage that is denied or damaged only means that this page can't bring a room back.
-    const progress = canCompute && canLead ? await this.#gpu.storage.progress(address.room).catch(() => null) : null;
-    const holder = await holderHash(await holderOf(address.room));
-    const isOwner = (await ownerOf(address.room)) !== null;
-    const { keys } = parseRules(progress?.rules);
-    if (keys?.current === address.key) visit.useKeys(keys);
-    const saved = heritage(progress, { holderHash: holder, isOwner });
-    if (visit.isOver) return { link };
-    const driver = new MemberDriver({
-      ...this.#told,
-      config: {
-        name,
-        wantsToWatch: watch,
-        device: peerDevice(device),
-        holderHash: holder,
-        canSucceed: canCompute && canLead,
-        saved: yields ? null : saved,
-        seed: crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
-      },
-      heir: this.#heirOf(visit, name),
-      ownId: () => visit.signalling.id,
-      directory: visit.directory,
-      endpoint: () => visit.signalling.endpoint(),
-      trainer: canCompute ? this.#gpu.trainer : null,
-      pieces: openPieceCache(),
-      nowMs: () => performance.now(),
-      run: (description) => {
-        this.#showRun(visit, description, canCompute);
-      },
-    });
-    this.#role = { kind: 'member', driver };
-    driver.dispatch({ type: 'presence', presence: this.#attention.presence });
-    if (yields && saved !== null) setTimeout(() => driver.dispatch({ type: 'saved', saved }), handOffExpectedMs);
-    if (canCompute) this.#watchGpu(visit);
-    this.#refresh();
-    return { link };
-  }
-
-  #showRun(visit: Visit, description: RunDescription, canSample = true): void {
-    const { settings, title, prompt } = description;
-    this.#store.update({
-      title,
-      settings,
-      steps: settings.steps,
-      parameterCount: parameterCount(settings.model),
-      expectedInitialLoss: Math.log(settings.model.vocab_size),
-    });
-    void this.#ownership?.learn(description);
-    if (!canSample) return;
-    visit.startSampling(description, ({ step, text, temperature }) => {
-      if (visit.isOver) return;
-      this.#store.update({ sample: { step, prompt, text, temperature, own: true } });
-      if (this.#role?.kind === 'lead') this.#role.driver.sampled(step as Step, text);
-    });
-  }
-
-  #watchGpu(visit: Visit): void {
-    this.#gpu.whenLost((reason) => {
-      if (visit.isOver || this.#role === null) return;
-      this.#store.notice('The GPU was lost; opening it again.');
-      this.#store.update({ problem: reason });
-      void this.#guarded(() => this.#recoverGpu(visit)).catch(() => undefined); // It is in the state.
-    });
-  }
-
-  async #recoverGpu(visit: Visit): Promise<void> {
-    const role = this.#role;
-    if (role === null) return;
-    if (role.kind === 'member') {
-      role.driver.dispatch({ type: 'device', device: peerDevice({ ...(await this.#gpu.restart()), problem: trainerProblems.gpuLost('') }) });
-      const device = await this.checkDevice();
-      role.driver.replaceTrainer(this.#gpu.trainer, peerDevice(device));
-      if (device.problem === null) {
-        this.#store.update({ problem: null });
-        this.#watchGpu(visit);
-      }
-      return;
-    }
-    // Weights and moments went with the GPU: whoever kept them leads, or this page again from its newest checkpoint.
-    const { name } = this.#store.state;
-    await role.lease.release();
-    await this.#abandonLead(role);
-    await this.#gpu.restart();
-    await this.#joinAsMember(visit.address, name, false);
-    this.#store.update({ problem: null });
-  }
-
-  async #abandonLead(role: Extract<Role, { kind: 'lead' }>): Promise<void> {
-    if (this.#role === role) {
-      this.#role = null;
-      this.#lease = null;
-    }
-    await role.driver.close('the coordinator starts again');
-    role.unlock();
-  }
-
-  /** Somebody else leads with a higher term, or is about to (`yields`: it has every step): go on as one of its members. */
-  async #stepDown(yields = false): Promise<void> {
-    const role = this.#role;
-    const visit = this.#visit;
-    if (role?.kind !== 'lead' || visit === null) return;
-    const { name } = this.#store.state;
-    await this.#abandonLead(role);
-    if (visit.isOver) return;
-    await this.#guarded(() => this.#joinAsMember(visit.address, name, false, { yields })).catch(() => undefined); // It is in the state.
-  }
-
-  #ownershipOf(room: string): Ownership {
-    const send = (signed: SignedCommand): void => {
-      const role = this.#role;
-      if (role?.kind === 'member') role.driver.dispatch({ type: 'ownerCommand', signed });
-      else if (role?.kind === 'lead') void role.driver.ownOrder(signed);
-    };
-    return new Ownership({ room, store: this.#store, storage: () => this.#gpu.storage, send, useKeys: (keys) => this.#visit?.useKeys(keys), nowMs: () => performance.now() });
-  }
-
-  /** The owner wants the successor to lead: this page gives it the lead, and does not ask for it again while it takes over. */
-  async #handOver(visit: Visit): Promise<void> {
-    const role = this.#role;
-    if (role?.kind !== 'lead' || visit.isOver) return;
-    const { name } = this.#store.state;
-    void role.driver.saveCheckpoint();
-    await role.lease.release();
-    await this.#abandonLead(role);
-    if (visit.isOver) return;
-    await this.#guarded(() => this.#joinAsMember(visit.address, name, false, { yields: true })).catch(() => undefined); // It is in the state.
-  }
-
-  /** The owner closed the room, and this page led it: everybody has heard of it, and nobody is to follow. */
-  async #closeRoom(): Promise<void> {
-    const role = this.#role;
-    const visit = this.#visit;
-    if (role?.kind !== 'lead' || visit === null) return;
-    const { rules } = role.driver.view;
-    this.#role = null;
-    rememberTab(null);
-    this.#store.update({ phase: 'stopped', problem: explain(roomProblems.roomClosed(rules.latest?.by ?? '')), peers: [], connections: [] });
-    this.#ownership?.observe(rules);
-    await role.driver.saveCheckpoint();
-    await role.lease.release();
-    await pause(farewellMs);
-    await role.driver.close('the owner closed the room');
-    role.unlock();
-    if (visit.isOver) return; // Another room was entered meanwhile.
-    this.#endVisit();
-    this.#endOwnership();
-  }
-
-  #command(command: 'pause' | 'resume'): void {
-    if (this.#role?.kind === 'lead') this.#role.driver.dispatch({ type: 'command', command });
-    else this.#role?.driver.dispatch({ type: 'command', command });
-  }
-
-  #tick(): void {
-    const role = this.#role;
-    if (role === null) return;
-    const nowMs = performance.now();
-    this.#attention.tick(nowMs);
-    role.driver.dispatch({ type: 'tick' });
-    this.#lease?.tick();
-    this.#ownership?.tick();
-    const connections = this.#connections.rows(role.driver.connections);
-    if (connections !== this.#store.state.connections) {
-      this.#store.update({ connections });
-      if (role.kind === 'lead') role.driver.dispatch({ type: 'ways', ways: connections });
-    }
-    const { view } = role.driver;
-    const replicaStep = role.kind === 'lead' ? view.step : role.driver.view.replica?.step;
-    const canSample = role.kind === 'lead' || (replicaStep !== undefined && view.role === 'member');
-    if (canSample && replicaStep !== undefined && replicaStep > 0) {
-      this.#visit?.sampler?.tick(this.#gpu.trainer, replicaStep, this.#store.state.sampleTemperature, nowMs);
-    }
-    this.#refresh();
-  }
-
-  #presenceChanged(presence: Presence): void {
-    const role = this.#role;
-    if (role === null) return;
-    if (role.kind === 'member') {
-      role.driver.dispatch({ type: 'presence', presence });
-      if (presence.rest === 'battery') this.#store.notice('The battery is low: this page leaves the work to the others until it charges.');
-    } else if (role.lease.isReleased) {
-      // It stood still meanwhile: somebody else leads.
-      void this.#stepDown();
-    } else if ((presence.rest === 'frozen' || presence.rest === 'hidden') && isFollowed(role.driver)) {
-      // Nothing may run here any more in a moment: whoever is ready leads at once.
-      const released = role.lease.release();
-      if (presence.rest === 'hidden') void released.then(() => this.#stepDown(true));
-    }
-  }
-
-  /** Brings the state up to date with the machine. */
-  #refresh(): void {
-    const role = this.#role;
-    if (role === null) return;
-    const { state } = this.#store;
-    const shown = viewOf(role);
-    if (shown.view.term > 0) this.#ownership?.observe(shown.view.rules);
-    for (const text of this.#news.observe(shown.view, performance.now(), state.settings)) this.#store.notice(text);
-    this.#store.update(shownState(shown, state, (history) => this.#clock.elapsedMs(history)));
-  }
-
-  /** The page is going away: whoever is left should know at once. */
-  #sayGoodbye(): void {
-    const role = this.#role;
-    if (role?.kind === 'member') role.driver.dispatch({ type: 'command', command: 'leave' });
-    else void this.#lease?.release();
-  }
-
-  #endOwnership(): void {
-    this.#ownership?.close();
-    this.#ownership = null;
-  }
-
-  #endVisit(): void {
-    this.#lease = null;
-    this.#visit?.end();
-    this.#visit = null;
-  }
-}
-
-function pause(durationMs: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, durationMs));
-}
-
-/** Somebody has everything and would lead at once. */
-function isFollowed({ view }: LeadDriver): boolean {
-  return view.peers.some(({ succession }) => succession === 'ready');
-}
-
-function viewOf(role: Role): RoleView {
-  return role.kind === 'lead' ? { kind: 'lead', view: role.driver.view } : { kind: 'member', view: role.driver.view };
 }
