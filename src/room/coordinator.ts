@@ -383,6 +383,7 @@ export function coordinatorView(state: CoordinatorState): CoordinatorView {
     startedAtMs: config.startedAtMs,
     history: state.history,
     rules: state.rules,
+    areRulesInForce: true,
     peers: peerRows(state),
     gone: goneRows(state),
     problem: state.problem,

@@ -356,6 +356,8 @@ export interface RoomView {
   /** A new array whenever it changed; points are never mutated. */
   readonly history: readonly HistoryPoint[];
   readonly rules: RoomRules;
+  /** Not, where this peer only keeps them for whoever decides. */
+  readonly areRulesInForce: boolean;
   readonly peers: readonly PeerRow[];
   /** Who was here a moment ago. */
   readonly gone: readonly GonePeer[];

@@ -6,12 +6,15 @@ import { problems } from './problems.ts';
 import type { RoomRules, SignedCommand } from './rules.ts';
 
 /** Where this peer keeps the coordinator's state, they may not be in force yet: nothing is lost if it has to lead with them. */
-export function ruled(turn: MemberTurn, rules: RoomRules): void {
+export function ruled(turn: MemberTurn, { rules, areInForce }: { readonly rules: RoomRules; readonly areInForce: boolean }): void {
   const { state } = turn;
   const { room } = state;
   if (room === null) return;
-  if (rules.revision > room.rules.revision) changeRoom(turn, { rules });
-  send(turn, { type: 'kept', term: room.term, revision: rules.revision });
+  const { revision } = rules;
+  if (revision > room.rules.revision) changeRoom(turn, { rules, areRulesInForce: areInForce });
+  else if (revision === room.rules.revision && areInForce) changeRoom(turn, { areRulesInForce: true });
+  send(turn, { type: 'kept', term: room.term, revision });
+  if (!areInForce) return;
   const isRemoved = rules.removed.includes(state.config.holderHash);
   if (!isRemoved && !rules.isClosed) return;
   if (!isRemoved && state.succession?.stage === 'warm') turn.effects.push({ type: 'save' });

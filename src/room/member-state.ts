@@ -57,6 +57,7 @@ export interface KnownRoom {
   readonly problem: RoomProblem | null;
   readonly startedAtMs: number;
   readonly rules: RoomRules;
+  readonly areRulesInForce: boolean;
   /** As far as it is known without a gap; while one is awaited, what was known before. */
   readonly history: readonly HistoryPoint[];
   readonly awaited: AwaitedHistory | null;

@@ -153,7 +153,7 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
     case 'cancel':
       return cancelled(turn, message.assignment);
     case 'rules':
-      return ruled(turn, message.rules);
+      return ruled(turn, message);
     case 'declined': {
       const { revision, code, reason } = message;
       turn.effects.push({ type: 'declined', revision, code, reason });
@@ -244,6 +244,7 @@ export function memberView(state: MemberState): MemberView {
     startedAtMs: room?.startedAtMs ?? 0,
     history: room?.history ?? [],
     rules: room?.rules ?? noRules,
+    areRulesInForce: room?.areRulesInForce ?? false,
     peers: room?.peers ?? [],
     gone: room?.gone ?? [],
     problem: state.problem ?? room?.problem ?? null,

@@ -9,7 +9,7 @@ import { count, finite, hash, holderHash, identifier, longestRunSteps, maxStep, 
 
 export type { PeerId, Step, Term } from './values.ts';
 
-export const protocolVersion = 4;
+export const protocolVersion = 5;
 
 const maxPeers = 256;
 const maxText = 2000;
@@ -172,7 +172,8 @@ export const coordinatorMessageSchema = v.variant('type', [
     historyPoints: v.pipe(count, v.maxValue(longestRunSteps)),
   }),
   v.object({ type: v.literal('refused'), code: identifier, message: v.pipe(v.string(), v.maxLength(400)) }),
-  v.object({ type: v.literal('rules'), term, rules: roomRulesSchema }),
+  /** Not in force: whoever is to follow shall keep them first, so that they can't be lost. */
+  v.object({ type: v.literal('rules'), term, rules: roomRulesSchema, areInForce: v.boolean() }),
   /** To the owner: why what its command of this revision asked for was not done. */
   v.object({
     type: v.literal('declined'),

@@ -111,11 +111,11 @@ export function enactIfSafe(turn: Turn): void {
   const { state } = turn;
   const { proposed, successor } = state;
   if (proposed === null) return;
-  if (successor !== null) tell(turn, successor.peer, proposed);
+  if (successor !== null && (turn.state.peers.get(successor.peer)?.toldRevision ?? 0) < proposed.revision) tell(turn, successor.peer, proposed, false);
   if (!keepsRules(state, proposed.revision, turn.nowMs)) return;
   state.rules = proposed;
   state.proposed = null;
-  for (const peer of state.peers.values()) if (isGreeted(peer)) tell(turn, peer.id, proposed);
+  for (const peer of state.peers.values()) if (isGreeted(peer)) tell(turn, peer.id, proposed, true);
   for (const peer of state.peers.values()) if (isGreeted(peer) && isRemoved(state, peer)) sendAway(turn, peer.id);
   touchPeers(turn);
 }
@@ -140,9 +140,7 @@ function sendAway(turn: Turn, id: PeerId): void {
   part(turn, id, 'the owner has removed it');
 }
 
-function tell(turn: Turn, id: PeerId, rules: RoomRules): void {
-  const peer = turn.state.peers.get(id);
-  if (peer === undefined || peer.toldRevision >= rules.revision) return;
+function tell(turn: Turn, id: PeerId, rules: RoomRules, areInForce: boolean): void {
   changePeer(turn, id, { toldRevision: rules.revision });
-  sendTo(turn, id, { type: 'rules', term: turn.state.config.term, rules });
+  sendTo(turn, id, { type: 'rules', term: turn.state.config.term, rules, areInForce });
 }

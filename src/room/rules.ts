@@ -106,6 +106,20 @@ export function reopened(rules: RoomRules, by: string): RoomRules {
   return { ...rules, revision: rules.revision + 1, isClosed: false, latest: { kind: 'reopen', by, about: '' } };
 }
 
+/**
+ * For whoever begins at `step` of this history: rules may be newer than the steps, which were made anew elsewhere since. What was
+ * to hold from an earlier step on, and did not when that step was made, holds from here on.
+ */
+export function fromStep(rules: RoomRules, history: readonly { readonly step: number; readonly change?: Change }[], step: Step): RoomRules {
+  const made = new Set(history.flatMap((point) => (point.change === undefined ? [] : [point.step])));
+  const missed = rules.changes.filter((change) => change.step < step && !made.has(change.step));
+  if (missed.length === 0) return rules;
+  const others = rules.changes.filter((change) => !missed.includes(change));
+  const merged = [...missed, ...others.filter((change) => change.step === step)].reduce((earlier, later) => ({ ...earlier, ...later }));
+  const changes = [...others.filter((change) => change.step < step), { ...merged, step }, ...others.filter((change) => change.step > step)];
+  return { ...rules, changes };
+}
+
 /** How many steps the run has now that began with so many. */
 export function stepsOf({ changes }: RoomRules, steps: number): number {
   return changes.findLast((change) => change.steps !== undefined)?.steps ?? steps;

@@ -7,7 +7,7 @@ import { weightOf } from '../data/batches.ts';
 import { parameterCount } from '../model/parameters.ts';
 import type { LeadClaim, WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
-import { noRules, reopened, stepsOf } from '../room/rules.ts';
+import { fromStep, noRules, reopened, stepsOf } from '../room/rules.ts';
 import type { RoomRules } from '../room/rules.ts';
 import type { RunRecord } from '../checkpoint/types.ts';
 import type { DeviceReport } from '../trainer/types.ts';
@@ -141,7 +141,7 @@ export async function restoreRun(around: Around): Promise<{ readonly data: RunDa
   const { step, startedAtMs } = facts;
   // Our own JSON, behind the checkpoint's checksum.
   const history = JSON.parse(facts.history) as HistoryPoint[];
-  return { data, start: { step: step as Step, hash: replicaHash, history, rules, startedAtMs, isPaused: false, hasHeirs: true } };
+  return { data, start: { step: step as Step, hash: replicaHash, history, rules: fromStep(rules, history, step as Step), startedAtMs, isPaused: false, hasHeirs: true } };
 }
 
 /** The lease of a term that was granted, or is to be claimed when the directory is back. */

@@ -13,6 +13,8 @@ const reliedOnMs = 5400;
 const reliedOnWithoutSocketMs = 1800;
 /** As long as anybody else may rely on a lease that the directory has forgotten. */
 const untrustedMs = 6000;
+/** The same where this peer's own lease had run out before: somebody may lead by a newer one, and stand still for a while. */
+const untrustedAfterLapseMs = 30_000;
 
 export type ClaimOutcome =
   /** This peer leads under `term`. */
@@ -164,18 +166,18 @@ export class LeaseKeeper {
     } catch (error) {
       if (!(error instanceof DirectoryError)) throw error;
       const isForgotten = error.kind === 'not-found' || (error.lease !== null && error.lease.term < this.term);
-      if (isForgotten) await this.#createAgain();
+      if (isForgotten) await this.#createAgain(nowMs() < this.#heldUntilMs ? untrustedMs : untrustedAfterLapseMs);
       else this.#refused(error);
     }
   }
 
   /** The directory forgot the room (it was restarted). Whom it shall name it hears with the next renewal. */
-  async #createAgain(): Promise<void> {
+  async #createAgain(distrustMs: number): Promise<void> {
     if (this.#ended) return;
     try {
       await this.#options.directory.create({ ...this.#claim(), isReclaim: true });
       // Somebody with a higher term may still come forward, whom this directory has forgotten too.
-      this.#trustedFromMs = this.#options.nowMs() + untrustedMs;
+      this.#trustedFromMs = this.#options.nowMs() + distrustMs;
       this.#answered(true);
     } catch (error) {
       if (!(error instanceof DirectoryError)) throw error;

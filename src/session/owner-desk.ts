@@ -55,7 +55,7 @@ const maxAttempts = 5;
 export interface OwnerDeskOptions {
   readonly room: string;
   readonly send: (signed: SignedCommand) => void;
-  /** As this page knows them. */
+  /** In force, as this page knows them. */
   readonly rules: () => RoomRules;
   readonly nowMs: () => number;
 }

@@ -2,9 +2,9 @@
  * A room's owner and rules as this page has to do with them, for as long as it is in that room, whoever leads: orders are given
  * here, and what the owner has decided is saved beside the run.
  */
-import type { CoordinatorEffect } from '../room/machine.ts';
+import type { CoordinatorEffect, RoomView } from '../room/machine.ts';
 import { noRules, stepsOf } from '../room/rules.ts';
-import type { OwnerCommand, RoomKeys, RoomRules, SignedCommand } from '../room/rules.ts';
+import type { OwnerCommand, RoomKeys, SignedCommand } from '../room/rules.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
 import { OwnerDesk } from './owner-desk.ts';
 import { ownerOf } from './owner.ts';
@@ -28,12 +28,14 @@ export class Ownership {
   readonly #desk: OwnerDesk;
   /** As this page has last heard them. */
   #rules = noRules;
+  /** What the owner was told is done. */
+  #inForce = noRules;
 
   constructor(options: OwnershipOptions) {
     this.room = options.room;
     this.#options = options;
     const { room, send, nowMs } = options;
-    this.#desk = new OwnerDesk({ room, send, nowMs, rules: () => this.#rules });
+    this.#desk = new OwnerDesk({ room, send, nowMs, rules: () => this.#inForce });
     options.store.update({ isOwner: false });
   }
 
@@ -58,10 +60,13 @@ export class Ownership {
   }
 
   /** What whoever leads says of the rules: saved, in case that this browser has to bring the room back. */
-  observe(rules: RoomRules): void {
+  observe({ rules, areRulesInForce }: Pick<RoomView, 'rules' | 'areRulesInForce'>): void {
+    if (areRulesInForce && rules !== this.#inForce) {
+      this.#inForce = rules;
+      this.#desk.tick();
+    }
     if (rules === this.#rules) return;
     this.#rules = rules;
-    this.#desk.tick();
     const { storage, store, useKeys } = this.#options;
     const { settings } = store.state;
     const { keys } = rules;

@@ -378,11 +378,11 @@ export class Roles {
     const role = this.#role;
     const visit = this.#visit;
     if (role?.kind !== 'lead' || visit === null) return;
-    const { rules } = role.driver.view;
+    const { view } = role.driver;
     this.#role = null;
     rememberTab(null);
-    this.#store.update({ phase: 'stopped', problem: explain(roomProblems.roomClosed(rules.latest?.by ?? '')), peers: [], connections: [] });
-    this.#ownership?.observe(rules);
+    this.#store.update({ phase: 'stopped', problem: explain(roomProblems.roomClosed(view.rules.latest?.by ?? '')), peers: [], connections: [] });
+    this.#ownership?.observe(view);
     await role.driver.saveCheckpoint();
     await role.lease.release();
     await pause(farewellMs);
@@ -442,7 +442,7 @@ export class Roles {
     if (role === null) return;
     const { state } = this.#store;
     const shown = viewOf(role);
-    if (shown.view.term > 0) this.#ownership?.observe(shown.view.rules);
+    if (shown.view.term > 0) this.#ownership?.observe(shown.view);
     for (const text of this.#news.observe(shown.view, performance.now(), state.settings)) this.#store.notice(text);
     this.#store.update(shownState(shown, state, (history) => this.#clock.elapsedMs(history)));
   }

@@ -43,8 +43,6 @@ export interface ReignStart {
   readonly history: readonly HistoryPoint[];
   readonly rules: RoomRules;
   readonly isPaused: boolean;
-  /** When, by the tab's clock, the lease was granted. */
-  readonly grantedAtMs: number;
   /** `new`: the room's first; `warm`: the successor's; `cold`: from what a browser had saved. */
   readonly kind: 'new' | 'warm' | 'cold';
 }
@@ -60,6 +58,8 @@ const unnoted: ReadonlySet<string> = new Set(['ping', 'peers']);
 const renewMs = 1_500;
 /** Of the lease's length: less than it, by what clocks may differ. */
 const reliedOnLeaseMs = 0.9 * leaseMs;
+/** As the session's keeper of a lease. */
+const lapsedDistrustMs = 30_000;
 
 /** Stands for the run's text: a simulated leader draws its batches from the run itself. */
 export function corpusOf(run: TinyRun): Uint8Array<ArrayBuffer> {
@@ -87,6 +87,7 @@ export class LeadHost implements Role {
   #isRenewing = false;
   #renewals = 1;
   #trustedFromMs = -Infinity;
+  #heldUntilMs = 0;
 
   constructor(tab: Tab, options: LeadOptions, start: ReignStart) {
     this.#tab = tab;
@@ -121,13 +122,14 @@ export class LeadHost implements Role {
       startedAtMs: 0,
       startPaused: start.isPaused,
       hasHeirs: start.kind !== 'new',
-      leaseUntilMs: start.grantedAtMs + reliedOnLeaseMs,
+      leaseUntilMs: 0,
     };
     world.log.note(this.machine, `leads under term ${start.term} from step ${start.step} (${start.kind})`);
     world.ledger.reignBegan(start);
     const { state, effects } = createCoordinator(config, tab.nowMs());
     this.#state = state;
     this.#carryAll(effects);
+    this.#renew();
     this.#renewLater();
   }
 
@@ -517,7 +519,8 @@ export class LeadHost implements Role {
         if (outcome === undefined) return;
         if (outcome.ok && sentMs < this.#trustedFromMs) return;
         if (outcome.ok) {
-          this.dispatch({ type: 'lease', untilMs: sentMs + reliedOnLeaseMs });
+          this.#heldUntilMs = sentMs + reliedOnLeaseMs;
+          this.dispatch({ type: 'lease', untilMs: this.#heldUntilMs });
           if (!wish.isConfirmed) {
             wish.isConfirmed = true;
             this.dispatch({ type: 'successorNamed', holderHash: wish.successorHash });
@@ -527,9 +530,10 @@ export class LeadHost implements Role {
         }
         if (outcome.refusal === 'not-found' || (outcome.lease !== null && outcome.lease.term < term)) {
           log.note(machine, 'claims its room again');
+          const distrustMs = this.#tab.nowMs() < this.#heldUntilMs ? leaseMs : lapsedDistrustMs;
           return directory.apply(machine, { type: 'create', coordinator, holder, term, step, isReclaim: true }, () => {
             this.#enter(() => {
-              this.#trustedFromMs = this.#tab.nowMs() + leaseMs;
+              this.#trustedFromMs = this.#tab.nowMs() + distrustMs;
               this.#name = { ...this.#name, isConfirmed: false };
               this.#renew();
             });

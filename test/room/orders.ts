@@ -53,10 +53,10 @@ export class Orders {
     const { world } = this.#room;
     const host = this.#room.host(this.#owner);
     if (host === null) return;
-    const { rules } = host.view;
+    const { rules, areRulesInForce } = host.view;
     const { nowMs } = world.clock;
     const pending = this.#pending;
-    if (pending !== null && rules.orders.includes(orderOf(pending.signed))) {
+    if (pending !== null && areRulesInForce && rules.orders.includes(orderOf(pending.signed))) {
       world.log.note('OWNER', `is told that order ${pending.signed.revision} is carried out`);
       world.ledger.acknowledged(pending.signed.revision);
       this.done += 1;

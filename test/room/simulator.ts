@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { handOffExpectedMs } from '../../src/room/limits.ts';
 import type { HistoryPoint, PeerDevice, Step, Term } from '../../src/room/messages.ts';
-import { noRules } from '../../src/room/rules.ts';
+import { fromStep, noRules } from '../../src/room/rules.ts';
 import { VirtualClock } from './clock.ts';
 import { CpuTrainer } from './cpu-trainer.ts';
 import { SimulatedDirectory } from './directory.ts';
@@ -146,7 +146,7 @@ export class Simulation {
     world.directory.apply(name, { type: 'create', coordinator: tab.address, holder: machine.computer.holder, term: 1, step: 0, isReclaim: false }, (outcome) => {
       if (outcome?.ok !== true) return world.log.fail('the room could not be made');
       const isPaused = settings.startPaused ?? false;
-      this.#reign(machine, tab, { term: 1 as Term, after: 0, trainer, step: 0 as Step, hash, history: [], rules: noRules, isPaused, grantedAtMs: tab.nowMs(), kind: 'new' });
+      this.#reign(machine, tab, { term: 1 as Term, after: 0, trainer, step: 0 as Step, hash, history: [], rules: noRules, isPaused, kind: 'new' });
     });
     await this.until('the room is made', 1_000, () => this.leader !== null);
     return this.coordinator;
@@ -184,7 +184,7 @@ export class Simulation {
       leads: (term, warm) => {
         if (warm !== null) {
           const { step, hash, history, rules, isPaused } = warm.reign;
-          this.#reign(machine, tab, { term, after: member.view.term, trainer: warm.trainer, step, hash, history, rules, isPaused, grantedAtMs: tab.nowMs(), kind: this.world.directory.lastTakeOverWasNamed ? 'warm' : 'cold' });
+          this.#reign(machine, tab, { term, after: member.view.term, trainer: warm.trainer, step, hash, history, rules, isPaused, kind: this.world.directory.lastTakeOverWasNamed ? 'warm' : 'cold' });
         } else {
           this.#restore(machine, tab, term);
         }
@@ -198,12 +198,11 @@ export class Simulation {
     const { world } = this;
     const { disk } = machine.computer;
     if (disk === null) return world.log.fail(`${machine.computer.name} leads, and has nothing saved`);
-    const grantedAtMs = tab.nowMs();
     tab.gpu.submit('restore', restoreMs, async () => {
       const trainer = new CpuTrainer(world.run.settings, world.run.memo);
       const hash = await trainer.restore(disk.state);
       const history = JSON.parse(disk.history) as HistoryPoint[];
-      this.#reign(machine, tab, { term, after: disk.term, trainer, step: disk.step as Step, hash, history, rules: machine.computer.rules, isPaused: false, grantedAtMs, kind: 'cold' });
+      this.#reign(machine, tab, { term, after: disk.term, trainer, step: disk.step as Step, hash, history, rules: fromStep(machine.computer.rules, history, disk.step as Step), isPaused: false, kind: 'cold' });
     });
   }
 

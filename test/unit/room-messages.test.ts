@@ -31,7 +31,7 @@ const memberMessages: readonly MemberMessage[] = [
 const coordinatorMessages: readonly CoordinatorMessage[] = [
   { type: 'welcome', term: term(3), you: peer('bob'), step: step(5), steps: 9, phase: 'running', startedAtMs: 0, replica: 'coming', run: '{}', rules, historyPoints: 5 },
   { type: 'refused', code: 'x', message: 'y' },
-  { type: 'rules', term: term(3), rules },
+  { type: 'rules', term: term(3), rules, areInForce: true },
   { type: 'declined', term: term(3), revision: 2, code: 'impossible', reason: 'y' },
   { type: 'cancel', term: term(3), assignment },
   { type: 'dismissed', term: term(3) },

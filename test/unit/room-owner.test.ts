@@ -1,7 +1,7 @@
 /** What the room's owner commands, as both machines carry it out. That it is really the owner is not theirs to know. */
 import { describe, expect, test } from 'vitest';
 import type { OwnerCommand, RoomRules } from '../../src/room/rules.ts';
-import { noRules } from '../../src/room/rules.ts';
+import { fromStep, noRules } from '../../src/room/rules.ts';
 import { CoordinatorBench, holderOf, MemberBench, peer, step, term } from '../room/bench.ts';
 
 /** Ada leads; Bob is her successor, named in the directory; Cid is there too. */
@@ -25,11 +25,12 @@ const rename: OwnerCommand = { kind: 'rename', title: 'Whales' };
 describe('a command', () => {
   test('is told to the successor first, and is in force for everybody once that keeps it', () => {
     const bench = order(room(), rename);
-    expect(bench.sentTo('bob')).toMatchObject([{ type: 'rules', rules: { revision: 1, title: 'Whales' } }]);
+    expect(bench.sentTo('bob')).toMatchObject([{ type: 'rules', rules: { revision: 1, title: 'Whales' }, areInForce: false }]);
     expect(bench.sentTo('cid')).toEqual([]);
     expect(bench.state.rules).toEqual(noRules);
     keep(bench);
-    expect(bench.sentTo('cid')).toMatchObject([{ type: 'rules', rules: { revision: 1, title: 'Whales', latest: { by: 'cid' } } }]);
+    expect(bench.sentTo('cid')).toMatchObject([{ type: 'rules', rules: { revision: 1, title: 'Whales', latest: { by: 'cid' } }, areInForce: true }]);
+    expect(bench.sentTo('bob'), 'who only kept them').toMatchObject([{ type: 'rules', areInForce: true }]);
     expect(bench.state.rules.title).toBe('Whales');
   });
 
@@ -245,10 +246,19 @@ describe('a member', () => {
   const rules = (change: Partial<RoomRules>): RoomRules => ({ ...noRules, revision: 4, latest: { kind: 'close', by: 'Ada', about: '' }, ...change });
 
   test('keeps newer rules, says so, and leads with them', () => {
-    const bench = new MemberBench().join().message({ type: 'rules', term: term(3), rules: rules({ title: 'Whales' }) });
+    const bench = new MemberBench().join().message({ type: 'rules', term: term(3), rules: rules({ title: 'Whales' }), areInForce: true });
     expect(bench.sent).toEqual([{ type: 'kept', term: 3, revision: 4 }]);
-    bench.message({ type: 'rules', term: term(3), rules: rules({ title: 'Old', revision: 3 }) });
+    bench.message({ type: 'rules', term: term(3), rules: rules({ title: 'Old', revision: 3 }), areInForce: true });
     expect(bench.view.rules.title).toBe('Whales');
+  });
+
+  test('that only keeps what is not in force yet says so, and does not act on it', () => {
+    const bench = new MemberBench().join();
+    bench.message({ type: 'rules', term: term(3), rules: rules({ title: 'Whales', isClosed: true }), areInForce: false });
+    expect(bench.view).toMatchObject({ connection: 'joined', rules: { title: 'Whales' }, areRulesInForce: false });
+    expect(bench.sent).toEqual([{ type: 'kept', term: 3, revision: 4 }]);
+    bench.message({ type: 'rules', term: term(3), rules: rules({ title: 'Whales', isClosed: true }), areInForce: true });
+    expect(bench.view).toMatchObject({ connection: 'refused', areRulesInForce: true });
   });
 
   test('that joins late finds changes of the schedule in the history', () => {
@@ -261,13 +271,13 @@ describe('a member', () => {
 
   test('that is removed goes, and does not come back', () => {
     const bench = new MemberBench({ saved: { step: step(4), term: term(2) } }).join();
-    bench.message({ type: 'rules', term: term(3), rules: rules({ removed: [holderOf('bob')] }) });
+    bench.message({ type: 'rules', term: term(3), rules: rules({ removed: [holderOf('bob')] }), areInForce: true });
     expect(bench.view).toMatchObject({ connection: 'refused', problem: { code: 'removed' } });
     expect(bench.pass(60_000)).toEqual([]);
   });
 
   test('of a room that is closed says by whom, and does not lead it', () => {
-    const bench = new MemberBench({ saved: { step: step(4), term: term(2) } }).join().message({ type: 'rules', term: term(3), rules: rules({ isClosed: true }) });
+    const bench = new MemberBench({ saved: { step: step(4), term: term(2) } }).join().message({ type: 'rules', term: term(3), rules: rules({ isClosed: true }), areInForce: true });
     expect(bench.view).toMatchObject({ connection: 'refused', problem: { code: 'room-closed', message: 'Ada closed the room.' } });
     expect(bench.pass(60_000)).toEqual([]);
   });
@@ -277,4 +287,20 @@ describe('a member', () => {
     expect(new MemberBench().connect().send({ type: 'ownerCommand', signed }).sent).toEqual([]);
     expect(new MemberBench().join().send({ type: 'ownerCommand', signed }).sent).toEqual([{ type: 'owner', term: 3, ...signed }]);
   });
+});
+
+test('a browser whose steps are older than the rules takes up what it missed from where it begins', () => {
+  const changes = [
+    { step: step(2), learningRate: 0.2, by: 'Ada' },
+    { step: step(4), learningRate: 0.4, by: 'Ada' },
+    { step: step(5), steps: 50, by: 'Eve' },
+    { step: step(7), learningRate: 0.7, by: 'Ada' },
+  ];
+  const point = (at: number) => ({ step: at, ...(at === 2 && { change: { learningRate: 0.2, by: 'Ada' } }) });
+  const rules = { ...noRules, revision: 4, changes };
+  const history = [0, 1, 2, 3, 4, 5].map(point);
+  const [first, , , last] = changes;
+  expect(fromStep(rules, history, step(6)).changes).toEqual([first, { step: 6, learningRate: 0.4, steps: 50, by: 'Eve' }, last]);
+  expect(fromStep(rules, history, step(7)).changes).toEqual([first, { step: 7, learningRate: 0.7, steps: 50, by: 'Ada' }]);
+  expect(fromStep(rules, history, step(4)), 'those that are still to come stay').toBe(rules);
 });

@@ -27,6 +27,7 @@ function member(change: Partial<MemberRole['view']> = {}): MemberRole {
       startedAtMs: 0,
       history: [0, 1, 2].map(point),
       rules: noRules,
+      areRulesInForce: true,
       gone: [],
       peers: [bob],
       problem: null,
