@@ -146,7 +146,7 @@ export async function restoreRun(around: Around): Promise<{ readonly data: RunDa
 
 /** The lease of a term that was granted, or is to be claimed when the directory is back. */
 export async function keepLease(
-  term: Term,
+  lease: { readonly term: Term; readonly wasForgotten: boolean },
   { store, visit }: Around,
   told: Pick<LeaseOptions, 'named' | 'heldUntil' | 'deposed'>,
 ): Promise<LeaseKeeper> {
@@ -162,7 +162,7 @@ export async function keepLease(
         store.update({ signalling: isReachable ? 'online' : 'offline' });
       },
     },
-    { term },
+    lease,
   );
 }
 

@@ -92,10 +92,14 @@ export class LeaseKeeper {
   /** What was sent to the directory before says nothing for sure. */
   #trustedFromMs = Number.NEGATIVE_INFINITY;
 
-  /** `lease`: one that was granted, or the term of one that is to be claimed as soon as the directory can be reached. */
-  constructor(options: LeaseOptions, lease: { readonly term: number }) {
+  /**
+   * `lease`: one that was granted, or the term of one that is to be claimed as soon as the directory can be reached.
+   * `wasForgotten`: it was granted by a directory that had forgotten the room.
+   */
+  constructor(options: LeaseOptions, lease: { readonly term: number; readonly wasForgotten: boolean }) {
     this.#options = options;
     this.term = lease.term;
+    if (lease.wasForgotten) this.#distrust(untrustedMs);
   }
 
   /** Nobody else can have taken the lead before, by the clock `nowMs`. */
@@ -176,13 +180,17 @@ export class LeaseKeeper {
     if (this.#ended) return;
     try {
       await this.#options.directory.create({ ...this.#claim(), isReclaim: true });
-      // Somebody with a higher term may still come forward, whom this directory has forgotten too.
-      this.#trustedFromMs = this.#options.nowMs() + distrustMs;
+      this.#distrust(distrustMs);
       this.#answered(true);
     } catch (error) {
       if (!(error instanceof DirectoryError)) throw error;
       this.#refused(error);
     }
+  }
+
+  /** Somebody with a higher term may still come forward, whom this directory has forgotten too. */
+  #distrust(durationMs: number): void {
+    this.#trustedFromMs = this.#options.nowMs() + durationMs;
   }
 
   #claim(): Claim & { readonly term: number } {

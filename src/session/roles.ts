@@ -6,7 +6,7 @@
 import { openPieceCache } from '../checkpoint/piece-cache.ts';
 import { parameterCount } from '../model/parameters.ts';
 import { handOffExpectedMs } from '../room/limits.ts';
-import type { Presence, Step, Term } from '../room/messages.ts';
+import type { Presence, Step } from '../room/messages.ts';
 import { problems as roomProblems } from '../room/problems.ts';
 import { noRules } from '../room/rules.ts';
 import type { SignedCommand } from '../room/rules.ts';
@@ -152,7 +152,7 @@ export class Roles {
       const visit = this.#enter(address, name, 'coordinator');
       this.#store.update({ phase: 'preparing' });
       this.#showRun(visit, data.description);
-      await this.#reign(visit, firstTerm, unlock, async (around) => ({ data, start: await startNewRoom(data, around) }));
+      await this.#reign(visit, { term: firstTerm, wasForgotten: false }, unlock, async (around) => ({ data, start: await startNewRoom(data, around) }));
       return { link: visit.link };
     } catch (error) {
       unlock();
@@ -161,10 +161,10 @@ export class Roles {
   }
 
   /** From here on this page leads. `data`: what it leads, once the trainer is there; the lease is kept meanwhile. */
-  async #reign(visit: Visit, term: Term, unlock: () => void, ground: (around: Around) => Promise<{ readonly data: RunData; readonly start: ReignStart }>): Promise<void> {
+  async #reign(visit: Visit, granted: Parameters<typeof keepLease>[0], unlock: () => void, ground: (around: Around) => Promise<{ readonly data: RunData; readonly start: ReignStart }>): Promise<void> {
     const around = { gpu: this.#gpu, store: this.#store, visit };
     const led: { driver: LeadDriver | null; isDeposed: boolean } = { driver: null, isDeposed: false };
-    const lease = await keepLease(term, around, {
+    const lease = await keepLease(granted, around, {
       named: (hash) => led.driver?.dispatch({ type: 'successorNamed', holderHash: hash }),
       heldUntil: (untilMs) => led.driver?.dispatch({ type: 'lease', untilMs }),
       deposed: () => {
@@ -194,7 +194,7 @@ export class Roles {
   }
 
   /** The directory gave this page the lead: it goes on where its predecessor was, or where this browser last saved. */
-  async #succeed(visit: Visit, term: Term, warm: Parameters<Heir['leads']>[1], unlock: () => void): Promise<void> {
+  async #succeed(visit: Visit, granted: Parameters<typeof keepLease>[0], warm: Parameters<Heir['leads']>[1], unlock: () => void): Promise<void> {
     const member = this.#role;
     if (member?.kind !== 'member' || visit.isOver) {
       unlock();
@@ -203,7 +203,7 @@ export class Roles {
     const { name } = this.#store.state;
     member.driver.close('it leads the room now');
     try {
-      await this.#reign(visit, term, unlock, async (around) => {
+      await this.#reign(visit, granted, unlock, async (around) => {
         if (warm !== null) return { data: { description: parseRun(warm.reign.run), tokens: warm.tokens }, start: { ...warm.reign, hasHeirs: true } };
         const restored = await restoreRun(around);
         this.#showRun(visit, restored.data.description);
@@ -225,16 +225,18 @@ export class Roles {
     const { storage } = this.#gpu;
     const { room } = visit.address;
     let unlock = (): void => undefined;
+    let wasForgotten = false;
     return {
       keepRun: (description, tokens) => storage.saveRun(recordOf(visit.address, { description, tokens }, name, this.#role?.driver.view.rules ?? noRules)),
       saveCheckpoint: (facts) => storage.saveCheckpoint({ ...facts, room }),
       claim: async (claim) => {
         const claimed = await claimLead(claim, visit);
         ({ unlock } = claimed);
+        wasForgotten = claim.isForgotten;
         return claimed.outcome;
       },
       leads: (term, warm) => {
-        void this.guarded(() => this.#succeed(visit, term, warm, unlock)).catch(() => undefined); // It is in the state.
+        void this.guarded(() => this.#succeed(visit, { term, wasForgotten }, warm, unlock)).catch(() => undefined); // It is in the state.
       },
     };
   }

@@ -45,6 +45,8 @@ export interface ReignStart {
   readonly isPaused: boolean;
   /** `new`: the room's first; `warm`: the successor's; `cold`: from what a browser had saved. */
   readonly kind: 'new' | 'warm' | 'cold';
+  /** The directory that granted the lead had forgotten the room. */
+  readonly wasForgotten: boolean;
 }
 
 /** Virtual times of the trainer's smaller calls. */
@@ -129,6 +131,7 @@ export class LeadHost implements Role {
     const { state, effects } = createCoordinator(config, tab.nowMs());
     this.#state = state;
     this.#carryAll(effects);
+    if (start.wasForgotten) this.#trustedFromMs = tab.nowMs() + leaseMs;
     this.#renew();
     this.#renewLater();
   }

@@ -30,7 +30,7 @@ export interface MemberOptions {
   readonly yields: boolean;
   readonly lie: Lie | null;
   /** This peer leads from now on; `trainer` null: from what its computer has saved. */
-  readonly leads: (term: Term, warm: { readonly reign: WarmReign; readonly trainer: CpuTrainer } | null) => void;
+  readonly leads: (granted: { readonly term: Term; readonly wasForgotten: boolean }, warm: { readonly reign: WarmReign; readonly trainer: CpuTrainer } | null) => void;
 }
 
 const gpuMs = { load: 5, take: 3, adopt: 10, save: 4 };
@@ -53,6 +53,8 @@ export class MemberHost implements Role {
   #attempt = 0;
   #end: End | null = null;
   #held: Truth | null = null;
+  /** By the directory, when this peer asked for the lead last. */
+  #wasForgotten = false;
   #pieces: Readonly<Record<SuccessionPart, Uint8Array<ArrayBuffer>>> | null = null;
 
   constructor(tab: Tab, options: MemberOptions) {
@@ -225,7 +227,7 @@ export class MemberHost implements Role {
       case 'lead': {
         const { reign, term } = effect;
         const trainer = this.#trainer;
-        this.#options.leads(term, reign === null || trainer === null ? null : { reign, trainer });
+        this.#options.leads({ term, wasForgotten: this.#wasForgotten }, reign === null || trainer === null ? null : { reign, trainer });
         return;
       }
       case 'loadReplica':
@@ -278,6 +280,7 @@ export class MemberHost implements Role {
   }
 
   #takeOver({ term, step, isForgotten, isWarm }: LeadClaim): void {
+    this.#wasForgotten = isForgotten;
     const { holder } = this.#tab.computer;
     const coordinator = this.#tab.address;
     this.world.log.note(this.machine, `wants to lead from step ${step} ${isForgotten ? `a forgotten room under` : 'after'} term ${term}`);
@@ -430,17 +433,19 @@ export class MemberHost implements Role {
   }
 
   #loadReplica(step: Step, bytes: ArrayBuffer): void {
+    const { term } = this.view;
     this.#load(step, (trainer) => trainer.loadReplica(step, bytes), (hash) => {
-      this.world.ledger.replicaHeld(this.machine, this.view.term, step, hash);
+      this.world.ledger.replicaHeld(this.machine, term, step, hash);
       return { type: 'replicaLoaded', step, hash };
     });
   }
 
   #applyUpdate({ step, ref, followed }: Extract<MemberEffect, { type: 'applyUpdate' }>): void {
+    const { term } = this.view;
     const bytes = this.#shelf.take(ref);
     const gradient = followed === null ? undefined : { gradient: this.#shelf.take(followed.ref), weightSum: followed.weightSum };
     this.#load(step, (trainer) => trainer.applyUpdate(step, bytes, gradient), (hash) => {
-      this.world.ledger.replicaHeld(this.machine, this.view.term, step + 1, hash);
+      this.world.ledger.replicaHeld(this.machine, term, step + 1, hash);
       return { type: 'updateApplied', step, hash };
     });
   }

@@ -67,7 +67,7 @@ interface Kept {
   readonly led: { peerId: string; step: number };
 }
 
-function keep(peerId: string, holder: string, term: number, through: DirectoryClient = directory): Kept {
+function keep(peerId: string, holder: string, term: number, through: DirectoryClient = directory, wasForgotten = false): Kept {
   const clock = { nowMs: 5000 };
   const reachable = new Happenings<boolean>();
   const named = new Happenings<string | null>();
@@ -86,7 +86,7 @@ function keep(peerId: string, holder: string, term: number, through: DirectoryCl
       heldUntil: heldUntil.add,
       deposed: deposed.add,
     },
-    { term },
+    { term, wasForgotten },
   );
   const tick = (): void => {
     clock.nowMs += 1500;
@@ -423,6 +423,20 @@ describe('a lease can be relied on', () => {
     renewal.answer();
     expect(await ada.heldUntil.next()).toBe(15_400);
     expect(ada.keeper.heldUntilMs).toBe(15_400);
+  });
+
+  it('not for 6 s where the room had been forgotten: whoever led it may come forward', async () => {
+    const { slow, sent } = slowDirectory();
+    const ada = keep('ada', newHolder(), 7, slow, true);
+    for (const _ of [6_500, 8_000, 9_500]) {
+      ada.tick();
+      (await sent.next()).answer();
+      await ada.reachable.next();
+    }
+    expect(ada.heldUntil.all).toEqual([]);
+    ada.tick();
+    (await sent.next()).answer();
+    expect(await ada.heldUntil.next()).toBe(ada.clock.nowMs + 5_400);
   });
 
   it('no longer because a renewal was refused or had no answer', async () => {
