@@ -16,7 +16,7 @@ const mayImport = {
   transport: [],
   session: ['room', 'transport', 'trainer', 'model', 'optim', 'codec', 'data', 'checkpoint'],
   app: ['session', 'trainer', 'room', 'data', 'model', 'checkpoint'],
-  cli: ['session', 'trainer', 'model', 'optim', 'data', 'checkpoint', 'engine'],
+  cli: ['session', 'trainer', 'model', 'optim', 'codec', 'data', 'checkpoint', 'engine'],
 };
 
 /** npm packages a part may import in its shipped code; parts that are missing here may import any dependency. */

@@ -124,6 +124,16 @@ export const settingsFields = [
     read: (s) => s.precision,
   },
   {
+    key: 'codec', group: 'Run', kind: 'choice', label: 'Gradients sent as',
+    choices: [
+      { value: 'fp32', label: '32-bit numbers, exact' },
+      { value: 'bf16', label: '16-bit numbers: half the bytes' },
+      { value: 'int8', label: '8-bit numbers: a quarter of the bytes' },
+    ],
+    help: 'How finely devices tell the leader what they found. What is rounded off is not lost: it goes along with the next step.',
+    read: (s) => s.codec,
+  },
+  {
     key: 'seed', group: 'Run', kind: 'number', label: 'Seed', min: 0, max: 4_294_967_295, step: 1,
     help: 'Starts all chance in the run: the same seed gives the same run.',
     read: (s) => s.seed,
@@ -176,7 +186,7 @@ function modelOf(defaults: RunSettings, edits: Edits): CreateSettings['model'] {
   };
 }
 
-const runKeys = ['contextLength', 'rowsPerStep', 'rowsPerMicrobatch', 'order', 'steps', 'evalEvery', 'seed', 'precision'] as const;
+const runKeys = ['contextLength', 'rowsPerStep', 'rowsPerMicrobatch', 'order', 'steps', 'evalEvery', 'seed', 'precision', 'codec'] as const;
 const optimizerKeys = ['learningRate', 'minLearningRate', 'schedule', 'warmupSteps', 'weightDecay', 'gradientClip'] as const;
 
 function pick(edits: Edits, keys: readonly FieldKey[]): Record<string, number | string> {

@@ -1,23 +1,26 @@
 /**
- * What a codec is: gradients and weights as bytes for the wire, and back. Every contribution and update of a room goes
- * through the room's codec, here on the host.
+ * What a codec is: gradients as bytes for the wire, and back. What it drops on the way stays with whoever encodes (error
+ * feedback, Seide et al., 2014) and goes along with what is encoded next. Here in plain arithmetic, as the reference for the
+ * kernels of `compressor.ts` and `expander.ts`.
  */
 export class CodecError extends Error {
   override readonly name = 'CodecError';
 }
 
-/**
- * `flatElements` is the length of the flat buffers, padding included (engine/layout.ts). What is encoded or decoded is given
- * away: the result may be the same memory.
- */
+export const codecNames = ['fp32', 'bf16', 'int8'] as const;
+export type CodecName = (typeof codecNames)[number];
+
+/** Flat buffers' lengths, padding included (engine/layout.ts), are multiples of 64 elements. */
 export interface Codec {
-  readonly name: string;
-  /** Gradient sums of a peer. */
-  encodeContribution(gradientSums: Float32Array<ArrayBuffer>): ArrayBuffer;
-  /** Throws `CodecError` when the bytes are not a contribution of this size or hold a value that is not finite. */
-  decodeContribution(bytes: ArrayBuffer, flatElements: number): Float32Array<ArrayBuffer>;
-  /** What takes every replica to `weights`. */
-  encodeUpdate(weights: Float32Array<ArrayBuffer>): ArrayBuffer;
-  /** The new weights. Throws `CodecError` when the bytes are not an update of this size. */
-  decodeUpdate(bytes: ArrayBuffer, flatElements: number): Float32Array<ArrayBuffer>;
+  readonly name: CodecName;
+  byteLength(flatElements: number): number;
+  /** The values are given away: the result may be the same memory. */
+  encode(values: Float32Array<ArrayBuffer>): ArrayBuffer;
+  /** Throws `CodecError`, in which it is called `what`, when the bytes are not of this size or hold a value that is not finite. */
+  decode(bytes: ArrayBuffer, flatElements: number, what: string): Float32Array<ArrayBuffer>;
+}
+
+export function checkSize(codec: Pick<Codec, 'name' | 'byteLength'>, bytes: ArrayBuffer, flatElements: number, what: string): void {
+  const expected = codec.byteLength(flatElements);
+  if (bytes.byteLength !== expected) throw new CodecError(`a ${what} has ${bytes.byteLength} bytes, and this model's have ${expected} in ${codec.name}`);
 }

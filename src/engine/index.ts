@@ -19,6 +19,8 @@ export type { TuningOptions, TuningStore } from './tuning.ts';
 export { openEngine } from './device.ts';
 export { EngineError, type EngineErrorCode } from './errors.ts';
 export { elementCount, Graph } from './graph.ts';
+export { flatRanges, partOf } from './flat-ranges.ts';
+export type { FlatRange } from './flat-ranges.ts';
 export { partsOf, regionOf } from './memory.ts';
 export { mixed } from './mix.ts';
 export { alignmentElements, parameterLayout } from './layout.ts';

@@ -4,11 +4,10 @@
  * is decided on the GPU. It knows nothing of steps and schedules.
  */
 import shader from '../../shaders/adamw.wgsl?raw';
-import { EngineError } from '../engine/index.ts';
+import { EngineError, flatRanges, partOf } from '../engine/index.ts';
 import type { DirectDispatch, Engine, Memory, ParameterLayout, Region, Sequence } from '../engine/index.ts';
 import { updateFactors } from './adamw-rule.ts';
 import type { AdamWCommit, AdamWResult, AdamWSettings } from './adamw-rule.ts';
-import { flatRanges, partOf } from './ranges.ts';
 
 const settingsElements = 9;
 const statusElements = 3;

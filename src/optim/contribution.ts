@@ -3,8 +3,8 @@
  * peer's own as they are.
  */
 import shader from '../../shaders/contribution.wgsl?raw';
+import { flatRanges, partOf } from '../engine/index.ts';
 import type { DirectDispatch, Engine, Memory, Region, Sequence } from '../engine/index.ts';
-import { flatRanges, partOf } from './ranges.ts';
 
 export class ContributionAdder {
   readonly #engine: Engine;

@@ -1,8 +1,8 @@
 /** Undoes the scale that gradients were computed with, and tells whether they overflowed. The scale itself is the trainer's choice. */
 import judgeShader from '../../shaders/contribution.wgsl?raw';
 import scaleShader from '../../shaders/gradient-scale.wgsl?raw';
+import { flatRanges, partOf } from '../engine/index.ts';
 import type { DirectDispatch, Engine, Memory, Region, Sequence } from '../engine/index.ts';
-import { flatRanges, partOf } from './ranges.ts';
 
 export class GradientScaler {
   readonly #engine: Engine;

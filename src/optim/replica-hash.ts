@@ -3,9 +3,8 @@
  * drifted apart; it is no defence against someone who forges one.
  */
 import shader from '../../shaders/replica-hash.wgsl?raw';
-import { mixed } from '../engine/index.ts';
+import { mixed, flatRanges, partOf } from '../engine/index.ts';
 import type { DirectDispatch, Engine, Memory, Region, Sequence } from '../engine/index.ts';
-import { flatRanges, partOf } from './ranges.ts';
 
 export class ReplicaHash {
   readonly #engine: Engine;

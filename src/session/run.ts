@@ -3,6 +3,7 @@
  * that travels with every welcome and lies beside every checkpoint. Draws no batches and computes no gradients.
  */
 import * as v from 'valibot';
+import { codecNames } from '../codec/types.ts';
 import { corpusBatches } from '../data/batches.ts';
 import { CharacterTokenizer } from '../data/character-tokenizer.ts';
 import { presetById, textProblem } from '../data/presets.ts';
@@ -41,7 +42,7 @@ const settingsSchema = v.object({
   contextLength: whole(2, maxContextLength),
   order: v.picklist(['shuffled', 'sequential']),
   seed: whole(0, 2 ** 32 - 1),
-  codec: v.literal('fp32'),
+  codec: v.picklist(codecNames),
   // Older pages don't send it.
   precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
   evalEvery: whole(0, longestRunSteps),
@@ -228,8 +229,8 @@ export function batchesOf(description: RunDescription, tokens: Uint32Array): Bat
 }
 
 export function trainerSettings({ settings }: RunDescription): TrainerSettings {
-  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision } = settings;
-  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision };
+  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, precision } = settings;
+  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, precision };
 }
 
 /** What to tell a person whose device can't compute as the run asks; null when it can. */

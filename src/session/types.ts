@@ -2,6 +2,7 @@
  * What a page (or script) sees of a session, and what it can ask of it. The Lit elements draw a `SessionState` and call
  * a `SessionController`; they know nothing else of training or sockets.
  */
+import type { CodecName } from '../codec/types.ts';
 import type { GonePeer, HistoryPoint, PeerRow } from '../room/messages.ts';
 import type { DatedChange } from '../room/rules.ts';
 import type { ConnectionRow } from './connections.ts';
@@ -21,7 +22,7 @@ export interface RunSettings {
   readonly contextLength: number;
   readonly order: 'shuffled' | 'sequential';
   readonly seed: number;
-  readonly codec: 'fp32';
+  readonly codec: CodecName;
   readonly precision: Precision;
   readonly evalEvery: number;
   readonly optimizer: OptimizerSettings;
@@ -41,7 +42,7 @@ export interface CreateSettings {
   readonly contextLength?: number;
   readonly order?: 'shuffled' | 'sequential';
   readonly seed?: number;
-  readonly codec?: 'fp32';
+  readonly codec?: CodecName;
   readonly precision?: Precision;
   readonly evalEvery?: number;
   readonly optimizer?: Partial<OptimizerSettings>;

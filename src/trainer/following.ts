@@ -6,8 +6,7 @@
  *
  * Weights are not its affair: a successor has those of every replica. Nor is who follows whom, and when to lead.
  */
-import { fp32Codec, decodeFloats } from '../codec/fp32.ts';
-import { CodecError } from '../codec/types.ts';
+import { CodecError, fp32Codec } from '../codec/index.ts';
 import type { ParameterLayout } from '../engine/index.ts';
 import type { StepUpdate } from './step-update.ts';
 import type { FollowedStep } from './types.ts';
@@ -39,7 +38,7 @@ export class Following {
    */
   async take(step: number, { gradient, weightSum }: FollowedStep): Promise<void> {
     if (!(weightSum > 0 && Number.isFinite(weightSum))) throw new CodecError(`a gradient of step ${step} has a loss weight of ${weightSum}`);
-    const sum = fp32Codec.decodeContribution(gradient, this.#layout.totalElements);
+    const sum = fp32Codec.decode(gradient, this.#layout.totalElements, 'gradient');
     // Finite as its elements are, its norm may not be.
     if (!(await this.#update.follow(step, sum, weightSum))) throw new CodecError(`the gradient of step ${step} is too large`);
     this.#updates += 1;
@@ -50,8 +49,8 @@ export class Following {
     if (this.#isWhole) throw new RangeError('the moments have been adopted before');
     if (step !== this.#since) throw new RangeError(`moments of step ${step} for one that follows since step ${this.#since}`);
     const elements = this.#layout.totalElements;
-    const firstMoments = decodeFloats(first, elements, 'first moment');
-    const secondMoments = decodeFloats(second, elements, 'second moment');
+    const firstMoments = fp32Codec.decode(first, elements, 'first moment');
+    const secondMoments = fp32Codec.decode(second, elements, 'second moment');
     if (secondMoments.some((value) => value < 0)) throw new CodecError('a second moment is negative');
     await this.#update.addMoments(firstMoments, secondMoments, this.#updates);
     this.#isWhole = true;

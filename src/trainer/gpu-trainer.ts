@@ -5,7 +5,7 @@
  * Calls run one after another in the order made. `cancel`, `whenLost` and `dispose` act at once; `sample` takes its turn
  * once and then computes token by token between the other calls, so that it never holds them up.
  */
-import { fp32Codec } from '../codec/fp32.ts';
+import { Compressor, fp32Codec } from '../codec/index.ts';
 import type { MasterState } from '../checkpoint/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import { EngineError } from '../engine/index.ts';
@@ -64,6 +64,8 @@ class GpuTrainer implements Trainer {
   #run: Run | null = null;
   /** Sum and optimizer of a coordinator or its successor; other members never need their memory. Kept once it is there. */
   #update: StepUpdate | null = null;
+  /** Of a member's contributions, from the first in a lossy codec on. */
+  #compressor: Compressor | null = null;
   /** Whose the moments are: a member has none, though there may be old ones on the GPU. */
   #standing: 'member' | 'coordinator' | Following = 'member';
   /** Updates that the weights have had; null while they are undefined. */
@@ -112,6 +114,7 @@ class GpuTrainer implements Trainer {
       const { settings } = this.#prepared();
       this.#update?.clearMoments();
       this.#standing = 'coordinator';
+      this.#forgetDropped();
       return this.#setReplica(0, initialWeights(settings.model, settings.seed));
     });
   }
@@ -127,6 +130,7 @@ class GpuTrainer implements Trainer {
       const update = await this.#openUpdate();
       update.setMoments(new Float32Array(state.firstMoments), new Float32Array(state.secondMoments));
       this.#standing = 'coordinator';
+      this.#forgetDropped();
       return this.#setReplica(state.step, new Float32Array(state.weights));
     });
   }
@@ -134,8 +138,9 @@ class GpuTrainer implements Trainer {
   loadReplica(step: number, bytes: ArrayBuffer): Promise<string> {
     return this.#turn(() => {
       const { layout } = this.#prepared();
-      const weights = fp32Codec.decodeUpdate(bytes, layout.totalElements);
+      const weights = fp32Codec.decode(bytes, layout.totalElements, 'replica');
       this.#standing = 'member';
+      this.#forgetDropped();
       return this.#setReplica(step, weights);
     });
   }
@@ -144,7 +149,7 @@ class GpuTrainer implements Trainer {
     return this.#turn(async () => {
       const { layout } = this.#atStep(step);
       const following = followed && this.#following();
-      const weights = fp32Codec.decodeUpdate(bytes, layout.totalElements);
+      const weights = fp32Codec.decode(bytes, layout.totalElements, 'update');
       if (following) await following.take(step, followed);
       else this.#standing = 'member';
       return this.#setReplica(step + 1, weights);
@@ -209,9 +214,12 @@ class GpuTrainer implements Trainer {
 
   takeContribution(assignment: string): Promise<ArrayBuffer> {
     return this.#turn(async () => {
-      const { engine, gradients } = this.#prepared();
+      const { engine, layout, gradients, settings } = this.#prepared();
       this.#checkHeld(assignment);
-      return fp32Codec.encodeContribution(new Float32Array(await engine.read(gradients)));
+      const { codec = 'fp32' } = settings;
+      if (codec === 'fp32') return fp32Codec.encode(new Float32Array(await engine.read(gradients)));
+      this.#compressor ??= await Compressor.create(engine, codec, layout, gradients);
+      return this.#compressor.encode();
     });
   }
 
@@ -232,9 +240,7 @@ class GpuTrainer implements Trainer {
 
   addContribution(step: number, bytes: ArrayBuffer): Promise<void> {
     return this.#turn(async () => {
-      const { layout } = this.#prepared();
-      const values = fp32Codec.decodeContribution(bytes, layout.totalElements);
-      await (await this.#leading()).add(step, values);
+      await (await this.#leading()).add(step, bytes);
     });
   }
 
@@ -246,8 +252,8 @@ class GpuTrainer implements Trainer {
       if (!result.applied) return { step, ...result, update: null, gradient: null };
       this.#replicaStep = step + 1;
       const [update, gradient] = await Promise.all([
-        options.encodeUpdate ? engine.read(weights).then((bytes) => fp32Codec.encodeUpdate(new Float32Array(bytes))) : null,
-        options.encodeGradient ? leading.readSum(step).then((sum) => fp32Codec.encodeContribution(sum)) : null,
+        options.encodeUpdate ? engine.read(weights).then((bytes) => fp32Codec.encode(new Float32Array(bytes))) : null,
+        options.encodeGradient ? leading.readSum(step).then((sum) => fp32Codec.encode(sum)) : null,
       ]);
       return { step, ...result, update, gradient };
     });
@@ -257,7 +263,7 @@ class GpuTrainer implements Trainer {
     return this.#turn(async () => {
       const { run, step } = this.#withReplica();
       const hash = await run.hash();
-      return { step, hash, bytes: fp32Codec.encodeUpdate(new Float32Array(await run.engine.read(run.weights))) };
+      return { step, hash, bytes: fp32Codec.encode(new Float32Array(await run.engine.read(run.weights))) };
     });
   }
 
@@ -379,10 +385,16 @@ class GpuTrainer implements Trainer {
     return run.hash();
   }
 
+  /** What a codec dropped of gradients of other weights. */
+  #forgetDropped(): void {
+    this.#compressor?.forget();
+  }
+
   #close(): void {
     const run = this.#run;
     this.#run = null;
     this.#update = null;
+    this.#compressor = null;
     this.#standing = 'member';
     this.#replicaStep = null;
     this.#held = null;

@@ -3,17 +3,15 @@
  * only a successor opens one (`following.ts`), so the others need no memory for it. Who contributes what, and when a step is
  * complete, is the room's decision.
  */
+import { Expander, fp32Codec } from '../codec/index.ts';
 import type { Memory, Sequence } from '../engine/index.ts';
 import { AdamW, ContributionAdder, learningRateAt, scheduleAt, uncheckedAdder } from '../optim/index.ts';
 import type { ScheduleChange } from '../optim/index.ts';
 import type { Run } from './run.ts';
 import type { CommitResult } from './types.ts';
 
-/** Peers' contributions are written to `memory` before they are added. */
-interface Arrivals {
-  readonly memory: Memory;
-  readonly adder: ContributionAdder;
-}
+/** Adds another peer's contribution; throws `CodecError`, with nothing added, when its bytes can't be one. */
+type Addition = (bytes: ArrayBuffer) => void;
 
 export class StepUpdate {
   readonly #run: Run;
@@ -21,7 +19,7 @@ export class StepUpdate {
   readonly #optimizer: AdamW;
   readonly #ownAddition: Sequence;
   /** From the first contribution of another peer on. */
-  #arrivals: Arrivals | null = null;
+  #addition: Addition | null = null;
   /** The step whose sum this is; null before the first. */
   #step: number | null = null;
 
@@ -52,16 +50,28 @@ export class StepUpdate {
     this.#ownAddition.run();
   }
 
-  /** Adds another peer's gradients, which its codec has found finite. */
-  async add(step: number, values: Float32Array<ArrayBuffer>): Promise<void> {
+  /** Adds another peer's gradients. Throws `CodecError`, with nothing added, when the bytes can't be that. */
+  async add(step: number, bytes: ArrayBuffer): Promise<void> {
     this.#checkStep(step);
-    const { engine, layout } = this.#run;
-    if (this.#arrivals === null) {
-      const memory = engine.allocateFlat('contribution', layout);
-      this.#arrivals = { memory, adder: await ContributionAdder.create(engine, this.#sum, memory) };
+    this.#addition ??= await this.#openAddition();
+    this.#addition(bytes);
+  }
+
+  async #openAddition(): Promise<Addition> {
+    const { engine, layout, settings } = this.#run;
+    const { codec = 'fp32' } = settings;
+    if (codec !== 'fp32') {
+      const expander = await Expander.create(engine, codec, this.#sum);
+      return (bytes) => {
+        expander.add(bytes);
+      };
     }
-    engine.write(this.#arrivals.memory, values);
-    this.#arrivals.adder.add();
+    const memory = engine.allocateFlat('contribution', layout);
+    const adder = await ContributionAdder.create(engine, this.#sum, memory);
+    return (bytes) => {
+      engine.write(memory, fp32Codec.decode(bytes, layout.totalElements, 'contribution'));
+      adder.add();
+    };
   }
 
   /** One update of the weights by the mean gradient; none when anything was not finite. */

@@ -3,6 +3,7 @@
  * (through Comlink), the command line in process, the simulator on a CPU. Calls run one after another in the order made.
  */
 import type { MasterState } from '../checkpoint/types.ts';
+import type { CodecName } from '../codec/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import type { DispatchTiming } from '../engine/index.ts';
 import type { Precision } from '../model/decoder.ts';
@@ -35,6 +36,8 @@ export interface TrainerSettings {
   readonly steps: number;
   /** Seeds the initial weights and dropout. */
   readonly seed: number;
+  /** Of contributions. Default `fp32`. */
+  readonly codec?: CodecName;
   /** Default `f32`; `mixed` is used where the GPU has f16 and gets a known answer right with it. */
   readonly precision?: Precision;
   /** Layers are computed again on the way back when activations would take more; default: what one buffer may hold. */
@@ -69,7 +72,7 @@ export interface CommitResult {
   readonly replicaHash: string;
   /** Encoded update for the other peers; null when none was asked for or nothing was applied. */
   readonly update: ArrayBuffer | null;
-  /** The step's gradient sum, not normalised, as a contribution of the room's codec; null like `update`. */
+  /** The step's gradient sum, not normalised, as f32; null like `update`. */
   readonly gradient: ArrayBuffer | null;
 }
 
@@ -150,7 +153,9 @@ export interface Trainer {
   compareKernels(job: GradientJob): Promise<readonly ComparedKernel[]>;
   /** Stops the job between micro-batches; its result comes back with `cancelled`. Takes effect at once, not in turn. */
   cancel(assignment: string): void;
-  /** Member: the last job's contribution, encoded for the room's codec. */
+  /**
+   * Member: the last job's contribution in the run's codec. Once for each job: what the codec dropped goes along with the next.
+   */
   takeContribution(assignment: string): Promise<ArrayBuffer>;
   /** Coordinator: starts the step's sum at zero. `RangeError` for a member without a coordinator's moments. */
   beginStep(step: number): Promise<void>;

@@ -56,9 +56,9 @@ export function patternSource(): BatchSource {
 }
 
 /** A trainer with its run planned. Weights are undefined. */
-export async function preparedTrainer(gpu: GPU = nodeGpu()): Promise<Trainer> {
+export async function preparedTrainer(gpu: GPU = nodeGpu(), changes: Partial<TrainerSettings> = {}): Promise<Trainer> {
   const trainer = createGpuTrainer({ gpu });
-  await trainer.prepare(settings);
+  await trainer.prepare({ ...settings, ...changes });
   return trainer;
 }
 

@@ -57,6 +57,50 @@ describe('a step shared by two trainers', () => {
   });
 });
 
+describe.each(['bf16', 'int8'] as const)('contributions in %s', (codec) => {
+  const [share, tolerance] = ({ bf16: [1 / 2, 2e-5], int8: [1 / 3.9, 2e-4] } as const)[codec];
+  let coordinator: Trainer;
+  let member: Trainer;
+  beforeAll(async () => {
+    [coordinator, member] = await Promise.all([preparedTrainer(undefined, { codec }), preparedTrainer(undefined, { codec })]);
+  });
+  afterAll(async () => {
+    await Promise.all([coordinator.dispose(), member.dispose()]);
+  });
+
+  test('take their share of the bytes, and the room learns as one that computes everything', async () => {
+    // Before it sees the pattern: on the steep way down, from step 24 on, every difference grows.
+    const steps = 20;
+    const lone: SoloStep[] = [];
+    for (let step = 0; step < steps; step++) lone.push(await soloStep(trainer, source, step));
+    const fp32Bytes = (await trainer.replica()).bytes.byteLength;
+    await coordinator.initialize();
+    const replica = await coordinator.replica();
+    await member.loadReplica(replica.step, replica.bytes);
+    for (const [step, expected] of lone.entries()) {
+      const [own, other] = [jobOf(source, step, [1]), jobOf(source, step, [2, 0])];
+      await coordinator.beginStep(step);
+      const results = await Promise.all([coordinator.computeGradients(own), member.computeGradients(other)]);
+      const contribution = await member.takeContribution(other.assignment);
+      expect(contribution.byteLength).toBeLessThanOrEqual(share * fp32Bytes);
+      await coordinator.addContribution(step, contribution);
+      await coordinator.addOwnContribution(own.assignment);
+      const weightSum = results[0].weightSum + results[1].weightSum;
+      const committed = await coordinator.commit(step, weightSum, { encodeUpdate: true, encodeGradient: false });
+      const loss = (results[0].lossSum + results[1].lossSum) / weightSum;
+      expect(Math.abs(loss - expected.loss) / expected.loss, `loss of step ${step}`).toBeLessThan(tolerance);
+      expect(await member.applyUpdate(step, committed.update ?? new ArrayBuffer(0))).toBe(committed.replicaHash);
+    }
+  });
+
+  test('are refused as a whole when they can’t be any', async () => {
+    await coordinator.initialize();
+    await coordinator.beginStep(0);
+    const wrong = new Uint8Array((await coordinator.replica()).bytes.byteLength).fill(255).buffer;
+    await expect(coordinator.addContribution(0, wrong)).rejects.toMatchObject({ name: 'CodecError' });
+  });
+});
+
 describe('training alone', () => {
   test('learns the pattern, and a greedy sample continues it past the context', async () => {
     let loss = Number.NaN;

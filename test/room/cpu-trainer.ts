@@ -3,8 +3,7 @@
  * reference AdamW, the real codec. It computes in f64 and, like a GPU, keeps nothing between calls but f32: what was saved, sent
  * or followed is then all there is. Small models only. What a room has no use for (device check, sampling) is not here.
  */
-import { decodeFloats, fp32Codec } from '../../src/codec/fp32.ts';
-import { CodecError } from '../../src/codec/types.ts';
+import { CodecError, codecOf, fp32Codec } from '../../src/codec/index.ts';
 import type { MasterState } from '../../src/checkpoint/types.ts';
 import type { MicrobatchRows } from '../../src/data/types.ts';
 import { weightOf } from '../../src/data/batches.ts';
@@ -89,6 +88,8 @@ export class CpuTrainer implements RoomTrainer {
   /** Of a coordinator or a successor. */
   #optimizer: AdamWReference | null = null;
   #following: Following | null = null;
+  /** What the codec did not say of this peer's contributions so far. */
+  #dropped: Float32Array<ArrayBuffer> = new Float32Array();
   #weights: Float32Array<ArrayBuffer> = new Float32Array();
   #parameters: ReadonlyMap<string, Float64Array> = new Map();
   #hash = '';
@@ -124,19 +125,25 @@ export class CpuTrainer implements RoomTrainer {
   }
 
   async loadReplica(step: number, bytes: ArrayBuffer): Promise<string> {
-    const weights = fp32Codec.decodeUpdate(bytes.slice(0), this.#layout.totalElements);
+    const weights = fp32Codec.decode(bytes.slice(0), this.#layout.totalElements, 'update');
     this.#optimizer = null;
     this.#following = null;
+    this.#dropped = new Float32Array(weights.length);
     this.#use(weights, step);
     return this.hash;
   }
 
   async applyUpdate(step: number, bytes: ArrayBuffer, followed?: FollowedStep): Promise<string> {
     if (step !== this.#step) throw new RangeError(`update of step ${step} for a replica at ${this.#step}`);
-    if (followed === undefined) return this.loadReplica(step + 1, bytes);
+    if (followed === undefined) {
+      this.#optimizer = null;
+      this.#following = null;
+      this.#use(fp32Codec.decode(bytes.slice(0), this.#layout.totalElements, 'update'), step + 1);
+      return this.hash;
+    }
     const { following, optimizer } = this.#followingOptimizer();
-    const weights = fp32Codec.decodeUpdate(bytes.slice(0), this.#layout.totalElements);
-    optimizer.gradientSum.set(fp32Codec.decodeContribution(followed.gradient, this.#layout.totalElements));
+    const weights = fp32Codec.decode(bytes.slice(0), this.#layout.totalElements, 'update');
+    optimizer.gradientSum.set(fp32Codec.decode(followed.gradient, this.#layout.totalElements, 'gradient'));
     if (!(followed.weightSum > 0 && Number.isFinite(followed.weightSum))) throw new CodecError(`a loss weight of ${followed.weightSum}`);
     if (!this.#update(optimizer, step, followed.weightSum).applied) throw new CodecError('a gradient too large');
     following.updates += 1;
@@ -155,7 +162,7 @@ export class CpuTrainer implements RoomTrainer {
     const { following, optimizer } = this.#followingOptimizer();
     if (following.isWhole) throw new RangeError('the moments have been adopted before');
     if (step !== following.since) throw new RangeError(`moments of step ${step} for one that follows since ${following.since}`);
-    const [firstMoments, secondMoments] = [first, second].map((bytes) => decodeFloats(bytes, this.#layout.totalElements, 'moment'));
+    const [firstMoments, secondMoments] = [first, second].map((bytes) => fp32Codec.decode(bytes, this.#layout.totalElements, 'moment'));
     if (secondMoments?.some((value) => value < 0)) throw new CodecError('a negative second moment');
     const { beta1, beta2 } = this.#settings.optimizer;
     const add = (moment: Float64Array, values: Float32Array | undefined, kept: number): void => {
@@ -184,7 +191,13 @@ export class CpuTrainer implements RoomTrainer {
   }
 
   async takeContribution(assignment: string): Promise<ArrayBuffer> {
-    return fp32Codec.encodeContribution(this.#heldSums(assignment).slice());
+    const codec = codecOf(this.#settings.codec ?? 'fp32');
+    const sums = this.#heldSums(assignment);
+    const values = sums.map((sum, at) => sum + (this.#dropped[at] ?? 0));
+    const bytes = codec.encode(values.slice());
+    const sent = codec.decode(bytes.slice(0), values.length, 'contribution');
+    this.#dropped = values.map((value, at) => value - (sent[at] ?? 0));
+    return bytes;
   }
 
   async beginStep(step: number): Promise<void> {
@@ -200,7 +213,7 @@ export class CpuTrainer implements RoomTrainer {
 
   async addContribution(step: number, bytes: ArrayBuffer): Promise<void> {
     if (step !== this.#summedStep) throw new RangeError(`contribution to step ${step} while step ${this.#summedStep} is summed`);
-    this.#add(fp32Codec.decodeContribution(bytes, this.#layout.totalElements));
+    this.#add(codecOf(this.#settings.codec ?? 'fp32').decode(bytes.slice(0), this.#layout.totalElements, 'contribution'));
   }
 
   async commit(step: number, weightSum: number, options: CommitOptions): Promise<CommitResult> {
@@ -210,13 +223,13 @@ export class CpuTrainer implements RoomTrainer {
     const { gradNorm, applied, learningRate } = this.#update(optimizer, step, weightSum, options.changes);
     this.#summedStep = null;
     if (applied) this.#use(Float32Array.from(optimizer.weights), step + 1);
-    const update = applied && options.encodeUpdate ? fp32Codec.encodeUpdate(this.#weights.slice()) : null;
-    const gradient = applied && options.encodeGradient ? fp32Codec.encodeContribution(Float32Array.from(optimizer.gradientSum)) : null;
+    const update = applied && options.encodeUpdate ? fp32Codec.encode(this.#weights.slice()) : null;
+    const gradient = applied && options.encodeGradient ? fp32Codec.encode(Float32Array.from(optimizer.gradientSum)) : null;
     return { step, gradNorm, learningRate, applied, replicaHash: this.hash, update, gradient };
   }
 
   async replica(): Promise<{ readonly step: number; readonly bytes: ArrayBuffer; readonly hash: string }> {
-    return { step: this.#step, bytes: fp32Codec.encodeUpdate(this.#weights.slice()), hash: this.hash };
+    return { step: this.#step, bytes: fp32Codec.encode(this.#weights.slice()), hash: this.hash };
   }
 
   async masterState(): Promise<MasterState> {

@@ -45,10 +45,11 @@ function busyLead(sent: (frame: Uint8Array) => void): (wires: Wires, to: PeerId 
     if (to === null) leads = bulk;
     bulk.tap = (frame) => {
       if (frame.byteLength > largeFrame) frames += 1;
-      if (to === null) bulk.stalled ||= frames === 2 * framesPerPiece;
-      else {
+      if (to !== null) {
         sent(frame);
         if (leads !== null) leads.stalled = false;
+      } else if (frames === 2 * framesPerPiece) {
+        bulk.stalled = true;
       }
       return before(frame);
     };

@@ -1,8 +1,9 @@
 /** Division of flat buffers into the workgroups of the kernels over them. */
-import { partsOf, regionOf } from '../engine/index.ts';
-import type { AdapterProfile, Memory, Region } from '../engine/index.ts';
+import type { Memory, Region } from './engine.ts';
+import { partsOf, regionOf } from './memory.ts';
+import type { AdapterProfile } from './op.ts';
 
-/** What a workgroup of the optimizer's kernels owns; their shaders say the same number. */
+/** What a workgroup of the kernels over flat buffers owns; their shaders say the same number. */
 export const elementsPerGroup = 4096;
 
 export interface FlatRange {

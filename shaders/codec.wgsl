@@ -1,0 +1,135 @@
+// Gradients as fewer bytes, with error feedback, and back: what the codec drops of a gradient stays in the residual and goes
+// along with the next one. The formats are those of src/codec/bf16.ts and int8.ts.
+//
+//   encode:  x = gradient + residual;  encoded = codec(x);  residual = x - decoded(encoded)
+//   add:     sum += decoded(encoded)
+//
+// gradient, residual, sum: [COUNT], a range of the flat buffers, in which blocks FIRST_BLOCK and after it lie. A workgroup owns
+// 4096 consecutive elements, an invocation one block of 64. halves: [COUNT / 2] words, two elements each, the first below;
+// numbers: [COUNT / 4] words, four elements each; exponents: of all ranges, a byte for each block, cleared before, since the
+// blocks of one word may lie in two ranges.
+
+@group(0) @binding(0) var<storage, read> gradient: array<f32>;
+@group(0) @binding(0) var<storage, read_write> sum: array<f32>;
+@group(0) @binding(1) var<storage, read_write> residual: array<f32>;
+@group(0) @binding(2) var<storage, read_write> newHalves: array<u32>;
+@group(0) @binding(1) var<storage, read> halves: array<u32>;
+@group(0) @binding(2) var<storage, read_write> newNumbers: array<u32>;
+@group(0) @binding(1) var<storage, read> numbers: array<u32>;
+@group(0) @binding(3) var<storage, read_write> newExponents: array<atomic<u32>>;
+@group(0) @binding(2) var<storage, read> exponents: array<u32>;
+
+const elementsPerBlock = 64u;
+const blocksPerGroup = 64u;
+const exponentMask = 0x7f800000u;
+// Smaller and larger scales could not be multiplied exactly: see src/codec/int8.ts.
+const leastExponent = 8u;
+const mostExponent = 247u;
+const notFinite = 255u;
+
+fn blockOf(group: vec3u, lane: u32) -> u32 {
+  return (group.y * GROUPS_X + group.x) * blocksPerGroup + lane;
+}
+
+// To nearest, ties to even; what is not finite becomes infinite.
+fn halfOf(x: f32) -> u32 {
+  let bits = bitcast<u32>(x);
+  if ((bits & exponentMask) == exponentMask) {
+    return exponentMask >> 16u;
+  }
+  return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+
+@compute @workgroup_size(64)
+fn encodeBf16(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let start = blockOf(group, lane) * elementsPerBlock;
+  if (start >= COUNT) {
+    return;
+  }
+  for (var i = start; i < start + elementsPerBlock; i += 2u) {
+    let first = gradient[i] + residual[i];
+    let second = gradient[i + 1u] + residual[i + 1u];
+    let low = halfOf(first);
+    let high = halfOf(second);
+    newHalves[i / 2u] = low | (high << 16u);
+    residual[i] = first - bitcast<f32>(low << 16u);
+    residual[i + 1u] = second - bitcast<f32>(high << 16u);
+  }
+}
+
+@compute @workgroup_size(64)
+fn addBf16(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let start = blockOf(group, lane) * elementsPerBlock;
+  if (start >= COUNT) {
+    return;
+  }
+  for (var i = start; i < start + elementsPerBlock; i += 2u) {
+    let word = halves[i / 2u];
+    sum[i] += bitcast<f32>(word << 16u);
+    sum[i + 1u] += bitcast<f32>(word & 0xffff0000u);
+  }
+}
+
+// The biased exponent of the smallest power of two by which a magnitude, given by its bits, is at most 127.
+fn scaleExponent(magnitude: u32) -> u32 {
+  let exponent = magnitude >> 23u;
+  if (exponent < 6u + leastExponent - 1u) {
+    return 0u;
+  }
+  let scale = exponent - 6u + select(0u, 1u, (magnitude & 0x7fffffu) > 0x7e0000u);
+  if (exponent == 255u || scale > mostExponent) {
+    return notFinite;
+  }
+  return select(0u, scale, scale >= leastExponent);
+}
+
+@compute @workgroup_size(64)
+fn encodeInt8(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let block = blockOf(group, lane);
+  let start = block * elementsPerBlock;
+  if (start >= COUNT) {
+    return;
+  }
+  var largest = 0u;
+  for (var i = start; i < start + elementsPerBlock; i++) {
+    let x = gradient[i] + residual[i];
+    residual[i] = x;
+    largest = max(largest, bitcast<u32>(x) & 0x7fffffffu);
+  }
+  let exponent = scaleExponent(largest);
+  let at = FIRST_BLOCK + block;
+  atomicOr(&newExponents[at / 4u], exponent << (8u * (at % 4u)));
+  let isZero = exponent == 0u || exponent == notFinite;
+  let scale = bitcast<f32>(select(exponent << 23u, 0u, isZero));
+  // Of a power of two, so exact.
+  let inverse = bitcast<f32>(select((254u - exponent) << 23u, 0u, isZero));
+  for (var i = start; i < start + elementsPerBlock; i += 4u) {
+    var word = 0u;
+    for (var j = 0u; j < 4u; j++) {
+      let x = residual[i + j];
+      let number = clamp(i32(round(x * inverse)), -127, 127);
+      word |= (bitcast<u32>(number) & 0xffu) << (8u * j);
+      residual[i + j] = x - f32(number) * scale;
+    }
+    newNumbers[i / 4u] = word;
+  }
+}
+
+@compute @workgroup_size(64)
+fn addInt8(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let block = blockOf(group, lane);
+  let start = block * elementsPerBlock;
+  if (start >= COUNT) {
+    return;
+  }
+  let at = FIRST_BLOCK + block;
+  let exponent = (exponents[at / 4u] >> (8u * (at % 4u))) & 0xffu;
+  let scale = bitcast<f32>(exponent << 23u);
+  for (var i = start; i < start + elementsPerBlock; i += 4u) {
+    let word = numbers[i / 4u];
+    for (var j = 0u; j < 4u; j++) {
+      let number = bitcast<i32>(word << (24u - 8u * j)) >> 24u;
+      sum[i + j] += f32(number) * scale;
+    }
+  }
+}

@@ -1,0 +1,47 @@
+/** Adds contributions in a lossy codec to a sum on the GPU. */
+import shader from '../../shaders/codec.wgsl?raw';
+import { partOf } from '../engine/index.ts';
+import type { DirectDispatch, Engine, Memory, Sequence } from '../engine/index.ts';
+import { checkHalves } from './bf16.ts';
+import { checkBlocks } from './int8.ts';
+import { allocatePlanes, kernelRanges } from './planes.ts';
+import type { LossyCodecName, Planes } from './planes.ts';
+
+const checks = { bf16: checkHalves, int8: checkBlocks } as const;
+
+export class Expander {
+  readonly #engine: Engine;
+  readonly #codec: LossyCodecName;
+  readonly #flatElements: number;
+  readonly #planes: Planes;
+  readonly #sequence: Sequence;
+
+  private constructor(engine: Engine, codec: LossyCodecName, flatElements: number, planes: Planes, sequence: Sequence) {
+    this.#engine = engine;
+    this.#codec = codec;
+    this.#flatElements = flatElements;
+    this.#planes = planes;
+    this.#sequence = sequence;
+  }
+
+  static async create(engine: Engine, codec: LossyCodecName, sum: Memory): Promise<Expander> {
+    const planes = allocatePlanes(engine, codec, 'contribution', sum);
+    const [scales, values] = codec === 'int8' ? [planes[0], planes[1]] : [undefined, planes[0]];
+    const dispatches = kernelRanges(engine, sum).map(({ range, constants }): DirectDispatch => {
+      const bound = [partOf(sum, range), ...[values, scales].flatMap((plane) => plane?.of(range) ?? [])];
+      return { label: `add ${codec}`, shader, entryPoint: codec === 'int8' ? 'addInt8' : 'addBf16', constants, bindings: bound, workgroups: range.workgroups };
+    });
+    return new Expander(engine, codec, sum.lengthElements, planes, await engine.sequence(`add ${codec}`, dispatches));
+  }
+
+  /** Queues the addition. Throws `CodecError`, with nothing added, when the bytes are mis-sized or hold what is not finite. */
+  add(bytes: ArrayBuffer): void {
+    checks[this.#codec](bytes, this.#flatElements, 'contribution');
+    let offset = 0;
+    for (const { memory } of this.#planes) {
+      this.#engine.write(memory, new Uint32Array(bytes, offset, memory.lengthElements));
+      offset += memory.lengthElements * Uint32Array.BYTES_PER_ELEMENT;
+    }
+    this.#sequence.run();
+  }
+}
