@@ -166,12 +166,8 @@ function strike(room: Simulation, random: Random, names: readonly string[]): voi
       note(`the connection with ${other} drops of`);
       return world.network.drop(name, other);
     case 10:
-      if (host === null) return;
       note('eight times slower:');
-      host.gpu.msPerMicrobatch *= 8;
-      return world.clock.after(lastsMs, () => {
-        host.gpu.msPerMicrobatch /= 8;
-      });
+      return host?.gpu.slowDown(8, lastsMs);
     case 11:
       note('the GPU is lost of');
       if (host instanceof LeadHost) return room.loseLeadersGpu(lastsMs);

@@ -16,6 +16,7 @@ export class SimulatedGpu {
   #queue: Job[] = [];
   #running: Job | null = null;
   #stalledUntilMs = 0;
+  #isSlow = false;
 
   constructor(clock: VirtualClock, msPerMicrobatch: number) {
     this.#clock = clock;
@@ -40,6 +41,17 @@ export class SimulatedGpu {
   /** The driver hangs: nothing ends for so long, and then goes on. */
   stall(durationMs: number): void {
     this.#stalledUntilMs = Math.max(this.#stalledUntilMs, this.#clock.nowMs + durationMs);
+  }
+
+  /** Something else uses it for a while. Not more so when it is slow already: jobs that began then would outlast any patience. */
+  slowDown(factor: number, durationMs: number): void {
+    if (this.#isSlow) return;
+    this.#isSlow = true;
+    this.msPerMicrobatch *= factor;
+    this.#clock.after(durationMs, () => {
+      this.#isSlow = false;
+      this.msPerMicrobatch /= factor;
+    });
   }
 
   /** The device is lost: no job ever ends. */
