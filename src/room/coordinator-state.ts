@@ -4,7 +4,7 @@
  */
 import type { CoordinatorConfig, CoordinatorEffect, RoomProblem, Way } from './machine.ts';
 import type { CoordinatorMessage, GonePeer, HistoryPoint, PeerDevice, PeerId, Presence, RoomPhase, Step } from './messages.ts';
-import { ownStallMs } from './limits.ts';
+import { ownSleepMs, ownStallMs } from './limits.ts';
 import type { RoomRules } from './rules.ts';
 import type { Speed } from './speed.ts';
 
@@ -154,6 +154,8 @@ export interface CoordinatorState {
   readonly wishedName: string | null;
   /** Nobody else can have taken the lead before, by this peer's clock. */
   readonly leaseUntilMs: number;
+  /** It stood still, and has not renewed its lease since: what it believed of its successor may have ended meanwhile. */
+  readonly hasSlept: boolean;
   /** Somebody else may hold an older state, and could go on from it if the directory let it. */
   readonly hasHeirs: boolean;
   /** Who was lost as successor and is perhaps still named. */
@@ -185,6 +187,7 @@ export interface Turn {
 export function beginTurn(state: CoordinatorState, nowMs: number): Turn {
   const copy = { ...state, peers: new Map(state.peers), lastCallMs: nowMs };
   const gapMs = nowMs - state.lastCallMs;
+  if (gapMs > ownSleepMs) copy.hasSlept = true;
   if (gapMs > ownStallMs) {
     for (const [id, peer] of copy.peers) {
       copy.peers.set(id, { ...peer, openedAtMs: peer.openedAtMs + gapMs, heardAtMs: peer.heardAtMs + gapMs });

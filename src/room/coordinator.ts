@@ -83,6 +83,7 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     wishedName: null,
     fenced: new Set(),
     leaseUntilMs: config.leaseUntilMs,
+    hasSlept: false,
     hasHeirs: config.hasHeirs,
     assignmentsMade: 0,
     updateBytes: 0,
@@ -136,6 +137,7 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
       return successorNamed(turn, event.holderHash);
     case 'lease':
       turn.state.leaseUntilMs = event.untilMs;
+      if (event.untilMs > turn.nowMs) turn.state.hasSlept = false;
       return;
     case 'notAppointed':
       return successorLost(turn, event.peer);

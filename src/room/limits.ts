@@ -11,6 +11,8 @@ export const closedAfterMs = 20_000;
 export const farewellMs = 2_000;
 /** A machine that was not called for longer than this was itself asleep: its clocks are moved on by the gap. */
 export const ownStallMs = 2_500;
+/** A machine that was not asked for so long has slept, and its lease is over or about to be. */
+export const ownSleepMs = 5_000;
 
 export const maxPeers = 255;
 export const maxNameLength = 40;

@@ -164,9 +164,11 @@ export function isSafe(state: CoordinatorState, nowMs: number): boolean {
   return successor === null || !mayTakeOver(successor) || successor.confirmed >= step;
 }
 
-function isExposed({ fenced, successor, leaseUntilMs, hasHeirs }: CoordinatorState, nowMs: number): boolean {
+function isExposed({ fenced, successor, leaseUntilMs, hasSlept, hasHeirs }: CoordinatorState, nowMs: number): boolean {
   if (fenced.size > 0) return true;
-  return successor?.stage !== 'confirmed' && hasHeirs && nowMs >= leaseUntilMs;
+  // A successor that lost what it had is one among others for the directory when the lease has been over for a while.
+  const isCovered = successor?.stage === 'confirmed' && !hasSlept;
+  return !isCovered && hasHeirs && nowMs >= leaseUntilMs;
 }
 
 /** Whether these rules can be relied on, in the same sense. */

@@ -118,6 +118,20 @@ describe('the coordinator', () => {
     expect(room.state.history).toHaveLength(2);
   });
 
+  test('after a sleep believes in its successor only when its lease is renewed: another may lead meanwhile', () => {
+    const room = named();
+    room.send({ type: 'lease', untilMs: room.nowMs + 5_400 });
+    commit(room);
+    const before = room.state.history.length;
+    expect(before).toBeGreaterThan(0);
+    computed(room).committed({ gradientBytes });
+    room.nowMs += 6_000;
+    room.applied('bob');
+    expect(room.state.history).toHaveLength(before);
+    room.send({ type: 'lease', untilMs: room.nowMs + 5_400 });
+    expect(room.state.history).toHaveLength(before + 1);
+  });
+
   test('goes on alone without a directory when nobody else has anything', () => {
     const room = new CoordinatorBench({ hasHeirs: false, leaseUntilMs: 0 });
     finishAlone(room);
