@@ -81,7 +81,8 @@ function nobodyLeads(turn: MemberTurn, lead: DirectoryLead | null): void {
 export function leadRefused(turn: MemberTurn, lead: DirectoryLead | null): void {
   if (turn.state.phase !== 'claiming') return;
   setPhase(turn, 'finding');
-  if (lead?.isHeld === true) return directoryAnswered(turn, lead);
+  // One of an older reign is claimed again, and refused again, until it is followed: not without a pause.
+  if (lead?.isHeld === true && lead.term >= (turn.state.highestTerm ?? 0)) return directoryAnswered(turn, lead);
   tryLater(turn, lead?.hasSuccessor === true ? problems.handingOver : problems.roomEmpty);
 }
 

@@ -222,6 +222,15 @@ describe('a successor', () => {
     }
   });
 
+  test('does not ask again at once when a directory that forgot its term refuses it', () => {
+    const member = warmMember().send({ type: 'disconnected', reason: '' });
+    const forgotten = { coordinator: peer('eve'), term: term(2), isHeld: true, hasSuccessor: false };
+    member.pass(1_000);
+    expect(member.send({ type: 'directory', lead: forgotten }).of('takeOver')).toHaveLength(1);
+    expect(member.send({ type: 'leadRefused', lead: forgotten }).of('takeOver')).toEqual([]);
+    expect(member.of('lookUp')).toEqual([]);
+  });
+
   test('takes the lead when the lease is over, with the history and the step that was not announced', () => {
     const member = warmMember();
     member.blob({ kind: 'gradient', term: term(3), step: step(5), weightSum: 7, point: pointOf(5) });
