@@ -1,17 +1,18 @@
-// Gradients as fewer bytes, with error feedback, and back: what the codec drops of a gradient stays in the residual and goes
-// along with the next one. The formats are those of src/codec/bf16.ts and int8.ts.
+// Gradients and changes of weights as fewer bytes, with error feedback, and back: what the codec drops goes along with the next.
+// The formats are those of src/codec/bf16.ts and int8.ts.
 //
-//   encode:  x = gradient + residual;  encoded = codec(x);  residual = x - decoded(encoded)
-//   add:     sum += decoded(encoded)
+//   encode:       x = source + kept;  encoded = codec(x);  kept = x - decoded(encoded)      gradients; kept is the residual
+//     CHANGE:     x = source - kept;  encoded = codec(x);  kept = kept + decoded(encoded)   master weights; kept is the replica
+//   add:          sum += decoded(encoded)                                                   as everybody else's replica does
 //
-// gradient, residual, sum: [COUNT], a range of the flat buffers, in which blocks FIRST_BLOCK and after it lie. A workgroup owns
+// source, kept, sum: [COUNT], a range of the flat buffers, in which blocks FIRST_BLOCK and after it lie. A workgroup owns
 // 4096 consecutive elements, an invocation one block of 64. halves: [COUNT / 2] words, two elements each, the first below;
 // numbers: [COUNT / 4] words, four elements each; exponents: of all ranges, a byte for each block, cleared before, since the
 // blocks of one word may lie in two ranges.
 
-@group(0) @binding(0) var<storage, read> gradient: array<f32>;
+@group(0) @binding(0) var<storage, read> source: array<f32>;
 @group(0) @binding(0) var<storage, read_write> sum: array<f32>;
-@group(0) @binding(1) var<storage, read_write> residual: array<f32>;
+@group(0) @binding(1) var<storage, read_write> kept: array<f32>;
 @group(0) @binding(2) var<storage, read_write> newHalves: array<u32>;
 @group(0) @binding(1) var<storage, read> halves: array<u32>;
 @group(0) @binding(2) var<storage, read_write> newNumbers: array<u32>;
@@ -26,6 +27,23 @@ const exponentMask = 0x7f800000u;
 const leastExponent = 8u;
 const mostExponent = 247u;
 const notFinite = 255u;
+
+fn given(i: u32) -> f32 {
+#if CHANGE
+  return source[i] - kept[i];
+#else
+  return source[i] + kept[i];
+#endif
+}
+
+// A scale is a power of two, so `decoded` is exact, and this sum the same on every device.
+fn keep(i: u32, x: f32, decoded: f32) {
+#if CHANGE
+  kept[i] = kept[i] + decoded;
+#else
+  kept[i] = x - decoded;
+#endif
+}
 
 fn blockOf(group: vec3u, lane: u32) -> u32 {
   return (group.y * GROUPS_X + group.x) * blocksPerGroup + lane;
@@ -47,13 +65,13 @@ fn encodeBf16(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
     return;
   }
   for (var i = start; i < start + elementsPerBlock; i += 2u) {
-    let first = gradient[i] + residual[i];
-    let second = gradient[i + 1u] + residual[i + 1u];
+    let first = given(i);
+    let second = given(i + 1u);
     let low = halfOf(first);
     let high = halfOf(second);
     newHalves[i / 2u] = low | (high << 16u);
-    residual[i] = first - bitcast<f32>(low << 16u);
-    residual[i + 1u] = second - bitcast<f32>(high << 16u);
+    keep(i, first, bitcast<f32>(low << 16u));
+    keep(i + 1u, second, bitcast<f32>(high << 16u));
   }
 }
 
@@ -92,9 +110,7 @@ fn encodeInt8(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
   }
   var largest = 0u;
   for (var i = start; i < start + elementsPerBlock; i++) {
-    let x = gradient[i] + residual[i];
-    residual[i] = x;
-    largest = max(largest, bitcast<u32>(x) & 0x7fffffffu);
+    largest = max(largest, bitcast<u32>(given(i)) & 0x7fffffffu);
   }
   let exponent = scaleExponent(largest);
   let at = FIRST_BLOCK + block;
@@ -106,10 +122,10 @@ fn encodeInt8(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
   for (var i = start; i < start + elementsPerBlock; i += 4u) {
     var word = 0u;
     for (var j = 0u; j < 4u; j++) {
-      let x = residual[i + j];
+      let x = given(i + j);
       let number = clamp(i32(round(x * inverse)), -127, 127);
       word |= (bitcast<u32>(number) & 0xffu) << (8u * j);
-      residual[i + j] = x - f32(number) * scale;
+      keep(i + j, x, f32(number) * scale);
     }
     newNumbers[i / 4u] = word;
   }

@@ -124,13 +124,13 @@ export const settingsFields = [
     read: (s) => s.precision,
   },
   {
-    key: 'codec', group: 'Run', kind: 'choice', label: 'Gradients sent as',
+    key: 'codec', group: 'Run', kind: 'choice', label: 'Sent as',
     choices: [
       { value: 'fp32', label: '32-bit numbers, exact' },
       { value: 'bf16', label: '16-bit numbers: half the bytes' },
       { value: 'int8', label: '8-bit numbers: a quarter of the bytes' },
     ],
-    help: 'How finely devices tell the leader what they found. What is rounded off is not lost: it goes along with the next step.',
+    help: 'How finely devices tell each other what changes in a step. What is rounded off is not lost: it goes along with the next one.',
     read: (s) => s.codec,
   },
   {

@@ -5,9 +5,32 @@
 import { StorageError } from './errors.ts';
 import type { Checkpoint, MasterState } from './types.ts';
 
-/** The buffers of a checkpoint in the order in which they are stored. */
-export const parts = ['weights', 'firstMoments', 'secondMoments'] as const satisfies readonly (keyof MasterState)[];
+/** The buffers of a checkpoint in the order in which they are stored; the last is not in all of them. */
+const parts = ['weights', 'firstMoments', 'secondMoments', 'masterWeights'] as const satisfies readonly (keyof MasterState)[];
 export type Part = (typeof parts)[number];
+
+/** Those that this one has. */
+export function partsIn(state: MasterState): readonly (readonly [Part, ArrayBuffer])[] {
+  return parts.flatMap((part) => {
+    const bytes = state[part];
+    return bytes === undefined ? [] : [[part, bytes] as const];
+  });
+}
+
+/** The state that these are the parts of; null where one is missing that each has. */
+export function stateOf(step: number, buffers: ReadonlyMap<Part, ArrayBuffer>): MasterState | null {
+  const [weights, firstMoments, secondMoments, masterWeights] = parts.map((part) => buffers.get(part));
+  if (weights === undefined || firstMoments === undefined || secondMoments === undefined) return null;
+  return { step, weights, firstMoments, secondMoments, ...(masterWeights !== undefined && { masterWeights }) };
+}
+
+/** Of the parts of which these are the sizes. */
+export function partsOfSizes(sizes: readonly number[]): readonly (readonly [Part, number])[] {
+  return sizes.flatMap((size, index) => {
+    const part = parts[index];
+    return part === undefined ? [] : [[part, size] as const];
+  });
+}
 
 async function sha256(bytes: ArrayBuffer): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
@@ -22,6 +45,6 @@ export async function checksumOf(checkpoint: Checkpoint): Promise<string> {
   }
   const { room, term, step, savedAtMs, startedAtMs, loss, history, state } = checkpoint;
   const facts: unknown[] = [room, term, step, savedAtMs, startedAtMs, loss, history, state.step];
-  for (const part of parts) facts.push(part, state[part].byteLength, await sha256(state[part]));
+  for (const [part, bytes] of partsIn(state)) facts.push(part, bytes.byteLength, await sha256(bytes));
   return sha256(new TextEncoder().encode(JSON.stringify(facts)).buffer);
 }

@@ -4,7 +4,7 @@
  *
  * A save either replaces the older of two checkpoints or changes nothing: whatever fails, the newest good one stays.
  */
-import { checksumOf, parts } from './checksum.ts';
+import { checksumOf, partsIn, partsOfSizes, stateOf } from './checksum.ts';
 import type { Part } from './checksum.ts';
 import { entriesByRoom, openDatabase, requestResult, stores, transact } from './database.ts';
 import type { StoreName } from './database.ts';
@@ -145,7 +145,7 @@ async function write(database: IDBDatabase, checkpoint: Checkpoint, checksum: st
   const { state, ...facts } = checkpoint;
   const entry: Omit<StoredEntry, 'sequence'> = {
     ...facts,
-    partBytes: parts.map((part) => state[part].byteLength),
+    partBytes: partsIn(state).map(([, bytes]) => bytes.byteLength),
     stateStep: state.step,
     checksum,
   };
@@ -154,9 +154,9 @@ async function write(database: IDBDatabase, checkpoint: Checkpoint, checksum: st
     const pieces = transaction.objectStore(stores.pieces);
     const sequence = await requestResult(entries.add(entry));
     if (typeof sequence !== 'number') throw new TypeError('a generated key is a number');
-    for (const part of parts) {
-      for (let start = 0, index = 0; start < state[part].byteLength; start += pieceBytes, index++) {
-        await requestResult(pieces.put(state[part].slice(start, start + pieceBytes), [sequence, part, index]));
+    for (const [part, bytes] of partsIn(state)) {
+      for (let start = 0, index = 0; start < bytes.byteLength; start += pieceBytes, index++) {
+        await requestResult(pieces.put(bytes.slice(start, start + pieceBytes), [sequence, part, index]));
       }
     }
     const kept = sortNewestFirst(await requestResult<StoredEntry[]>(entries.index(entriesByRoom).getAll(facts.room)));
@@ -193,20 +193,19 @@ function sortNewestFirst(entries: readonly StoredEntry[]): StoredEntry[] {
 /** null when pieces are missing or the checksum does not hold. */
 async function readCheckpoint(database: IDBDatabase, entry: StoredEntry): Promise<Checkpoint | null> {
   const buffers = await transact(database, [stores.pieces], 'readonly', async (transaction) => {
-    const read = new Map<Part, ArrayBuffer | null>();
-    for (const [index, part] of parts.entries()) {
+    const read = new Map<Part, ArrayBuffer>();
+    for (const [part, bytes] of partsOfSizes(entry.partBytes)) {
       const range = IDBKeyRange.bound([entry.sequence, part], [entry.sequence, part, []]);
       const pieces = await requestResult<unknown[]>(transaction.objectStore(stores.pieces).getAll(range));
-      read.set(part, joinPieces(pieces, entry.partBytes[index] ?? -1));
+      const joined = joinPieces(pieces, bytes);
+      if (joined !== null) read.set(part, joined);
     }
     return read;
   });
   const { sequence: _sequence, partBytes: _bytes, checksum, stateStep, ...facts } = entry;
-  const weights = buffers.get('weights') ?? null;
-  const firstMoments = buffers.get('firstMoments') ?? null;
-  const secondMoments = buffers.get('secondMoments') ?? null;
-  if (weights === null || firstMoments === null || secondMoments === null) return null;
-  const checkpoint = { ...facts, state: { step: stateStep, weights, firstMoments, secondMoments } };
+  const state = stateOf(stateStep, buffers);
+  if (state === null) return null;
+  const checkpoint = { ...facts, state };
   return (await checksumOf(checkpoint)) === checksum ? checkpoint : null;
 }
 

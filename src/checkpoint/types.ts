@@ -4,9 +4,17 @@
 export interface MasterState {
   /** Steps applied so far. */
   readonly step: number;
+  /** The replica. */
   readonly weights: ArrayBuffer;
   readonly firstMoments: ArrayBuffer;
   readonly secondMoments: ArrayBuffer;
+  /** What the replica follows, where updates are changes in a lossy codec; absent where it is the same. */
+  readonly masterWeights?: ArrayBuffer;
+}
+
+/** All of its memory, to be moved. */
+export function buffersOf({ weights, firstMoments, secondMoments, masterWeights }: MasterState): readonly ArrayBuffer[] {
+  return [weights, firstMoments, secondMoments, ...(masterWeights === undefined ? [] : [masterWeights])];
 }
 
 /** Facts of a run, stored once, and changed by nobody but the room's owner: enough to draw its batches again. */

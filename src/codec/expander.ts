@@ -1,4 +1,4 @@
-/** Adds contributions in a lossy codec to a sum on the GPU. */
+/** Adds what is encoded in a lossy codec to a flat buffer on the GPU: contributions to a sum, changes to a replica. */
 import shader from '../../shaders/codec.wgsl?raw';
 import { partOf } from '../engine/index.ts';
 import type { DirectDispatch, Engine, Memory, Sequence } from '../engine/index.ts';
@@ -25,18 +25,22 @@ export class Expander {
   }
 
   static async create(engine: Engine, codec: LossyCodecName, sum: Memory): Promise<Expander> {
-    const planes = allocatePlanes(engine, codec, 'contribution', sum);
+    const planes = allocatePlanes(engine, codec, `${codec} to add`, sum);
     const [scales, values] = codec === 'int8' ? [planes[0], planes[1]] : [undefined, planes[0]];
     const dispatches = kernelRanges(engine, sum).map(({ range, constants }): DirectDispatch => {
       const bound = [partOf(sum, range), ...[values, scales].flatMap((plane) => plane?.of(range) ?? [])];
-      return { label: `add ${codec}`, shader, entryPoint: codec === 'int8' ? 'addInt8' : 'addBf16', constants, bindings: bound, workgroups: range.workgroups };
+      return { label: `add ${codec}`, shader, entryPoint: codec === 'int8' ? 'addInt8' : 'addBf16', constants: { ...constants, CHANGE: false }, bindings: bound, workgroups: range.workgroups };
     });
     return new Expander(engine, codec, sum.lengthElements, planes, await engine.sequence(`add ${codec}`, dispatches));
   }
 
-  /** Queues the addition. Throws `CodecError`, with nothing added, when the bytes are mis-sized or hold what is not finite. */
+  /** Throws `CodecError`, in which they are called `what`, when the bytes are mis-sized or hold what is not finite. */
+  check(bytes: ArrayBuffer, what: string): void {
+    checks[this.#codec](bytes, this.#flatElements, what);
+  }
+
+  /** Queues the addition of bytes that were checked. */
   add(bytes: ArrayBuffer): void {
-    checks[this.#codec](bytes, this.#flatElements, 'contribution');
     let offset = 0;
     for (const { memory } of this.#planes) {
       this.#engine.write(memory, new Uint32Array(bytes, offset, memory.lengthElements));

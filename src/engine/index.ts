@@ -21,7 +21,7 @@ export { EngineError, type EngineErrorCode } from './errors.ts';
 export { elementCount, Graph } from './graph.ts';
 export { flatRanges, partOf } from './flat-ranges.ts';
 export type { FlatRange } from './flat-ranges.ts';
-export { partsOf, regionOf } from './memory.ts';
+export { partsOf, regionOf, sliceOf } from './memory.ts';
 export { mixed } from './mix.ts';
 export { alignmentElements, parameterLayout } from './layout.ts';
 export { valueAndGrad } from './autodiff.ts';

@@ -144,7 +144,7 @@ export type CoordinatorEffect =
   | { readonly type: 'offerReplica'; readonly to: PeerId; readonly step: Step; readonly sources: readonly PeerId[] }
   /** Of the copy of that step. */
   | { readonly type: 'sendPiece'; readonly to: PeerId; readonly step: Step; readonly piece: number }
-  /** Send the appointment, then moments as they are now (after `step` updates) and corpus, piece by piece behind everything else. */
+  /** Send the appointment, then corpus and master state piece by piece: each as it is then, in order with the updates. */
   | { readonly type: 'appoint'; readonly to: PeerId; readonly step: Step; readonly unannounced: HistoryPoint | null }
   /** Ask the directory, again and again until it has confirmed, to let this one (or nobody) take the lead over. */
   | { readonly type: 'nameSuccessor'; readonly holderHash: string | null }
@@ -218,6 +218,7 @@ export type MachineBlob = Exclude<CoordinatorBlob, { kind: 'pieceHashes' | 'repl
 export type ReplicaOffer = Extract<CoordinatorBlob, { kind: 'replica' }>;
 
 export type SuccessionPart = Extract<CoordinatorBlob, { kind: 'piece' }>['part'];
+export type MasterPart = Exclude<SuccessionPart, 'corpus'>;
 
 /** For the directory. */
 export interface LeadClaim {
@@ -279,6 +280,7 @@ export type MemberEvent =
 export interface FollowedStep {
   readonly ref: BlobRef;
   readonly weightSum: number;
+  readonly learningRate: number;
 }
 
 /** What a successor goes on from; the trainer holds the master state. */
@@ -313,14 +315,15 @@ export type MemberEffect =
   | { readonly type: 'loadReplica'; readonly step: Step; readonly offer: ReplicaOffer }
   /** Keep a copy for newcomers, who will ask for it. */
   | { readonly type: 'shareReplica'; readonly step: Step }
-  /** `followed`: the moments take the step first, by this gradient. */
+  /** `followed`: the master state takes the step first, by this gradient. */
   | { readonly type: 'applyUpdate'; readonly step: Step; readonly ref: BlobRef; readonly followed: FollowedStep | null }
-  /** Keep moments from the replica's present step on (it is at `step`), and expect pieces of these sizes. */
-  | { readonly type: 'follow'; readonly step: Step; readonly momentsBytes: number; readonly corpusBytes: number }
-  | { readonly type: 'keepPiece'; readonly part: SuccessionPart; readonly offset: number; readonly ref: BlobRef }
-  /** Every piece is there: adopt the moments as they were at `step`, and keep run and corpus. */
+  /** Keep a master state from the replica's present step on (it is at `step`), and expect pieces of these parts. */
+  | { readonly type: 'follow'; readonly step: Step; readonly masterBytes: number; readonly masterParts: readonly MasterPart[]; readonly corpusBytes: number }
+  /** As it is at the replica's present `step`. */
+  | { readonly type: 'keepPiece'; readonly step: Step; readonly part: SuccessionPart; readonly offset: number; readonly ref: BlobRef }
+  /** Every piece is there: keep run and corpus. */
   | { readonly type: 'completeSuccession'; readonly step: Step }
-  /** Pieces and moments are of no use any more. */
+  /** Pieces and master state are of no use any more. */
   | { readonly type: 'endSuccession' }
   | { readonly type: 'takeOver'; readonly claim: LeadClaim }
   /** Nobody leads any more: what this peer keeps of the master state is worth saving now. */

@@ -1,6 +1,6 @@
 /** What a member knows, and the turn in which one event changes it. As for the coordinator, states are never mutated. */
 import { ownStallMs } from './limits.ts';
-import type { BlobRef, MachineBlob, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
+import type { BlobRef, MachineBlob, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart, MasterPart } from './machine.ts';
 import type { CoordinatorBlob, GonePeer, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, Presence, RoomPhase, Step, Term } from './messages.ts';
 import type { RoomRules } from './rules.ts';
 
@@ -31,9 +31,10 @@ export interface AwaitedHistory {
 /** What this member has been sent, so that it could lead. */
 export interface Succession {
   readonly term: Term;
-  /** The moments that come in pieces are of this step; gradients are followed from it on. */
+  /** Of the appointment; gradients are followed from it on. */
   readonly step: Step;
-  readonly momentsBytes: number;
+  readonly masterBytes: number;
+  readonly masterParts: readonly MasterPart[];
   readonly corpusBytes: number;
   readonly received: Readonly<Record<SuccessionPart, number>>;
   /** `completing`: every piece is there and is being put to use. */

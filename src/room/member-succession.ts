@@ -4,7 +4,7 @@
  * successor is `succession.ts`.
  */
 import { forgottenRoomMs, forgottenTermGap, forgottenTermSpread, successorPatienceMs } from './limits.ts';
-import type { BlobRef, DirectoryLead, SuccessionPart } from './machine.ts';
+import type { BlobRef, DirectoryLead, FollowedStep, SuccessionPart } from './machine.ts';
 import { nextRandom, send, setPhase } from './member-state.ts';
 import type { MemberTurn, Succession } from './member-state.ts';
 import type { CoordinatorBlob, HistoryPoint, Step, Term } from './messages.ts';
@@ -21,18 +21,19 @@ export function appointed(turn: MemberTurn, header: Header<'appointment'>): void
   if (state.succession?.term === header.term && state.succession.step === header.step) return;
   endSuccession(turn);
   if (state.replica?.step !== header.step || !state.config.canSucceed) return resign(turn, 'it does not hold the weights of that step');
-  const { term, step, momentsBytes, corpusBytes, unannounced } = header;
+  const { term, step, masterBytes, masterParts, corpusBytes, unannounced } = header;
   state.succession = {
     term,
     step,
-    momentsBytes,
+    masterBytes,
+    masterParts,
     corpusBytes,
-    received: { firstMoments: 0, secondMoments: 0, corpus: 0 },
+    received: { firstMoments: 0, secondMoments: 0, masterWeights: 0, corpus: 0 },
     stage: 'following',
     gradient: null,
     points: unannounced === null ? [] : [unannounced],
   };
-  turn.effects.push({ type: 'follow', step, momentsBytes, corpusBytes });
+  turn.effects.push({ type: 'follow', step, masterBytes, masterParts, corpusBytes });
 }
 
 /** Comes right before the update of its step. */
@@ -48,7 +49,7 @@ export function gradientArrived(turn: MemberTurn, header: Header<'gradient'>, re
 }
 
 /** For the update of this step: the gradient that came before it. Without one the moments are behind, and of no use any more. */
-export function takeGradient(turn: MemberTurn, step: Step): { readonly ref: BlobRef; readonly weightSum: number } | null {
+export function takeGradient(turn: MemberTurn, step: Step): FollowedStep | null {
   const { succession } = turn.state;
   if (succession === null) return null;
   const { gradient } = succession;
@@ -57,7 +58,8 @@ export function takeGradient(turn: MemberTurn, step: Step): { readonly ref: Blob
     return null;
   }
   turn.state.succession = { ...succession, gradient: null, points: [...succession.points, gradient.point].slice(-keptPoints) };
-  return { ref: gradient.ref, weightSum: gradient.weightSum };
+  const { ref, weightSum, point } = gradient;
+  return { ref, weightSum, learningRate: point.lr };
 }
 
 export function pieceArrived(turn: MemberTurn, header: Header<'piece'>, ref: BlobRef, bytes: number): void {
@@ -65,18 +67,23 @@ export function pieceArrived(turn: MemberTurn, header: Header<'piece'>, ref: Blo
   const { succession } = state;
   const { part, offset } = header;
   // Of an appointment before this one, perhaps.
-  const isOther = header.term !== succession?.term || header.step !== succession.step;
+  const isOther = header.term !== succession?.term || header.since !== succession.step;
   if (succession?.stage !== 'following' || isOther || offset !== succession.received[part] || offset + bytes > sizeOf(succession, part)) {
     turn.effects.push({ type: 'discardBlob', ref, reason: 'no such piece is awaited' });
     return;
   }
+  if (header.step !== state.replica?.step) {
+    turn.effects.push({ type: 'discardBlob', ref, reason: 'it is of another step' });
+    return resign(turn, 'a piece is of another step than the weights');
+  }
   state.succession = { ...succession, received: { ...succession.received, [part]: offset + bytes } };
-  turn.effects.push({ type: 'keepPiece', part, offset, ref });
+  turn.effects.push({ type: 'keepPiece', step: header.step, part, offset, ref });
   completeIfWhole(turn);
 }
 
-function sizeOf({ momentsBytes, corpusBytes }: Succession, part: SuccessionPart): number {
-  return part === 'corpus' ? corpusBytes : momentsBytes;
+function sizeOf({ masterBytes, masterParts, corpusBytes }: Succession, part: SuccessionPart): number {
+  if (part === 'corpus') return corpusBytes;
+  return masterParts.includes(part) ? masterBytes : 0;
 }
 
 /** When the last piece is here, and the history too. */
@@ -84,7 +91,7 @@ export function completeIfWhole(turn: MemberTurn): void {
   const { state } = turn;
   const { succession, room } = state;
   if (succession?.stage !== 'following' || room === null || room.awaited !== null) return;
-  const parts = ['firstMoments', 'secondMoments', 'corpus'] as const;
+  const parts: readonly SuccessionPart[] = [...succession.masterParts, 'corpus'];
   if (parts.some((part) => succession.received[part] < sizeOf(succession, part))) return;
   state.succession = { ...succession, stage: 'completing' };
   turn.effects.push({ type: 'completeSuccession', step: succession.step });

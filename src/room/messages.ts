@@ -9,7 +9,7 @@ import { count, finite, hash, holderHash, identifier, longestRunSteps, maxStep, 
 
 export type { PeerId, Step, Term } from './values.ts';
 
-export const protocolVersion = 5;
+export const protocolVersion = 6;
 
 const maxPeers = 256;
 const maxText = 2000;
@@ -108,6 +108,9 @@ export type ReplicaPiece = v.InferOutput<typeof replicaPieceSchema>;
 const goneSchema = v.object({ name: peerName, reason: v.pipe(v.string(), v.maxLength(200)) });
 /** Somebody whose connection to the coordinator ended a moment ago, and how. */
 export type GonePeer = v.InferOutput<typeof goneSchema>;
+
+const masterParts = ['firstMoments', 'secondMoments', 'masterWeights'] as const;
+const masterPart = v.picklist(masterParts);
 
 /** From a member to the coordinator. */
 export const memberMessageSchema = v.variant('type', [
@@ -251,14 +254,19 @@ export const coordinatorBlobSchema = v.variant('kind', [
     kind: v.literal('appointment'),
     term,
     step,
-    momentsBytes: count,
+    /** Of each part of the master state. */
+    masterBytes: count,
+    masterParts: v.pipe(v.array(masterPart), v.minLength(1), v.maxLength(masterParts.length)),
     corpusBytes: count,
     /** Of the step before, where that is not announced yet. */
     unannounced: v.nullable(historyPointSchema),
   }),
   /** The sum of the step's gradients, and what the history will say of the step. Comes before the step's update. */
   v.object({ kind: v.literal('gradient'), term, step: updateStep, weightSum: rate, point: historyPointSchema }),
-  /** A piece of what the successor appointed at `step` needs to begin; pieces of a part come in order. */
-  v.object({ kind: v.literal('piece'), term, step, part: v.picklist(['firstMoments', 'secondMoments', 'corpus']), offset: count }),
+  /**
+   * A piece of what the successor appointed at `since` needs to begin, as it is after `step` updates, and in order with them. Pieces
+   * of a part come in order.
+   */
+  v.object({ kind: v.literal('piece'), term, since: step, step, part: v.union([masterPart, v.literal('corpus')]), offset: count }),
 ]);
 export type CoordinatorBlob = v.InferOutput<typeof coordinatorBlobSchema>;

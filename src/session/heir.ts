@@ -3,11 +3,12 @@
  * When to follow, and when to lead, the machine says.
  */
 import type { CheckpointFacts } from '../checkpoint/types.ts';
-import type { LeadClaim, MemberEffect, MemberEvent, SuccessionPart, WarmReign } from '../room/machine.ts';
+import type { LeadClaim, MemberEffect, MemberEvent, WarmReign } from '../room/machine.ts';
 import type { MemberState } from '../room/member.ts';
 import type { Step, Term } from '../room/messages.ts';
+import { masterPartsOf } from '../trainer/types.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
-import { InheritanceBuilder, decodeCorpus } from './inheritance.ts';
+import { InheritanceError, checkAnnounced, decodeCorpus } from './inheritance.ts';
 import type { ClaimOutcome } from './lease.ts';
 import { storageProblemOf } from './problems.ts';
 import type { RunDescription } from './run.ts';
@@ -36,7 +37,8 @@ const saveEveryMs = 15_000;
 
 export class Succession {
   readonly #options: SuccessionOptions;
-  #inheritance: InheritanceBuilder | null = null;
+  /** Of the appointment that is in force; null without one. */
+  #arriving: { readonly corpus: Uint8Array<ArrayBuffer>; written: Promise<void> } | null = null;
   /** What batches are drawn from. */
   #tokens: Uint32Array | null = null;
   #savedAtMs = 0;
@@ -45,34 +47,36 @@ export class Succession {
     this.#options = options;
   }
 
-  /** `flatBytes`: of the planned run's moments. */
-  follow({ step, momentsBytes, corpusBytes }: Extract<MemberEffect, { type: 'follow' }>, flatBytes: number): void {
-    const refuse = (error: unknown): void => {
-      this.#inheritance = null;
-      this.#completed(step, error);
-    };
+  /** `flatBytes`: of each part of the planned run's master state. */
+  follow(announced: Extract<MemberEffect, { type: 'follow' }>, run: RunDescription | null, flatBytes: number): void {
+    const { step, corpusBytes } = announced;
+    this.#arriving = null;
     try {
-      this.#inheritance = new InheritanceBuilder({ momentsBytes, corpusBytes }, flatBytes);
+      checkAnnounced(announced, { flatBytes, parts: masterPartsOf(run?.settings.codec ?? 'fp32') });
+      const following = this.#options.trainer()?.beginFollowing() ?? Promise.reject(new InheritanceError('there is no GPU'));
+      this.#arriving = { corpus: new Uint8Array(corpusBytes), written: Promise.resolve() };
+      this.#written(this.#arriving, following);
     } catch (error) {
-      refuse(error);
-      return;
+      // A size that was announced may be more than there is memory for.
+      this.#completed(step, error);
     }
-    this.#options.trainer()?.beginFollowing().catch(refuse);
   }
 
-  keepPiece(part: SuccessionPart, offset: number, bytes: ArrayBuffer): void {
-    this.#inheritance?.put(part, offset, bytes);
+  keepPiece({ step, part, offset }: Extract<MemberEffect, { type: 'keepPiece' }>, bytes: ArrayBuffer): void {
+    const arriving = this.#arriving;
+    const trainer = this.#options.trainer();
+    if (arriving === null || trainer === null) return;
+    if (part === 'corpus') arriving.corpus.set(new Uint8Array(bytes), offset);
+    else this.#written(arriving, trainer.writeMaster(step, part, offset, bytes));
   }
 
   async complete(step: Step, run: RunDescription | null): Promise<void> {
-    const builder = this.#inheritance;
-    const trainer = this.#options.trainer();
-    this.#inheritance = null;
-    if (builder === null || run === null || trainer === null) return;
+    const arriving = this.#arriving;
+    this.#arriving = null;
+    if (arriving === null || run === null) return;
     try {
-      const { firstMoments, secondMoments, corpus } = builder.whole();
-      const tokens = decodeCorpus(corpus, run.settings.model.vocab_size);
-      await trainer.adoptMoments(step, firstMoments, secondMoments);
+      const tokens = decodeCorpus(arriving.corpus.buffer, run.settings.model.vocab_size);
+      await arriving.written;
       await this.#options.heir.keepRun(run, tokens);
       this.#tokens = tokens;
     } catch (error) {
@@ -83,8 +87,15 @@ export class Succession {
     this.save();
   }
 
+  /** Whoever completes the succession hears of what failed on the way. */
+  #written(arriving: { written: Promise<void> }, call: Promise<unknown>): void {
+    const before = arriving.written;
+    arriving.written = call.then(() => before);
+    arriving.written.catch(() => undefined);
+  }
+
   end(): void {
-    this.#inheritance = null;
+    this.#arriving = null;
     this.#tokens = null;
   }
 

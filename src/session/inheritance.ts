@@ -1,8 +1,8 @@
 /**
- * What a successor is sent besides gradients, put together from pieces: moments, and the corpus that batches are drawn from.
- * Sizes are checked when they are announced, since memory is set aside for them. Applying it all is the driver's.
+ * What a successor is sent besides gradients, in pieces: the master state, and the corpus that batches are drawn from. Sizes are
+ * checked when they are announced, since memory is set aside for them. Applying it all is the driver's.
  */
-import type { SuccessionPart } from '../room/machine.ts';
+import type { MasterPart } from '../room/machine.ts';
 import { pieceBytes } from './replica-copies.ts';
 
 const maxCorpusBytes = 2 ** 30;
@@ -26,55 +26,50 @@ export function decodeCorpus(bytes: ArrayBuffer, vocabularySize: number): Uint32
   return tokens;
 }
 
-export interface Inheritance {
-  readonly firstMoments: ArrayBuffer;
-  readonly secondMoments: ArrayBuffer;
-  readonly corpus: ArrayBuffer;
-}
-
-export interface Piece {
-  readonly part: SuccessionPart;
+/** A range of what is sent piece by piece. */
+export interface Range {
   readonly offset: number;
-  readonly bytes: ArrayBuffer;
+  readonly byteLength: number;
 }
 
-/** The corpus first: it is small, and enough to bring the room back from a checkpoint. */
-export function* piecesOf(inheritance: Inheritance): Generator<Piece> {
-  for (const part of ['corpus', 'firstMoments', 'secondMoments'] as const) {
-    const whole = inheritance[part];
-    for (let offset = 0; offset < whole.byteLength; offset += pieceBytes) {
-      yield { part, offset, bytes: whole.slice(offset, offset + pieceBytes) };
-    }
-  }
+export function* rangesOf(byteLength: number, bytesAtOnce = pieceBytes): Generator<Range> {
+  for (let offset = 0; offset < byteLength; offset += bytesAtOnce) yield { offset, byteLength: Math.min(bytesAtOnce, byteLength - offset) };
 }
 
-export class InheritanceBuilder {
-  readonly #parts: Readonly<Record<SuccessionPart, Uint8Array<ArrayBuffer>>>;
+/** Throws `InheritanceError` when the announced sizes or parts can't be right. `flatBytes`: what this peer knows of each part. */
+export function checkAnnounced(
+  announced: { readonly masterBytes: number; readonly masterParts: readonly MasterPart[]; readonly corpusBytes: number },
+  own: { readonly flatBytes: number; readonly parts: readonly MasterPart[] },
+): void {
+  const { masterBytes, masterParts, corpusBytes } = announced;
+  if (masterBytes !== own.flatBytes) throw new InheritanceError(`a master state of ${masterBytes} bytes was announced, and this model’s has ${own.flatBytes}`);
+  if (masterParts.join() !== own.parts.join()) throw new InheritanceError(`${masterParts.join(', ')} were announced, and this run has ${own.parts.join(', ')}`);
+  if (corpusBytes > maxCorpusBytes) throw new InheritanceError(`a corpus of ${corpusBytes} bytes was announced`);
+}
 
-  /** `flatBytes`: what this peer knows the moments' size to be. Throws `InheritanceError` when the announced sizes can't be right. */
-  constructor(announced: { readonly momentsBytes: number; readonly corpusBytes: number }, flatBytes: number) {
-    const { momentsBytes, corpusBytes } = announced;
-    if (momentsBytes !== flatBytes) throw new InheritanceError(`moments of ${momentsBytes} bytes were announced, and this model’s have ${flatBytes}`);
-    if (corpusBytes > maxCorpusBytes) throw new InheritanceError(`a corpus of ${corpusBytes} bytes was announced`);
-    try {
-      this.#parts = {
-        firstMoments: new Uint8Array(momentsBytes),
-        secondMoments: new Uint8Array(momentsBytes),
-        corpus: new Uint8Array(corpusBytes),
-      };
-    } catch {
-      throw new InheritanceError('there is no memory for it');
-    }
+const leastBytesAtOnce = pieceBytes;
+const mostBytesAtOnce = 64 * pieceBytes;
+/** As long as an update may wait behind pieces. */
+const slowMs = 300;
+
+/** How much of a master state is read and handed over at once: reads take their time, and updates wait behind what was handed over. */
+export class Pace {
+  readonly #nowMs: () => number;
+  #bytesAtOnce = leastBytesAtOnce;
+
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
   }
 
-  /** Within the announced size: the machine has checked it. */
-  put(part: SuccessionPart, offset: number, bytes: ArrayBuffer): void {
-    this.#parts[part].set(new Uint8Array(bytes), offset);
+  get bytesAtOnce(): number {
+    return this.#bytesAtOnce;
   }
 
-  /** When every piece is there. */
-  whole(): Inheritance {
-    const { firstMoments, secondMoments, corpus } = this.#parts;
-    return { firstMoments: firstMoments.buffer, secondMoments: secondMoments.buffer, corpus: corpus.buffer };
+  /** Waits until the network has taken what was handed over. */
+  async measured(taken: Promise<unknown>): Promise<void> {
+    const beganMs = this.#nowMs();
+    await taken;
+    const isSlow = this.#nowMs() - beganMs > slowMs;
+    this.#bytesAtOnce = isSlow ? Math.max(leastBytesAtOnce, this.#bytesAtOnce / 2) : Math.min(mostBytesAtOnce, this.#bytesAtOnce * 2);
   }
 }

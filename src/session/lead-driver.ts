@@ -5,7 +5,7 @@
 import * as v from 'valibot';
 import type { BatchSource } from '../data/types.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../room/coordinator.ts';
-import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView } from '../room/machine.ts';
+import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView, MasterPart, SuccessionPart } from '../room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../room/messages.ts';
 import type { CoordinatorBlob, CoordinatorMessage, MemberMessage, PeerDevice, PeerId, Step } from '../room/messages.ts';
 import { orderOf } from '../room/rules.ts';
@@ -15,7 +15,7 @@ import type { Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
 import { encodeHistory } from './history.ts';
-import { piecesOf } from './inheritance.ts';
+import { Pace, rangesOf } from './inheritance.ts';
 import type { LeaseKeeper } from './lease.ts';
 import { verifiedCommand } from './owner.ts';
 import { explain, problemOf, storageProblemOf } from './problems.ts';
@@ -30,6 +30,8 @@ export interface LeadOptions {
   readonly trainer: Trainer;
   readonly storage: RunStorage;
   readonly source: BatchSource;
+  /** What a successor is sent of it, and the size of each part. */
+  readonly master: { readonly parts: readonly MasterPart[]; readonly bytes: number };
   /** No honest peer sends more at once. */
   readonly maxBlobBytes: number;
   /** What a successor draws the batches from. */
@@ -325,26 +327,38 @@ export class LeadDriver {
     else this.#sendBlob(to, { kind: 'gradient', term: this.#options.config.term, step, weightSum, point }, gradient);
   }
 
-  /** The pieces go one by one, so that updates and work find a gap between them. */
-  async #appoint({ to, step, unannounced }: Extract<CoordinatorEffect, { type: 'appoint' }>): Promise<void> {
-    const { trainer, config, corpus } = this.#options;
+  /**
+   * Pieces go in order with the updates, each as it is then, a few at a time, so that updates and work find a gap between them.
+   */
+  async #appoint({ to, step: since, unannounced }: Extract<CoordinatorEffect, { type: 'appoint' }>): Promise<void> {
+    const { trainer, config, master, nowMs } = this.#options;
     const connection = this.#connections.get(to);
     if (connection === undefined) return;
     const { term } = config;
+    const isWanted = (): boolean => this.#state.successor?.peer === to && this.#state.successor.since === since;
+    const send = (step: Step, part: SuccessionPart, offset: number, bytes: ArrayBuffer): Promise<void> => {
+      const piece: CoordinatorBlob = { kind: 'piece', term, since, step, part, offset };
+      return connection.sendBlob(piece, bytes);
+    };
     try {
-      const state = await trainer.masterState();
-      if (state.step !== step) throw new RangeError(`the master state was at step ${state.step} instead of ${step}`);
-      const { firstMoments, secondMoments } = state;
-      const inheritance = { firstMoments, secondMoments, corpus: corpus() };
-      const sizes = { momentsBytes: firstMoments.byteLength, corpusBytes: inheritance.corpus.byteLength };
-      const header: CoordinatorBlob = { kind: 'appointment', term, step, unannounced, ...sizes };
+      const corpus = this.#options.corpus();
+      const header: CoordinatorBlob = { kind: 'appointment', term, step: since, unannounced, masterBytes: master.bytes, masterParts: [...master.parts], corpusBytes: corpus.byteLength };
       await connection.sendBlob(header, new ArrayBuffer(0));
-      for (const { part, offset, bytes } of piecesOf(inheritance)) {
-        // Somebody else may have been chosen meanwhile.
-        const { successor } = this.#state;
-        if (successor?.peer !== to || successor.since !== step) return;
-        const piece: CoordinatorBlob = { kind: 'piece', term, step, part, offset };
-        await connection.sendBlob(piece, bytes);
+      for (const { offset, byteLength } of rangesOf(corpus.byteLength)) {
+        if (!isWanted()) return;
+        await send(since, 'corpus', offset, corpus.slice(offset, offset + byteLength));
+      }
+      const pace = new Pace(nowMs);
+      for (const part of master.parts) {
+        for (let start = 0; start < master.bytes; ) {
+          // Somebody else may have been chosen meanwhile.
+          if (!isWanted()) return;
+          const read = await trainer.readMaster(part, start, Math.min(pace.bytesAtOnce, master.bytes - start));
+          // Nothing may come between here and handing the pieces over: the next update goes behind them.
+          const sent = [...rangesOf(read.bytes.byteLength)].map(({ offset, byteLength }) => send(read.step as Step, part, start + offset, read.bytes.slice(offset, offset + byteLength)));
+          start += read.bytes.byteLength;
+          await pace.measured(Promise.all(sent));
+        }
       }
     } catch (error) {
       // A connection that closed says so itself.

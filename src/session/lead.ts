@@ -4,12 +4,13 @@
  * the room's machines and the session.
  */
 import { weightOf } from '../data/batches.ts';
-import { parameterCount } from '../model/parameters.ts';
+import { parameterCount, parameterLayoutOf } from '../model/parameters.ts';
 import type { LeadClaim, WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
 import { fromStep, noRules, reopened, stepsOf } from '../room/rules.ts';
 import type { RoomRules } from '../room/rules.ts';
 import type { RunRecord } from '../checkpoint/types.ts';
+import { masterPartsOf } from '../trainer/types.ts';
 import type { DeviceReport } from '../trainer/types.ts';
 import { holderHash } from './directory-client.ts';
 import type { Gpu } from './gpu.ts';
@@ -196,6 +197,7 @@ export async function beginReign(
     source,
     corpus: () => encodeCorpus(tokens, settings.model.vocab_size),
     lease,
+    master: { parts: masterPartsOf(settings.codec), bytes: parameterLayoutOf(settings.model).totalElements * Float32Array.BYTES_PER_ELEMENT },
     maxBlobBytes: maxContributionBytes(parameterCount(settings.model)),
     nowMs: () => performance.now(),
     config: {

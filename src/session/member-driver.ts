@@ -55,7 +55,7 @@ export class MemberDriver {
   #isDispatching = false;
   #closed = false;
   #lastContribution: Promise<void> = Promise.resolve();
-  /** Of the planned run's moments; null until it is planned. */
+  /** Of each part of the planned run's master state; null until it is planned. */
   #flatBytes: number | null = null;
   readonly #link: CoordinatorLink;
   readonly #replicas: ReplicaExchange;
@@ -194,10 +194,10 @@ export class MemberDriver {
         this.#readHistory(effect);
         return;
       case 'follow':
-        this.#succession.follow(effect, this.#flatBytes ?? 0);
+        this.#succession.follow(effect, this.#run, this.#flatBytes ?? 0);
         return;
       case 'keepPiece':
-        this.#succession.keepPiece(effect.part, effect.offset, this.#blobs.take(effect.ref));
+        this.#succession.keepPiece(effect, this.#blobs.take(effect.ref));
         return;
       case 'completeSuccession':
         void this.#succession.complete(effect.step, this.#run);
@@ -368,7 +368,7 @@ export class MemberDriver {
 
   #applyUpdate({ step, ref, followed: by }: Extract<MemberEffect, { type: 'applyUpdate' }>): void {
     const bytes = this.#blobs.take(ref);
-    const followed = by === null ? undefined : { gradient: this.#blobs.take(by.ref), weightSum: by.weightSum };
+    const followed = by === null ? undefined : { gradient: this.#blobs.take(by.ref), weightSum: by.weightSum, learningRate: by.learningRate };
     this.#trainer?.applyUpdate(step, bytes, followed).then(
       (hash) => {
         this.dispatch({ type: 'updateApplied', step, hash });

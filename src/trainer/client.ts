@@ -5,6 +5,7 @@
  * Buffers given to `restore`, `loadReplica`, `applyUpdate`, `adoptMoments`, `addContribution` and `saveRun` are moved: the
  * caller can't use them afterwards.
  */
+import { buffersOf } from '../checkpoint/types.ts';
 import { transfer, wrap } from 'comlink';
 import type { Endpoint } from 'comlink';
 import { TrainerError, carriedProblem, problems } from './errors.ts';
@@ -34,14 +35,13 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
     check: () => orFailure(remote.check()),
     prepare: (settings) => orFailure(remote.prepare(settings)),
     initialize: () => orFailure(remote.initialize()),
-    restore: (state) =>
-      orFailure(remote.restore(transfer(state, [state.weights, state.firstMoments, state.secondMoments]))),
+    restore: (state) => orFailure(remote.restore(transfer(state, [...buffersOf(state)]))),
     loadReplica: (step, bytes) => orFailure(remote.loadReplica(step, transfer(bytes, [bytes]))),
     applyUpdate: (step, bytes, followed) =>
       orFailure(remote.applyUpdate(step, transfer(bytes, [bytes]), followed && transfer(followed, [followed.gradient]))),
     beginFollowing: () => orFailure(remote.beginFollowing()),
-    adoptMoments: (step, first, second) =>
-      orFailure(remote.adoptMoments(step, transfer(first, [first]), transfer(second, [second]))),
+    readMaster: (part, offsetBytes, byteLength) => orFailure(remote.readMaster(part, offsetBytes, byteLength)),
+    writeMaster: (step, part, offsetBytes, bytes) => orFailure(remote.writeMaster(step, part, offsetBytes, transfer(bytes, [bytes]))),
     computeGradients: (job) => orFailure(remote.computeGradients(job)),
     explainNonFinite: (job) => orFailure(remote.explainNonFinite(job)),
     kernelTimes: () => orFailure(remote.kernelTimes()),

@@ -1,58 +1,61 @@
 /**
- * How a successor keeps a coordinator's moments without being one: it starts them at zero, takes every step's gradient
- * along, and adds what the coordinator had at the start when that arrives. Moments are linear in what they are made of:
+ * How a successor keeps a coordinator's master state without being one. The state comes in ranges, each as it is at the step at
+ * which the replica is here too, and takes every step from then on by the coordinator's own gradients: AdamW treats each
+ * element by itself, so that a range is right from the moment it is there, whatever is missing beside it.
  *
- *   m after n updates = beta1^n m at the start + what the n gradients make of zero;  v likewise with beta2
- *
- * Weights are not its affair: a successor has those of every replica. Nor is who follows whom, and when to lead.
+ * The replica is not its affair. Nor is who follows whom, and when to lead.
  */
 import { CodecError, fp32Codec } from '../codec/index.ts';
 import type { ParameterLayout } from '../engine/index.ts';
 import type { StepUpdate } from './step-update.ts';
-import type { FollowedStep } from './types.ts';
+import type { FollowedStep, MasterPart } from './types.ts';
+
+const bytesPerElement = 4;
 
 export class Following {
   readonly #update: StepUpdate;
-  readonly #layout: ParameterLayout;
-  readonly #since: number;
-  #updates = 0;
-  #isWhole = false;
+  readonly #flatElements: number;
+  /** Of each part, how much is there. */
+  readonly #received: Map<MasterPart, number>;
 
-  /** From `since` on, the replica's present step. Overwrites the moments that `update` had. */
-  constructor(update: StepUpdate, layout: ParameterLayout, since: number) {
+  /** Overwrites the state that `update` had. */
+  constructor(update: StepUpdate, layout: ParameterLayout, parts: readonly MasterPart[]) {
     this.#update = update;
-    this.#layout = layout;
-    this.#since = since;
+    this.#flatElements = layout.totalElements;
+    this.#received = new Map(parts.map((part) => [part, 0]));
+    // What is not there yet takes part in every step, and zeros can't become infinite.
     update.clearMoments();
   }
 
-  /** Whether the moments are the coordinator's, and not only what was followed. */
+  /** Whether all of it is the coordinator's. */
   get isWhole(): boolean {
-    return this.#isWhole;
+    return [...this.#received.values()].every((elements) => elements === this.#flatElements);
   }
 
   /**
-   * Takes the moments through the next step, clipped and divided as the coordinator did. The replica's weights are garbage
-   * afterwards, until the step's update is written. Throws `CodecError`, with nothing changed, when the coordinator can't
-   * have applied this.
+   * Takes the state through the next step, clipped and divided as the coordinator did. Throws `CodecError`, with nothing changed,
+   * when the coordinator can't have applied this.
    */
-  async take(step: number, { gradient, weightSum }: FollowedStep): Promise<void> {
+  async take(step: number, followed: FollowedStep): Promise<void> {
+    const { gradient, weightSum, learningRate } = followed;
     if (!(weightSum > 0 && Number.isFinite(weightSum))) throw new CodecError(`a gradient of step ${step} has a loss weight of ${weightSum}`);
-    const sum = fp32Codec.decode(gradient, this.#layout.totalElements, 'gradient');
+    if (!(learningRate >= 0 && Number.isFinite(learningRate))) throw new CodecError(`a gradient of step ${step} has a learning rate of ${learningRate}`);
+    const sum = fp32Codec.decode(gradient, this.#flatElements, 'gradient');
     // Finite as its elements are, its norm may not be.
-    if (!(await this.#update.follow(step, sum, weightSum))) throw new CodecError(`the gradient of step ${step} is too large`);
-    this.#updates += 1;
+    if (!(await this.#update.follow(step, sum, followed))) throw new CodecError(`the gradient of step ${step} is too large`);
   }
 
-  /** See `Trainer.adoptMoments`. */
-  async adopt(step: number, first: ArrayBuffer, second: ArrayBuffer): Promise<void> {
-    if (this.#isWhole) throw new RangeError('the moments have been adopted before');
-    if (step !== this.#since) throw new RangeError(`moments of step ${step} for one that follows since step ${this.#since}`);
-    const elements = this.#layout.totalElements;
-    const firstMoments = fp32Codec.decode(first, elements, 'first moment');
-    const secondMoments = fp32Codec.decode(second, elements, 'second moment');
-    if (secondMoments.some((value) => value < 0)) throw new CodecError('a second moment is negative');
-    await this.#update.addMoments(firstMoments, secondMoments, this.#updates);
-    this.#isWhole = true;
+  /** See `Trainer.writeMaster`. */
+  write(part: MasterPart, offsetBytes: number, bytes: ArrayBuffer): void {
+    const received = this.#received.get(part);
+    if (received === undefined || offsetBytes !== received * bytesPerElement) throw new RangeError(`${part} from byte ${offsetBytes} on are not what comes next`);
+    if (bytes.byteLength === 0 || bytes.byteLength % bytesPerElement !== 0 || offsetBytes + bytes.byteLength > this.#flatElements * bytesPerElement) {
+      throw new CodecError(`${part} have ${bytes.byteLength} bytes from byte ${offsetBytes} on, and this model's end at ${this.#flatElements * bytesPerElement}`);
+    }
+    const values = new Float32Array(bytes);
+    if (!values.every(Number.isFinite)) throw new CodecError(`${part} are not finite`);
+    if (part === 'secondMoments' && values.some((value) => value < 0)) throw new CodecError('a second moment is negative');
+    this.#update.write(part, received, values);
+    this.#received.set(part, received + values.length);
   }
 }

@@ -5,7 +5,7 @@
  * Calls run one after another in the order made. `cancel`, `whenLost` and `dispose` act at once; `sample` takes its turn
  * once and then computes token by token between the other calls, so that it never holds them up.
  */
-import { Compressor, fp32Codec } from '../codec/index.ts';
+import { Compressor, Expander, fp32Codec } from '../codec/index.ts';
 import type { MasterState } from '../checkpoint/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import { EngineError } from '../engine/index.ts';
@@ -32,12 +32,14 @@ import type {
   FollowedStep,
   GradientJob,
   GradientResult,
+  MasterPart,
   Problem,
   SampleRequest,
   Trainer,
   TrainerInfo,
   TrainerSettings,
 } from './types.ts';
+import { masterPartsOf } from './types.ts';
 
 export interface GpuTrainerOptions extends Pick<DeviceCheckOptions, 'nameDevice' | 'engineOptions'> {
   /** `navigator.gpu` or Dawn's; null where there is none: `check` then says so. */
@@ -58,6 +60,8 @@ const bytesPerElement = 4;
 class GpuTrainer implements Trainer {
   readonly #options: GpuTrainerOptions;
   readonly #queue = new SerialQueue();
+  /** What changes the replica or the master state, in its turn of the other queue, and reads of it between two jobs. */
+  readonly #changes = new SerialQueue();
   readonly #failure = new Failure();
   readonly #lost: Promise<Problem>;
   #reportLoss: (problem: Problem) => void = () => undefined;
@@ -66,6 +70,8 @@ class GpuTrainer implements Trainer {
   #update: StepUpdate | null = null;
   /** Of a member's contributions, from the first in a lossy codec on. */
   #compressor: Compressor | null = null;
+  /** Of updates in a lossy codec, from the first one on. */
+  #expander: Expander | null = null;
   /** Whose the moments are: a member has none, though there may be old ones on the GPU. */
   #standing: 'member' | 'coordinator' | Following = 'member';
   /** Updates that the weights have had; null while they are undefined. */
@@ -110,33 +116,36 @@ class GpuTrainer implements Trainer {
   }
 
   initialize(): Promise<string> {
-    return this.#turn(async () => {
+    return this.#changingTurn(async () => {
       const { settings } = this.#prepared();
+      const weights = initialWeights(settings.model, settings.seed);
       this.#update?.clearMoments();
+      if (this.#isLossy) (await this.#openUpdate()).setMaster(weights);
       this.#standing = 'coordinator';
       this.#forgetDropped();
-      return this.#setReplica(0, initialWeights(settings.model, settings.seed));
+      return this.#setReplica(0, weights);
     });
   }
 
   restore(state: MasterState): Promise<string> {
-    return this.#turn(async () => {
+    return this.#changingTurn(async () => {
       const run = this.#prepared();
       const bytes = run.layout.totalElements * bytesPerElement;
-      for (const part of ['weights', 'firstMoments', 'secondMoments'] as const) {
-        const given = state[part].byteLength;
+      const { weights, firstMoments, secondMoments, masterWeights = weights } = state;
+      for (const [part, { byteLength: given }] of Object.entries({ weights, firstMoments, secondMoments, masterWeights })) {
         if (given !== bytes) throw new RangeError(`the saved ${part} have ${given} bytes, and this model's have ${bytes}`);
       }
       const update = await this.#openUpdate();
-      update.setMoments(new Float32Array(state.firstMoments), new Float32Array(state.secondMoments));
+      update.setMoments(new Float32Array(firstMoments), new Float32Array(secondMoments));
+      if (this.#isLossy) update.setMaster(new Float32Array(masterWeights));
       this.#standing = 'coordinator';
       this.#forgetDropped();
-      return this.#setReplica(state.step, new Float32Array(state.weights));
+      return this.#setReplica(state.step, new Float32Array(weights));
     });
   }
 
   loadReplica(step: number, bytes: ArrayBuffer): Promise<string> {
-    return this.#turn(() => {
+    return this.#changingTurn(() => {
       const { layout } = this.#prepared();
       const weights = fp32Codec.decode(bytes, layout.totalElements, 'replica');
       this.#standing = 'member';
@@ -146,26 +155,50 @@ class GpuTrainer implements Trainer {
   }
 
   applyUpdate(step: number, bytes: ArrayBuffer, followed?: FollowedStep): Promise<string> {
-    return this.#turn(async () => {
-      const { layout } = this.#atStep(step);
+    return this.#changingTurn(async () => {
+      const run = this.#atStep(step);
       const following = followed && this.#following();
-      const weights = fp32Codec.decode(bytes, layout.totalElements, 'update');
+      const { codec = 'fp32' } = run.settings;
+      if (codec !== 'fp32') this.#expander ??= await Expander.create(run.engine, codec, run.weights);
+      const weights = this.#expander === null ? fp32Codec.decode(bytes, run.layout.totalElements, 'update') : null;
+      this.#expander?.check(bytes, 'update');
       if (following) await following.take(step, followed);
       else this.#standing = 'member';
-      return this.#setReplica(step + 1, weights);
+      if (weights !== null) return this.#setReplica(step + 1, weights);
+      this.#expander?.add(bytes);
+      this.#replicaStep = step + 1;
+      this.#held = null;
+      return run.hash();
     });
+  }
+
+  /** Not in its turn, since work takes long and doesn't change what is read. */
+  async readMaster(part: MasterPart, offsetBytes: number, byteLength: number): Promise<{ readonly step: number; readonly bytes: ArrayBuffer }> {
+    return this.#changes.run(() =>
+      this.#failure.guard(
+        explained(async () => {
+          if (this.#failure.reason !== null) throw this.#failure.reason;
+          const { step } = this.#withReplica();
+          const leading = await this.#leading();
+          return { step, bytes: await leading.read(part, offsetBytes / bytesPerElement, byteLength / bytesPerElement) };
+        }),
+      ),
+    );
   }
 
   beginFollowing(): Promise<number> {
     return this.#turn(async () => {
       const { run, step } = this.#withReplica();
-      this.#standing = new Following(await this.#openUpdate(), run.layout, step);
+      this.#standing = new Following(await this.#openUpdate(), run.layout, masterPartsOf(run.settings.codec ?? 'fp32'));
       return step;
     });
   }
 
-  adoptMoments(step: number, first: ArrayBuffer, second: ArrayBuffer): Promise<void> {
-    return this.#turn(() => this.#following().adopt(step, first, second));
+  writeMaster(step: number, part: MasterPart, offsetBytes: number, bytes: ArrayBuffer): Promise<void> {
+    return this.#turn(async () => {
+      this.#atStep(step);
+      this.#following().write(part, offsetBytes, bytes);
+    });
   }
 
   computeGradients(job: GradientJob): Promise<GradientResult> {
@@ -218,8 +251,9 @@ class GpuTrainer implements Trainer {
       this.#checkHeld(assignment);
       const { codec = 'fp32' } = settings;
       if (codec === 'fp32') return fp32Codec.encode(new Float32Array(await engine.read(gradients)));
-      this.#compressor ??= await Compressor.create(engine, codec, layout, gradients);
-      return this.#compressor.encode();
+      this.#compressor ??= await Compressor.ofGradients(engine, codec, layout, gradients);
+      this.#compressor.run();
+      return this.#compressor.read();
     });
   }
 
@@ -245,17 +279,14 @@ class GpuTrainer implements Trainer {
   }
 
   commit(step: number, weightSum: number, options: CommitOptions): Promise<CommitResult> {
-    return this.#turn(async () => {
-      const { engine, weights } = this.#atStep(step);
+    return this.#changingTurn(async () => {
+      this.#atStep(step);
       const leading = await this.#leading();
-      const result = await leading.commit(step, weightSum, options.changes ?? []);
-      if (!result.applied) return { step, ...result, update: null, gradient: null };
+      const result = await leading.commit(step, weightSum, options);
+      if (!result.applied) return { step, ...result, gradient: null };
       this.#replicaStep = step + 1;
-      const [update, gradient] = await Promise.all([
-        options.encodeUpdate ? engine.read(weights).then((bytes) => fp32Codec.encode(new Float32Array(bytes))) : null,
-        options.encodeGradient ? leading.readSum(step).then((sum) => fp32Codec.encode(sum)) : null,
-      ]);
-      return { step, ...result, update, gradient };
+      const gradient = options.encodeGradient ? fp32Codec.encode(await leading.readSum(step)) : null;
+      return { step, ...result, gradient };
     });
   }
 
@@ -270,8 +301,9 @@ class GpuTrainer implements Trainer {
   masterState(): Promise<MasterState> {
     return this.#turn(async () => {
       const { run, step } = this.#withReplica();
-      const moments = await (await this.#leading()).readMoments();
-      return { step, weights: await run.engine.read(run.weights), ...moments };
+      const leading = await this.#leading();
+      const [weights, firstMoments, secondMoments] = await Promise.all([run.engine.read(run.weights), leading.read('firstMoments'), leading.read('secondMoments')]);
+      return { step, weights, firstMoments, secondMoments, ...(this.#isLossy && { masterWeights: await leading.read('masterWeights') }) };
     });
   }
 
@@ -338,6 +370,11 @@ class GpuTrainer implements Trainer {
     });
   }
 
+  /** The same for what changes the replica or the master state. */
+  #changingTurn<T>(work: () => Promise<T>): Promise<T> {
+    return this.#turn(() => this.#changes.run(work));
+  }
+
   #prepared(): Run {
     if (this.#run === null) throw new RangeError('the trainer is not prepared');
     return this.#run;
@@ -385,6 +422,10 @@ class GpuTrainer implements Trainer {
     return run.hash();
   }
 
+  get #isLossy(): boolean {
+    return (this.#prepared().settings.codec ?? 'fp32') !== 'fp32';
+  }
+
   /** What a codec dropped of gradients of other weights. */
   #forgetDropped(): void {
     this.#compressor?.forget();
@@ -395,6 +436,7 @@ class GpuTrainer implements Trainer {
     this.#run = null;
     this.#update = null;
     this.#compressor = null;
+    this.#expander = null;
     this.#standing = 'member';
     this.#replicaStep = null;
     this.#held = null;

@@ -3,12 +3,12 @@
  * only a successor opens one (`following.ts`), so the others need no memory for it. Who contributes what, and when a step is
  * complete, is the room's decision.
  */
-import { Expander, fp32Codec } from '../codec/index.ts';
+import { Compressor, Expander, fp32Codec } from '../codec/index.ts';
+import { sliceOf } from '../engine/index.ts';
 import type { Memory, Sequence } from '../engine/index.ts';
 import { AdamW, ContributionAdder, learningRateAt, scheduleAt, uncheckedAdder } from '../optim/index.ts';
-import type { ScheduleChange } from '../optim/index.ts';
 import type { Run } from './run.ts';
-import type { CommitResult } from './types.ts';
+import type { CommitOptions, CommitResult, FollowedStep, MasterPart } from './types.ts';
 
 /** Adds another peer's contribution; throws `CodecError`, with nothing added, when its bytes can't be one. */
 type Addition = (bytes: ArrayBuffer) => void;
@@ -16,27 +16,35 @@ type Addition = (bytes: ArrayBuffer) => void;
 export class StepUpdate {
   readonly #run: Run;
   readonly #sum: Memory;
+  /** What the optimizer updates: the replica itself, or with a lossy codec what the replica follows. */
+  readonly #master: Memory;
   readonly #optimizer: AdamW;
   readonly #ownAddition: Sequence;
+  /** From the replica to the master weights; null where they are the same. */
+  readonly #change: Compressor | null;
   /** From the first contribution of another peer on. */
   #addition: Addition | null = null;
   /** The step whose sum this is; null before the first. */
   #step: number | null = null;
 
-  private constructor(run: Run, sum: Memory, optimizer: AdamW, ownAddition: Sequence) {
+  private constructor(run: Run, sum: Memory, master: Memory, optimizer: AdamW, ownAddition: Sequence, change: Compressor | null) {
     this.#run = run;
     this.#sum = sum;
+    this.#master = master;
     this.#optimizer = optimizer;
     this.#ownAddition = ownAddition;
+    this.#change = change;
   }
 
-  /** Moments start at zero. */
+  /** Moments start at zero, and so do master weights that are memory of their own. */
   static async open(run: Run): Promise<StepUpdate> {
     const { engine, layout, weights, gradients, settings } = run;
+    const { codec = 'fp32' } = settings;
     const sum = engine.allocateFlat('gradient sum', layout);
-    const regions = { weights, gradientSum: sum };
-    const optimizer = await AdamW.create(engine, layout, regions, settings.optimizer);
-    return new StepUpdate(run, sum, optimizer, await uncheckedAdder(engine, 'own gradients', sum, gradients));
+    const master = codec === 'fp32' ? weights : engine.allocateFlat('master weights', layout);
+    const optimizer = await AdamW.create(engine, layout, { weights: master, gradientSum: sum }, settings.optimizer);
+    const change = codec === 'fp32' ? null : await Compressor.ofChange(engine, codec, master, weights);
+    return new StepUpdate(run, sum, master, optimizer, await uncheckedAdder(engine, 'own gradients', sum, gradients), change);
   }
 
   begin(step: number): void {
@@ -63,6 +71,7 @@ export class StepUpdate {
     if (codec !== 'fp32') {
       const expander = await Expander.create(engine, codec, this.#sum);
       return (bytes) => {
+        expander.check(bytes, 'contribution');
         expander.add(bytes);
       };
     }
@@ -75,35 +84,33 @@ export class StepUpdate {
   }
 
   /** One update of the weights by the mean gradient; none when anything was not finite. */
-  async commit(step: number, weightSum: number, changes: readonly ScheduleChange[]): Promise<Omit<CommitResult, 'step' | 'update' | 'gradient'>> {
+  async commit(step: number, weightSum: number, { changes = [], encodeUpdate }: Pick<CommitOptions, 'changes' | 'encodeUpdate'>): Promise<Omit<CommitResult, 'step' | 'gradient'>> {
     this.#checkStep(step);
     if (!(weightSum > 0 && Number.isFinite(weightSum))) {
       throw new RangeError(`step ${step} has a loss weight of ${weightSum}, which nothing can be divided by`);
     }
-    const learningRate = this.#queueUpdate(step, weightSum, changes);
-    const [{ gradNorm, applied }, replicaHash] = await Promise.all([this.#optimizer.result(), this.#run.hash()]);
-    return { gradNorm, learningRate, applied, replicaHash };
+    const { engine, weights, settings } = this.#run;
+    const now = scheduleAt(settings.optimizer, settings.steps, changes, step);
+    const learningRate = learningRateAt(now.settings, step, now.steps);
+    this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
+    const { gradNorm, applied } = await this.#optimizer.result();
+    if (applied) this.#change?.run();
+    const replicaHash = await this.#run.hash();
+    if (!applied || !encodeUpdate) return { gradNorm, learningRate, applied, replicaHash, update: null };
+    const update = await (this.#change?.read() ?? engine.read(weights));
+    return { gradNorm, learningRate, applied, replicaHash, update };
   }
 
   /**
-   * The update that a coordinator made of this sum, by the same kernel, so that on equal GPUs the moments are equal bit for
-   * bit. Whether it was applied: when not, nothing has changed.
+   * The update that a coordinator made of this sum, by the same kernel, so that on equal GPUs moments and master weights are equal
+   * bit for bit. Whether it was applied: when not, nothing has changed. Master weights that are the replica's are garbage
+   * after it, until the step's update is written.
    */
-  async follow(step: number, sum: Float32Array<ArrayBuffer>, weightSum: number): Promise<boolean> {
+  async follow(step: number, sum: Float32Array<ArrayBuffer>, { weightSum, learningRate }: FollowedStep): Promise<boolean> {
     this.#step = step;
     this.#run.engine.write(this.#sum, sum);
-    // The weights that this makes are not used, so neither is its learning rate.
-    this.#queueUpdate(step, weightSum, []);
-    return (await this.#optimizer.result()).applied;
-  }
-
-  /** Returns the learning rate. */
-  #queueUpdate(step: number, weightSum: number, changes: readonly ScheduleChange[]): number {
-    const { optimizer, steps } = this.#run.settings;
-    const now = scheduleAt(optimizer, steps, changes, step);
-    const learningRate = learningRateAt(now.settings, step, now.steps);
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
-    return learningRate;
+    return (await this.#optimizer.result()).applied;
   }
 
   /** The sum as it is: until the next `begin` that of the last committed step. */
@@ -121,33 +128,22 @@ export class StepUpdate {
     this.#run.engine.write(this.#optimizer.secondMoment, second);
   }
 
-  /** Adds what `updates` updates left of these to what they made of zero. The sum is overwritten. */
-  async addMoments(first: Float32Array<ArrayBuffer>, second: Float32Array<ArrayBuffer>, updates: number): Promise<void> {
-    if (updates === 0) {
-      this.setMoments(first, second);
-      return;
-    }
-    const { firstMoment, secondMoment } = this.#optimizer;
-    const kept = this.#optimizer.momentsKept(updates);
-    this.#step = null;
-    for (const [label, moment, values, factor] of [
-      ['first moment', firstMoment, first, kept.first],
-      ['second moment', secondMoment, second, kept.second],
-    ] as const) {
-      const adder = await uncheckedAdder(this.#run.engine, label, moment, this.#sum);
-      // Through the sum, which nobody needs between two steps that are followed: no memory of its own.
-      this.#run.engine.write(this.#sum, values.map((value) => value * factor));
-      adder.run();
-    }
+  /** Before the replica, where they are the same. */
+  setMaster(weights: Float32Array<ArrayBuffer>): void {
+    this.#run.engine.write(this.#master, weights);
   }
 
-  async readMoments(): Promise<{ readonly firstMoments: ArrayBuffer; readonly secondMoments: ArrayBuffer }> {
-    const { engine } = this.#run;
-    const [firstMoments, secondMoments] = await Promise.all([
-      engine.read(this.#optimizer.firstMoment),
-      engine.read(this.#optimizer.secondMoment),
-    ]);
-    return { firstMoments, secondMoments };
+  /** A range of a part as it is when everything queued before is done. */
+  read(part: MasterPart, offsetElements = 0, lengthElements = this.#master.lengthElements - offsetElements): Promise<ArrayBuffer> {
+    return this.#run.engine.read({ parts: sliceOf(this.#memoryOf(part), offsetElements, lengthElements), lengthElements });
+  }
+
+  write(part: MasterPart, offsetElements: number, values: Float32Array<ArrayBuffer>): void {
+    this.#run.engine.write(this.#memoryOf(part), values, offsetElements);
+  }
+
+  #memoryOf(part: MasterPart): Memory {
+    return { firstMoments: this.#optimizer.firstMoment, secondMoments: this.#optimizer.secondMoment, masterWeights: this.#master }[part];
   }
 
   #checkStep(step: number): void {

@@ -36,7 +36,7 @@ export interface TrainerSettings {
   readonly steps: number;
   /** Seeds the initial weights and dropout. */
   readonly seed: number;
-  /** Of contributions. Default `fp32`. */
+  /** Of contributions and updates. Default `fp32`. */
   readonly codec?: CodecName;
   /** Default `f32`; `mixed` is used where the GPU has f16 and gets a known answer right with it. */
   readonly precision?: Precision;
@@ -84,12 +84,21 @@ export interface CommitOptions {
   readonly changes?: readonly ScheduleChange[];
 }
 
-/** What a coordinator made its update of: enough for a successor to take its moments along. */
+/** What a coordinator made its update of: enough for a successor to take its master state along. */
 export interface FollowedStep {
   /** `CommitResult.gradient` of the step. */
   readonly gradient: ArrayBuffer;
   /** What the coordinator divided it by. */
   readonly weightSum: number;
+  readonly learningRate: number;
+}
+
+/** What a coordinator has beside the replica: f32, by the parameter layout, padding included. */
+export type MasterPart = 'firstMoments' | 'secondMoments' | 'masterWeights';
+
+/** Where updates are the new weights themselves, the replica is the master's. */
+export function masterPartsOf(codec: CodecName): readonly MasterPart[] {
+  return codec === 'fp32' ? ['firstMoments', 'secondMoments'] : ['firstMoments', 'secondMoments', 'masterWeights'];
 }
 
 export interface SampleRequest {
@@ -127,22 +136,24 @@ export interface Trainer {
   /** Member: replica at `step`, as `replica()` of a coordinator gave it. Ends following. */
   loadReplica(step: number, bytes: ArrayBuffer): Promise<string>;
   /**
-   * Member: the update that takes the replica from `step` to `step + 1`. Returns the new hash. With `followed` the moments
-   * take the step too, all or nothing: where update or gradient are mis-sized or not finite, `CodecError` and nothing has
+   * Member: the update that takes the replica from `step` to `step + 1`. Returns the new hash. With `followed` the master state
+   * takes the step too, all or nothing: where update or gradient are mis-sized or not finite, `CodecError` and nothing has
    * changed. `RangeError` when `followed` is given and this member doesn't follow. Without it, following ends.
    */
   applyUpdate(step: number, bytes: ArrayBuffer, followed?: FollowedStep): Promise<string>;
+  /** Coordinator: a range of a part, as it is after `step` updates. Nothing queued before it is missing from it. */
+  readMaster(part: MasterPart, offsetBytes: number, byteLength: number): Promise<{ readonly step: number; readonly bytes: ArrayBuffer }>;
   /**
-   * Successor: opens what a coordinator has, with moments at zero, and follows from the replica's present step, which it
-   * returns. It can't lead before it has adopted the coordinator's moments of that step.
+   * Successor: opens what a coordinator has, and follows from the replica's present step, which it returns. It can't lead
+   * before it was given all parts.
    */
   beginFollowing(): Promise<number>;
   /**
-   * Successor: moments as the coordinator had them after `step` updates, however many were followed since. Once, and only
-   * of the step at which following began (else `RangeError`); `CodecError` when they are mis-sized or can't be moments.
-   * From then on this member's master state is the coordinator's, and it can lead.
+   * Successor: a range of a part as `readMaster` gave it, when the replica is at that `step` here too; it is taken along from then
+   * on. Ranges of a part come in order; `RangeError` for any other, and for another step. `CodecError` for what can't be it.
+   * After the last range of all parts this member's master state is the coordinator's, and it can lead.
    */
-  adoptMoments(step: number, first: ArrayBuffer, second: ArrayBuffer): Promise<void>;
+  writeMaster(step: number, part: MasterPart, offsetBytes: number, bytes: ArrayBuffer): Promise<void>;
   /** Gradient sums of the job's micro-batches; the result stays on the GPU until taken, added or overwritten by the next job. */
   computeGradients(job: GradientJob): Promise<GradientResult>;
   /** Which op first gave a value that is not finite when this job is computed; null when none did. For when a step failed. */

@@ -2,6 +2,7 @@
  * What the trainer worker offers over Comlink: the trainer and the checkpoint store beside it, so that weights go from
  * GPU to disk and back without passing the page's main thread. Large buffers in results are moved, not copied.
  */
+import { buffersOf } from '../checkpoint/types.ts';
 import { transfer } from 'comlink';
 import type { CheckpointStore } from '../checkpoint/store.ts';
 import type { CheckpointFacts, RunChange, RunRecord, SavedProgress, SavedRunSummary } from '../checkpoint/types.ts';
@@ -80,7 +81,11 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     loadReplica: (step, bytes) => trainer.loadReplica(step, bytes),
     applyUpdate: (step, bytes, followed) => trainer.applyUpdate(step, bytes, followed),
     beginFollowing: () => trainer.beginFollowing(),
-    adoptMoments: (step, first, second) => trainer.adoptMoments(step, first, second),
+    async readMaster(part, offsetBytes, byteLength) {
+      const range = await trainer.readMaster(part, offsetBytes, byteLength);
+      return transfer(range, [range.bytes]);
+    },
+    writeMaster: (step, part, offsetBytes, bytes) => trainer.writeMaster(step, part, offsetBytes, bytes),
     computeGradients: (job) => trainer.computeGradients(job),
     explainNonFinite: (job) => trainer.explainNonFinite(job),
     kernelTimes: () => trainer.kernelTimes(),
@@ -105,7 +110,7 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     },
     async masterState() {
       const state = await trainer.masterState();
-      return transfer(state, [state.weights, state.firstMoments, state.secondMoments]);
+      return transfer(state, [...buffersOf(state)]);
     },
     namedGradients: (step, weightSum) => trainer.namedGradients(step, weightSum),
     evaluate: (rows) => trainer.evaluate(rows),

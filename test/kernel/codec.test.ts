@@ -22,6 +22,11 @@ function gradientsOf(seed: number): Float32Array<ArrayBuffer> {
   });
 }
 
+function encoded(compressor: Compressor): Promise<ArrayBuffer> {
+  compressor.run();
+  return compressor.read();
+}
+
 describe.each([
   ['one buffer', 1 << 27],
   ['several buffers', 20 * 1024],
@@ -36,7 +41,7 @@ describe.each([
     const codec = codecOf(name);
     const gradients = engine.allocateFlat('gradients', layout);
     const sum = engine.allocateFlat('sum', layout);
-    const compressor = await Compressor.create(engine, name, layout, gradients);
+    const compressor = await Compressor.ofGradients(engine, name, layout, gradients);
     const expander = await Expander.create(engine, name, sum);
     let dropped = new Float32Array(elements);
     const expectedSum = new Float32Array(elements);
@@ -44,12 +49,12 @@ describe.each([
     for (let round = 0; round < 4; round += 1) {
       const given = gradientsOf(round);
       engine.write(gradients, given);
-      const encoded = await compressor.encode();
+      const bytes = await encoded(compressor);
       const values = given.map((value, at) => value + (dropped[at] ?? 0));
-      expect(new Uint8Array(encoded), `round ${round}`).toEqual(new Uint8Array(codec.encode(values.slice())));
-      const kept = codec.decode(encoded.slice(0), elements, 'test');
+      expect(new Uint8Array(bytes), `round ${round}`).toEqual(new Uint8Array(codec.encode(values.slice())));
+      const kept = codec.decode(bytes.slice(0), elements, 'test');
       dropped = values.map((value, at) => value - (kept[at] ?? 0));
-      expander.add(encoded);
+      expander.add(bytes);
       for (let at = 0; at < elements; at += 1) {
         expectedSum[at] = (expectedSum[at] ?? 0) + (kept[at] ?? 0);
         exactSum[at] = (exactSum[at] ?? 0) + (given[at] ?? 0);
@@ -63,26 +68,48 @@ describe.each([
     }
     compressor.forget();
     engine.write(gradients, gradientsOf(9));
-    expect(new Uint8Array(await compressor.encode())).toEqual(new Uint8Array(codec.encode(gradientsOf(9))));
+    expect(new Uint8Array(await encoded(compressor))).toEqual(new Uint8Array(codec.encode(gradientsOf(9))));
   });
 
-  test.each(['bf16', 'int8'] as const)('%s adds nothing of a contribution that is not finite or mis-sized', async (name) => {
+  test.each(['bf16', 'int8'] as const)('%s refuses what is not finite or mis-sized', async (name) => {
     const gradients = engine.allocateFlat('gradients', layout);
     const sum = engine.allocateFlat('sum', layout);
-    const compressor = await Compressor.create(engine, name, layout, gradients);
+    const compressor = await Compressor.ofGradients(engine, name, layout, gradients);
     const expander = await Expander.create(engine, name, sum);
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY, -3.4e38 * 1.0007]) {
       engine.write(gradients, gradientsOf(1));
       engine.write(gradients, Float32Array.of(value), elements - 3);
-      const encoded = await compressor.encode();
+      const bytes = await encoded(compressor);
       compressor.forget();
       expect(() => {
-        expander.add(encoded);
-      }, `${value}`).toThrow(/contribution holds a value that is not finite/);
+        expander.check(bytes, 'test');
+      }, `${value}`).toThrow(/a test holds a value that is not finite/);
       expect(() => {
-        expander.add(encoded.slice(4));
-      }).toThrow(/contribution has/);
+        expander.check(bytes.slice(4), 'test');
+      }).toThrow(/a test has/);
     }
-    expect(new Float32Array(await engine.read(sum)).every((value) => value === 0)).toBe(true);
+  });
+
+  test.each(['bf16', 'int8'] as const)('%s takes two replicas along the same way to the master weights, bit for bit', async (name) => {
+    const codec = codecOf(name);
+    const [master, replica, other] = ['master', 'replica', 'other'].map((label) => engine.allocateFlat(label, layout));
+    if (master === undefined || replica === undefined || other === undefined) throw new Error('three are asked for');
+    const compressor = await Compressor.ofChange(engine, name, master, replica);
+    const expander = await Expander.create(engine, name, other);
+    const start = gradientsOf(0);
+    for (const memory of [replica, other]) engine.write(memory, start);
+    let expected = start;
+    for (let round = 1; round < 4; round += 1) {
+      const goal = gradientsOf(round).map((value, at) => (start[at] ?? 0) + value / 100);
+      engine.write(master, goal);
+      const bytes = await encoded(compressor);
+      const before = expected;
+      expect(new Uint8Array(bytes)).toEqual(new Uint8Array(codec.encode(goal.map((value, at) => value - (before[at] ?? 0)))));
+      const change = codec.decode(bytes.slice(0), elements, 'test');
+      expected = before.map((value, at) => value + (change[at] ?? 0));
+      expander.check(bytes, 'update');
+      expander.add(bytes);
+      for (const memory of [replica, other]) expect(new Float32Array(await engine.read(memory)), `round ${round}`).toEqual(expected);
+    }
   });
 });

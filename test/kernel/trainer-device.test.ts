@@ -172,22 +172,27 @@ describe("across the worker's border", () => {
     const [first, second] = [connected(new IDBFactory()), connected(new IDBFactory())];
     for (const { trainer } of [first, second]) await trainer.prepare(settings);
     await first.trainer.initialize();
-    const { firstMoments, secondMoments } = await first.trainer.masterState();
     const { step, bytes } = await first.trainer.replica();
+    const bytesOfAPart = bytes.byteLength;
     await second.trainer.loadReplica(step, bytes);
     expect(await second.trainer.beginFollowing()).toBe(step);
-    await second.trainer.adoptMoments(step, firstMoments, secondMoments);
+    const moved: ArrayBuffer[] = [];
+    for (const part of ['firstMoments', 'secondMoments'] as const) {
+      const range = await first.trainer.readMaster(part, 0, bytesOfAPart);
+      await second.trainer.writeMaster(range.step, part, 0, range.bytes);
+      moved.push(range.bytes);
+    }
     const job = jobOf(source, step, allIndices);
     await first.trainer.beginStep(step);
     const { weightSum } = await first.trainer.computeGradients(job);
     await first.trainer.addOwnContribution(job.assignment);
-    const { update, gradient, replicaHash } = await first.trainer.commit(step, weightSum, { encodeUpdate: true, encodeGradient: true });
+    const { update, gradient, learningRate, replicaHash } = await first.trainer.commit(step, weightSum, { encodeUpdate: true, encodeGradient: true });
     const given = { update: update ?? new ArrayBuffer(0), gradient: gradient ?? new ArrayBuffer(0) };
-    const refused = second.trainer.applyUpdate(step, given.update.slice(0), { gradient: new ArrayBuffer(4), weightSum });
+    const refused = second.trainer.applyUpdate(step, given.update.slice(0), { gradient: new ArrayBuffer(4), weightSum, learningRate });
     await expect(refused).rejects.toMatchObject({ name: 'CodecError' });
-    expect(await second.trainer.applyUpdate(step, given.update, { gradient: given.gradient, weightSum })).toBe(replicaHash);
+    expect(await second.trainer.applyUpdate(step, given.update, { gradient: given.gradient, weightSum, learningRate })).toBe(replicaHash);
     expect(await second.trainer.masterState()).toEqual(await first.trainer.masterState());
-    for (const moved of [firstMoments, secondMoments, given.update, given.gradient]) expect(moved.byteLength).toBe(0);
+    for (const { byteLength } of [...moved, given.update, given.gradient]) expect(byteLength).toBe(0);
     await Promise.all([first.close(), second.close()]);
   });
 

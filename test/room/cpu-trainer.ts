@@ -4,6 +4,7 @@
  * or followed is then all there is. Small models only. What a room has no use for (device check, sampling) is not here.
  */
 import { CodecError, codecOf, fp32Codec } from '../../src/codec/index.ts';
+import type { Codec } from '../../src/codec/index.ts';
 import type { MasterState } from '../../src/checkpoint/types.ts';
 import type { MicrobatchRows } from '../../src/data/types.ts';
 import { weightOf } from '../../src/data/batches.ts';
@@ -13,8 +14,8 @@ import { evaluationGraph, trainingGraph } from '../../src/model/decoder.ts';
 import { initialWeights } from '../../src/model/initial.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { AdamWReference, learningRateAt, replicaHashOf, scheduleAt } from '../../src/optim/index.ts';
-import type { ScheduleChange } from '../../src/optim/index.ts';
-import type { CommitOptions, CommitResult, FollowedStep, GradientJob, GradientResult, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
+import { masterPartsOf } from '../../src/trainer/types.ts';
+import type { CommitOptions, CommitResult, FollowedStep, GradientJob, GradientResult, MasterPart, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
 
 /** What a room asks of a trainer. */
 export type RoomTrainer = Pick<Trainer, RoomCalls>;
@@ -25,7 +26,8 @@ type RoomCalls =
   | 'loadReplica'
   | 'applyUpdate'
   | 'beginFollowing'
-  | 'adoptMoments'
+  | 'readMaster'
+  | 'writeMaster'
   | 'computeGradients'
   | 'takeContribution'
   | 'beginStep'
@@ -36,11 +38,10 @@ type RoomCalls =
   | 'masterState'
   | 'evaluate';
 
-/** A successor: the step since which it follows, the updates it has followed, and whether it has the moments from before. */
+/** A successor, and how much it has of what the coordinator had. */
 interface Following {
-  readonly since: number;
-  updates: number;
-  isWhole: boolean;
+  /** Of each part, how many elements are there. */
+  readonly received: Map<MasterPart, number>;
 }
 
 /** Gradients and loss of one micro-batch, summed; by replica hash, step and index. */
@@ -107,25 +108,36 @@ export class CpuTrainer implements RoomTrainer {
     this.#evaluation = evaluation;
   }
 
+  /** Of the replica. */
+  get step(): number {
+    return this.#step;
+  }
+
+  /** Of each part of a master state. */
+  get masterBytes(): number {
+    return 4 * this.#layout.totalElements;
+  }
+
   /** Hash of the replica as it is now. */
   get hash(): string {
     return this.#hash;
   }
 
   async initialize(): Promise<string> {
-    this.#lead(Float64Array.from(initialWeights(this.#settings.model, this.#settings.seed)), 0);
+    const weights = Float32Array.from(initialWeights(this.#settings.model, this.#settings.seed));
+    this.#lead(weights, weights, 0);
     return this.hash;
   }
 
-  async restore(state: MasterState): Promise<string> {
-    const optimizer = this.#lead(Float64Array.from(new Float32Array(state.weights)), state.step);
-    optimizer.firstMoment.set(new Float32Array(state.firstMoments));
-    optimizer.secondMoment.set(new Float32Array(state.secondMoments));
+  async restore({ step, weights, firstMoments, secondMoments, masterWeights = weights }: MasterState): Promise<string> {
+    const optimizer = this.#lead(new Float32Array(weights.slice(0)), new Float32Array(masterWeights), step);
+    optimizer.firstMoment.set(new Float32Array(firstMoments));
+    optimizer.secondMoment.set(new Float32Array(secondMoments));
     return this.hash;
   }
 
   async loadReplica(step: number, bytes: ArrayBuffer): Promise<string> {
-    const weights = fp32Codec.decode(bytes.slice(0), this.#layout.totalElements, 'update');
+    const weights = this.#decoded(fp32Codec, bytes, 'replica');
     this.#optimizer = null;
     this.#following = null;
     this.#dropped = new Float32Array(weights.length);
@@ -135,42 +147,52 @@ export class CpuTrainer implements RoomTrainer {
 
   async applyUpdate(step: number, bytes: ArrayBuffer, followed?: FollowedStep): Promise<string> {
     if (step !== this.#step) throw new RangeError(`update of step ${step} for a replica at ${this.#step}`);
+    const update = this.#decoded(this.#codec, bytes, 'update');
+    const weights = this.#isLossy ? this.#weights.map((weight, at) => weight + (update[at] ?? 0)) : update;
     if (followed === undefined) {
       this.#optimizer = null;
       this.#following = null;
-      this.#use(fp32Codec.decode(bytes.slice(0), this.#layout.totalElements, 'update'), step + 1);
-      return this.hash;
+    } else {
+      const { optimizer } = this.#followingOptimizer();
+      const { gradient, weightSum, learningRate } = followed;
+      optimizer.gradientSum.set(this.#decoded(fp32Codec, gradient, 'gradient'));
+      if (!(weightSum > 0 && Number.isFinite(weightSum))) throw new CodecError(`a loss weight of ${weightSum}`);
+      if (!(learningRate >= 0 && Number.isFinite(learningRate))) throw new CodecError(`a learning rate of ${learningRate}`);
+      if (!this.#update(optimizer, step, weightSum, learningRate).applied) throw new CodecError('a gradient too large');
+      if (!this.#isLossy) optimizer.weights.set(weights);
     }
-    const { following, optimizer } = this.#followingOptimizer();
-    const weights = fp32Codec.decode(bytes.slice(0), this.#layout.totalElements, 'update');
-    optimizer.gradientSum.set(fp32Codec.decode(followed.gradient, this.#layout.totalElements, 'gradient'));
-    if (!(followed.weightSum > 0 && Number.isFinite(followed.weightSum))) throw new CodecError(`a loss weight of ${followed.weightSum}`);
-    if (!this.#update(optimizer, step, followed.weightSum).applied) throw new CodecError('a gradient too large');
-    following.updates += 1;
-    optimizer.weights.set(weights);
     this.#use(weights, step + 1);
     return this.hash;
   }
 
   async beginFollowing(): Promise<number> {
-    this.#optimizer = this.#optimizerOf(Float64Array.from(this.#weights));
-    this.#following = { since: this.#step, updates: 0, isWhole: false };
+    this.#optimizer = this.#optimizerOf(new Float64Array(this.#weights.length));
+    if (!this.#isLossy) this.#optimizer.weights.set(this.#weights);
+    this.#following = { received: new Map(masterPartsOf(this.#settings.codec ?? 'fp32').map((part) => [part, 0])) };
     return this.#step;
   }
 
-  async adoptMoments(step: number, first: ArrayBuffer, second: ArrayBuffer): Promise<void> {
+  async readMaster(part: MasterPart, offsetBytes: number, byteLength: number): Promise<{ readonly step: number; readonly bytes: ArrayBuffer }> {
+    return this.masterNow(part, offsetBytes, byteLength);
+  }
+
+  /** The same, in this very moment. */
+  masterNow(part: MasterPart, offsetBytes: number, byteLength: number): { readonly step: number; readonly bytes: ArrayBuffer } {
+    const values = partOf(this.#coordinating(), part).subarray(offsetBytes / 4, (offsetBytes + byteLength) / 4);
+    return { step: this.#step, bytes: Float32Array.from(values).buffer };
+  }
+
+  async writeMaster(step: number, part: MasterPart, offsetBytes: number, bytes: ArrayBuffer): Promise<void> {
+    if (step !== this.#step) throw new RangeError(`${part} of step ${step} for a replica at ${this.#step}`);
     const { following, optimizer } = this.#followingOptimizer();
-    if (following.isWhole) throw new RangeError('the moments have been adopted before');
-    if (step !== following.since) throw new RangeError(`moments of step ${step} for one that follows since ${following.since}`);
-    const [firstMoments, secondMoments] = [first, second].map((bytes) => fp32Codec.decode(bytes, this.#layout.totalElements, 'moment'));
-    if (secondMoments?.some((value) => value < 0)) throw new CodecError('a negative second moment');
-    const { beta1, beta2 } = this.#settings.optimizer;
-    const add = (moment: Float64Array, values: Float32Array | undefined, kept: number): void => {
-      moment.forEach((value, at) => (moment[at] = Math.fround(value + kept * (values?.[at] ?? 0))));
-    };
-    add(optimizer.firstMoment, firstMoments, beta1 ** following.updates);
-    add(optimizer.secondMoment, secondMoments, beta2 ** following.updates);
-    following.isWhole = true;
+    const received = following.received.get(part);
+    if (received === undefined || offsetBytes !== received * 4) throw new RangeError(`${part} from byte ${offsetBytes} on are not what comes next`);
+    if (bytes.byteLength === 0 || bytes.byteLength % 4 !== 0 || received + bytes.byteLength / 4 > this.#layout.totalElements) throw new CodecError(`${part} of ${bytes.byteLength} bytes`);
+    const values = new Float32Array(bytes.slice(0));
+    if (!values.every(Number.isFinite)) throw new CodecError(`${part} are not finite`);
+    if (part === 'secondMoments' && values.some((value) => value < 0)) throw new CodecError('a negative second moment');
+    partOf(optimizer, part).set(values, received);
+    following.received.set(part, received + values.length);
   }
 
   async computeGradients(job: GradientJob): Promise<GradientResult> {
@@ -191,7 +213,7 @@ export class CpuTrainer implements RoomTrainer {
   }
 
   async takeContribution(assignment: string): Promise<ArrayBuffer> {
-    const codec = codecOf(this.#settings.codec ?? 'fp32');
+    const codec = this.#codec;
     const sums = this.#heldSums(assignment);
     const values = sums.map((sum, at) => sum + (this.#dropped[at] ?? 0));
     const bytes = codec.encode(values.slice());
@@ -213,19 +235,32 @@ export class CpuTrainer implements RoomTrainer {
 
   async addContribution(step: number, bytes: ArrayBuffer): Promise<void> {
     if (step !== this.#summedStep) throw new RangeError(`contribution to step ${step} while step ${this.#summedStep} is summed`);
-    this.#add(codecOf(this.#settings.codec ?? 'fp32').decode(bytes.slice(0), this.#layout.totalElements, 'contribution'));
+    this.#add(this.#decoded(this.#codec, bytes, 'contribution'));
   }
 
   async commit(step: number, weightSum: number, options: CommitOptions): Promise<CommitResult> {
     if (step !== this.#summedStep) throw new RangeError(`commit of step ${step} while step ${this.#summedStep} is summed`);
     const optimizer = this.#coordinating();
     roundToF32(optimizer.gradientSum);
-    const { gradNorm, applied, learningRate } = this.#update(optimizer, step, weightSum, options.changes);
+    const now = scheduleAt(this.#settings.optimizer, this.#settings.steps, options.changes ?? [], step);
+    const learningRate = learningRateAt(now.settings, step, now.steps);
+    const { gradNorm, applied } = this.#update(optimizer, step, weightSum, learningRate);
     this.#summedStep = null;
-    if (applied) this.#use(Float32Array.from(optimizer.weights), step + 1);
-    const update = applied && options.encodeUpdate ? fp32Codec.encode(this.#weights.slice()) : null;
+    const update = applied ? this.#moved(optimizer, step) : null;
     const gradient = applied && options.encodeGradient ? fp32Codec.encode(Float32Array.from(optimizer.gradientSum)) : null;
-    return { step, gradNorm, learningRate, applied, replicaHash: this.hash, update, gradient };
+    return { step, gradNorm, learningRate, applied, replicaHash: this.hash, update: options.encodeUpdate ? update : null, gradient };
+  }
+
+  /** Takes the replica to the master weights, as far as the codec can say; what it says of it. */
+  #moved(optimizer: AdamWReference, step: number): ArrayBuffer {
+    if (!this.#isLossy) {
+      this.#use(Float32Array.from(optimizer.weights), step + 1);
+      return fp32Codec.encode(this.#weights.slice());
+    }
+    const bytes = this.#codec.encode(this.#weights.map((weight, at) => (optimizer.weights[at] ?? 0) - weight));
+    const change = this.#decoded(this.#codec, bytes, 'update');
+    this.#use(this.#weights.map((weight, at) => weight + (change[at] ?? 0)), step + 1);
+    return bytes;
   }
 
   async replica(): Promise<{ readonly step: number; readonly bytes: ArrayBuffer; readonly hash: string }> {
@@ -233,12 +268,13 @@ export class CpuTrainer implements RoomTrainer {
   }
 
   async masterState(): Promise<MasterState> {
-    const { firstMoment, secondMoment } = this.#coordinating();
+    const { weights, firstMoment, secondMoment } = this.#coordinating();
     return {
       step: this.#step,
       weights: this.#weights.slice().buffer,
       firstMoments: Float32Array.from(firstMoment).buffer,
       secondMoments: Float32Array.from(secondMoment).buffer,
+      ...(this.#isLossy && { masterWeights: Float32Array.from(weights).buffer }),
     };
   }
 
@@ -270,24 +306,36 @@ export class CpuTrainer implements RoomTrainer {
     return result;
   }
 
-  #lead(weights: Float64Array, step: number): AdamWReference {
-    const optimizer = this.#optimizerOf(weights);
+  #lead(weights: Float32Array<ArrayBuffer>, master: Float32Array, step: number): AdamWReference {
+    const optimizer = this.#optimizerOf(Float64Array.from(master));
     this.#optimizer = optimizer;
     this.#following = null;
-    this.#use(Float32Array.from(weights), step);
+    this.#dropped = new Float32Array(weights.length);
+    this.#use(weights, step);
     return optimizer;
+  }
+
+  get #codec(): Codec {
+    return codecOf(this.#settings.codec ?? 'fp32');
+  }
+
+  get #isLossy(): boolean {
+    return this.#codec !== fp32Codec;
+  }
+
+  /** Of a copy: messages may be delivered twice. */
+  #decoded(codec: Codec, bytes: ArrayBuffer, what: string): Float32Array<ArrayBuffer> {
+    return codec.decode(bytes.slice(0), this.#layout.totalElements, what);
   }
 
   #optimizerOf(weights: Float64Array): AdamWReference {
     return new AdamWReference(weights, this.#layout.decayedElements, this.#settings.optimizer);
   }
 
-  #update(optimizer: AdamWReference, step: number, weightSum: number, changes: readonly ScheduleChange[] = []): Pick<CommitResult, 'gradNorm' | 'applied' | 'learningRate'> {
-    const now = scheduleAt(this.#settings.optimizer, this.#settings.steps, changes, step);
-    const learningRate = learningRateAt(now.settings, step, now.steps);
+  #update(optimizer: AdamWReference, step: number, weightSum: number, learningRate: number): Pick<CommitResult, 'gradNorm' | 'applied'> {
     const result = optimizer.commit({ learningRate, update: step + 1, weightSum });
     for (const values of [optimizer.weights, optimizer.firstMoment, optimizer.secondMoment]) roundToF32(values);
-    return { ...result, learningRate };
+    return result;
   }
 
   #use(weights: Float32Array<ArrayBuffer>, step: number): void {
@@ -303,7 +351,8 @@ export class CpuTrainer implements RoomTrainer {
   }
 
   #coordinating(): AdamWReference {
-    if (this.#optimizer === null || this.#following?.isWhole === false) throw new RangeError("this member has no coordinator's moments");
+    const isPart = [...(this.#following?.received.values() ?? [])].some((received) => received < this.#layout.totalElements);
+    if (this.#optimizer === null || isPart) throw new RangeError("this member has no coordinator's master state");
     return this.#optimizer;
   }
 
@@ -322,6 +371,10 @@ export class CpuTrainer implements RoomTrainer {
     const { gradientSum } = this.#coordinating();
     for (let at = 0; at < gradientSum.length; at += 1) gradientSum[at] = (gradientSum[at] ?? 0) + (sums[at] ?? 0);
   }
+}
+
+function partOf({ firstMoment, secondMoment, weights }: AdamWReference, part: MasterPart): Float64Array {
+  return { firstMoments: firstMoment, secondMoments: secondMoment, masterWeights: weights }[part];
 }
 
 function roundToF32(values: Float64Array): void {

@@ -100,7 +100,7 @@ export class FuzzedMember {
         return [0, 2, at];
       case 'microbatches':
         return [[0, 1]];
-      case 'momentsBytes':
+      case 'masterBytes':
       case 'corpusBytes':
         return [pieceBytes, pieceBytes, 2 * pieceBytes];
       case 'offset':

@@ -2,13 +2,15 @@
 import { weightOf } from '../../src/data/batches.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../../src/room/coordinator.ts';
 import type { CoordinatorState } from '../../src/room/coordinator.ts';
-import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, SuccessionPart } from '../../src/room/machine.ts';
+import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent } from '../../src/room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 import { orderOf, ownerCommandSchema } from '../../src/room/rules.ts';
 import type { OwnerCommand, RoomRules, SignedCommand } from '../../src/room/rules.ts';
 import { encodeHistory } from '../../src/session/history.ts';
+import { rangesOf } from '../../src/session/inheritance.ts';
 import { encodeRows } from '../../src/session/rows.ts';
+import { masterPartsOf } from '../../src/trainer/types.ts';
 import * as v from 'valibot';
 import { leaseMs } from '../../signaling/directory.ts';
 import type { Command } from '../../signaling/directory.ts';
@@ -469,31 +471,37 @@ export class LeadHost implements Role {
     });
   }
 
-  #appoint({ to, step, unannounced }: Extract<CoordinatorEffect, { type: 'appoint' }>): void {
-    const corpus = corpusOf(this.world.run);
-    this.#gpuJob('appoint', gpuMs.copy, async () => {
-      const state = await this.#trainer.masterState();
-      if (state.step !== step) this.world.log.fail(`moments of step ${step} were asked for when they are at ${state.step}`);
-      const end = this.#ends.get(to);
-      const { firstMoments, secondMoments } = state;
-      const sizes = { momentsBytes: firstMoments.byteLength, corpusBytes: corpus.byteLength };
-      end?.sendBlob({ kind: 'appointment', term: this.term, step, unannounced, ...sizes }, new ArrayBuffer(0));
-      const parts: readonly [SuccessionPart, ArrayBuffer][] = [
-        ['corpus', corpus.buffer],
-        ['firstMoments', firstMoments],
-        ['secondMoments', secondMoments],
-      ];
-      let pieces = 0;
-      for (const [part, bytes] of parts) {
-        for (let offset = 0; offset < bytes.byteLength; offset += pieceBytes) {
-          const piece = bytes.slice(offset, offset + pieceBytes);
-          pieces += 1;
-          this.world.clock.after(pieces * betweenPiecesMs, () => {
-            if (!this.#isOver) end?.sendBlob({ kind: 'piece', term: this.term, step, part, offset }, piece);
-          });
-        }
+  #appoint({ to, step: since, unannounced }: Extract<CoordinatorEffect, { type: 'appoint' }>): void {
+    const { run } = this.world;
+    const end = this.#ends.get(to);
+    const corpus = corpusOf(run);
+    const masterParts = masterPartsOf(run.settings.codec ?? 'fp32');
+    const masterBytes = this.#trainer.masterBytes;
+    end?.sendBlob({ kind: 'appointment', term: this.term, step: since, unannounced, masterBytes, masterParts: [...masterParts], corpusBytes: corpus.byteLength }, new ArrayBuffer(0));
+    const isWanted = (): boolean => this.#state.successor?.peer === to && this.#state.successor.since === since;
+    const pieces = [
+      ...[...rangesOf(corpus.byteLength, pieceBytes)].map((range) => ({ part: 'corpus' as const, ...range })),
+      ...masterParts.flatMap((part) => [...rangesOf(masterBytes, pieceBytes)].map((range) => ({ part, ...range }))),
+    ];
+    const sendNext = (): void => {
+      const [next, ...rest] = pieces.splice(0);
+      if (next === undefined || !isWanted()) return;
+      // Committed, and not sent yet: the worker's answers come in their order.
+      const isAhead = this.#trainer.step !== this.#state.step;
+      pieces.push(...(isAhead ? [next] : []), ...rest);
+      if (!isAhead) {
+        const { part, offset, byteLength } = next;
+        const bytes = part === 'corpus' ? corpus.buffer.slice(offset, offset + byteLength) : this.#trainer.masterNow(part, offset, byteLength).bytes;
+        end?.sendBlob({ kind: 'piece', term: this.term, since, step: this.#state.step, part, offset }, bytes);
       }
-    });
+      later();
+    };
+    const later = (): void => {
+      this.world.clock.after(betweenPiecesMs, () => {
+        this.#enter(sendNext);
+      });
+    };
+    later();
   }
 
   #renewLater(): void {

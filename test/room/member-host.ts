@@ -1,7 +1,7 @@
 /** A member's part in a simulated room: carries the member's effects out as the session does, in virtual time. */
 import { createMember, memberStep, memberView } from '../../src/room/member.ts';
 import type { MemberState } from '../../src/room/member.ts';
-import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, SuccessionPart, WarmReign } from '../../src/room/machine.ts';
+import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, WarmReign } from '../../src/room/machine.ts';
 import { coordinatorBlobSchema, coordinatorMessageSchema } from '../../src/room/messages.ts';
 import type { CoordinatorBlob, MemberBlob, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 import type { SignedCommand } from '../../src/room/rules.ts';
@@ -33,7 +33,7 @@ export interface MemberOptions {
   readonly leads: (granted: { readonly term: Term; readonly wasForgotten: boolean }, warm: { readonly reign: WarmReign; readonly trainer: CpuTrainer } | null) => void;
 }
 
-const gpuMs = { load: 5, take: 3, adopt: 10, save: 4 };
+const gpuMs = { load: 5, take: 3, write: 1, adopt: 10, save: 4 };
 const diskMs = 60;
 /** Steps between two saves of a successor's master state. */
 const saveEverySteps = 4;
@@ -55,7 +55,8 @@ export class MemberHost implements Role {
   #held: Truth | null = null;
   /** By the directory, when this peer asked for the lead last. */
   #wasForgotten = false;
-  #pieces: Readonly<Record<SuccessionPart, Uint8Array<ArrayBuffer>>> | null = null;
+  /** Of the appointment that is in force. */
+  #arriving: { readonly corpus: Uint8Array<ArrayBuffer>; problem: string | null } | null = null;
 
   constructor(tab: Tab, options: MemberOptions) {
     this.#tab = tab;
@@ -214,13 +215,12 @@ export class MemberHost implements Role {
         log.note(this.machine, `follows from step ${effect.step}`);
         return this.#follow(effect);
       case 'keepPiece':
-        this.#pieces?.[effect.part].set(new Uint8Array(this.#shelf.take(effect.ref)), effect.offset);
-        return;
+        return this.#keepPiece(effect);
       case 'completeSuccession':
         return this.#completeSuccession(effect.step);
       case 'endSuccession':
         log.note(this.machine, 'follows no more');
-        this.#pieces = null;
+        this.#arriving = null;
         return;
       case 'takeOver':
         return this.#takeOver(effect.claim);
@@ -299,9 +299,9 @@ export class MemberHost implements Role {
     });
   }
 
-  #follow({ step, momentsBytes, corpusBytes }: Extract<MemberEffect, { type: 'follow' }>): void {
-    const bytes = (length: number) => new Uint8Array(length);
-    this.#pieces = { firstMoments: bytes(momentsBytes), secondMoments: bytes(momentsBytes), corpus: bytes(corpusBytes) };
+  #follow({ step, corpusBytes }: Extract<MemberEffect, { type: 'follow' }>): void {
+    const arriving = { corpus: new Uint8Array(corpusBytes), problem: null as string | null };
+    this.#arriving = arriving;
     const asked = this.#trainer;
     this.gpu.submit('follow', gpuMs.take, async () => {
       const from = await this.#stillThere(asked)?.beginFollowing();
@@ -309,23 +309,35 @@ export class MemberHost implements Role {
     });
   }
 
-  #completeSuccession(step: Step): void {
-    const pieces = this.#pieces;
-    this.#pieces = null;
+  #keepPiece({ step, part, offset, ref }: Extract<MemberEffect, { type: 'keepPiece' }>): void {
+    const arriving = this.#arriving;
+    const bytes = this.#shelf.take(ref);
+    if (arriving === null) return;
+    if (part === 'corpus') {
+      arriving.corpus.set(new Uint8Array(bytes), offset);
+      return;
+    }
     const asked = this.#trainer;
-    const done = (problem: string | null): void => {
+    this.gpu.submit('write', gpuMs.write, async () => {
+      await this.#stillThere(asked)?.writeMaster(step, part, offset, bytes).catch((error: unknown) => {
+        this.#refused(error);
+        arriving.problem = 'the trainer refused it';
+      });
+    });
+  }
+
+  #completeSuccession(step: Step): void {
+    const arriving = this.#arriving;
+    this.#arriving = null;
+    const asked = this.#trainer;
+    this.gpu.submit('complete', gpuMs.adopt, async () => {
+      const isThere = this.#stillThere(asked) !== null && arriving !== null;
+      if (isThere && !sameBytes(arriving.corpus, corpusOf(this.world.run))) this.world.ledger.damaged(`the corpus that ${this.machine} got`);
+      const problem = isThere ? arriving.problem : 'the GPU was lost';
+      if (problem === null) this.#save();
       this.#enter(() => {
         this.dispatch({ type: 'successionCompleted', step, problem });
       });
-    };
-    this.gpu.submit('adopt', gpuMs.adopt, async () => {
-      const trainer = this.#stillThere(asked);
-      if (trainer === null || pieces === null) return done('the GPU was lost');
-      if (!sameBytes(pieces.corpus, corpusOf(this.world.run))) this.world.ledger.damaged(`the corpus that ${this.machine} got`);
-      const adopted = trainer.adoptMoments(step, pieces.firstMoments.buffer, pieces.secondMoments.buffer);
-      const problem = await adopted.then(() => null).catch((error: unknown) => (this.#refused(error), 'the trainer refused it'));
-      if (problem === null) this.#save();
-      done(problem);
     });
   }
 
@@ -443,7 +455,7 @@ export class MemberHost implements Role {
   #applyUpdate({ step, ref, followed }: Extract<MemberEffect, { type: 'applyUpdate' }>): void {
     const { term } = this.view;
     const bytes = this.#shelf.take(ref);
-    const gradient = followed === null ? undefined : { gradient: this.#shelf.take(followed.ref), weightSum: followed.weightSum };
+    const gradient = followed === null ? undefined : { gradient: this.#shelf.take(followed.ref), weightSum: followed.weightSum, learningRate: followed.learningRate };
     this.#load(step, (trainer) => trainer.applyUpdate(step, bytes, gradient), (hash) => {
       this.world.ledger.replicaHeld(this.machine, term, step + 1, hash);
       return { type: 'updateApplied', step, hash };

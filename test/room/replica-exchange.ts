@@ -139,8 +139,9 @@ export class SimulatedExchange {
     const expected = Buffer.from(hashes.bytes).toString('hex');
     const hashAt = (piece: number): string => expected.slice(2 * piece * hashBytes, 2 * (piece + 1) * hashBytes);
     const put = (piece: number, bytes: ArrayBuffer): boolean => {
-      if (hashOf(bytes) !== hashAt(piece)) return false;
-      whole.set(new Uint8Array(bytes), piece * offer.pieceBytes);
+      const offset = piece * offer.pieceBytes;
+      if (bytes.byteLength !== Math.min(offer.pieceBytes, offer.byteLength - offset) || hashOf(bytes) !== hashAt(piece)) return false;
+      whole.set(new Uint8Array(bytes), offset);
       return true;
     };
     const want = (piece: number): Want => ({ type: 'want', term: offer.term, step: offer.step, piece });

@@ -111,6 +111,16 @@ describe('checkpoints', () => {
     },
   );
 
+  test('with master weights of their own come back with them, or not at all', async () => {
+    const plain = checkpointAt(1);
+    const masterWeights = Float32Array.from({ length: weightCount }, (_, index) => index / 3).buffer;
+    await store.saveCheckpoint(plain);
+    await store.saveCheckpoint({ ...checkpointAt(2), state: { ...checkpointAt(2).state, masterWeights } });
+    expect((await store.loadCheckpoint('den'))?.checkpoint.state.masterWeights).toEqual(masterWeights);
+    await damage(2, 'masterWeights');
+    expect(await store.loadCheckpoint('den')).toEqual({ checkpoint: plain, damagedNewer: 1 });
+  });
+
   test('all damaged are null rather than wrong weights', async () => {
     await store.saveCheckpoint(checkpointAt(1));
     await damage(1, 'weights');

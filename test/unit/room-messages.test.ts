@@ -56,9 +56,9 @@ const coordinatorBlobs: readonly CoordinatorBlob[] = [
   { kind: 'pieceHashes', term: term(3), step: step(5) },
   { kind: 'replicaPiece', term: term(3), step: step(5), piece: 1 },
   { kind: 'update', term: term(3), step: step(5) },
-  { kind: 'appointment', term: term(3), step: step(5), momentsBytes: 100, corpusBytes: 100, unannounced: point },
+  { kind: 'appointment', term: term(3), step: step(5), masterBytes: 100, masterParts: ['firstMoments', 'secondMoments'], corpusBytes: 100, unannounced: point },
   { kind: 'gradient', term: term(3), step: step(5), weightSum: 9, point: { ...point, step: step(5) } },
-  { kind: 'piece', term: term(3), step: step(5), part: 'firstMoments', offset: 0 },
+  { kind: 'piece', term: term(3), since: step(5), step: step(6), part: 'firstMoments', offset: 0 },
   { kind: 'history', term: term(3), checksum: '0123abcd' },
   { kind: 'assignment', term: term(3), step: step(5), assignment, microbatches: [0, 1] },
 ];

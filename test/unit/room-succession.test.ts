@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { CoordinatorBench, hashAt, holderOf, MemberBench, peer, step, term } from '../room/bench.ts';
-import type { HistoryPoint } from '../../src/room/messages.ts';
+import type { CoordinatorBlob, HistoryPoint } from '../../src/room/messages.ts';
 
 const gradientBytes = 100;
 
@@ -161,13 +161,13 @@ const pointOf = (at: number): HistoryPoint => ({ step: step(at), loss: 2, gradNo
 /** Bob holds step 5 and was appointed there; every piece has come. */
 function warmMember(): MemberBench {
   const member = new MemberBench().join();
-  member.blob({ kind: 'appointment', term: term(3), step: step(5), momentsBytes: 8, corpusBytes: 4, unannounced: null }, 0);
-  expect(member.of('follow')).toEqual([{ type: 'follow', step: 5, momentsBytes: 8, corpusBytes: 4 }]);
-  member.blob({ kind: 'piece', term: term(3), step: step(5), part: 'corpus', offset: 0 }, 4);
-  member.blob({ kind: 'piece', term: term(3), step: step(5), part: 'firstMoments', offset: 0 }, 8);
-  member.blob({ kind: 'piece', term: term(3), step: step(5), part: 'secondMoments', offset: 0 }, 4);
+  member.blob({ kind: 'appointment', term: term(3), step: step(5), masterBytes: 8, masterParts: ['firstMoments', 'secondMoments'], corpusBytes: 4, unannounced: null }, 0);
+  expect(member.of('follow')).toEqual([{ type: 'follow', step: 5, masterBytes: 8, masterParts: ['firstMoments', 'secondMoments'], corpusBytes: 4 }]);
+  member.blob({ kind: 'piece', term: term(3), since: step(5), step: step(5), part: 'corpus', offset: 0 }, 4);
+  member.blob({ kind: 'piece', term: term(3), since: step(5), step: step(5), part: 'firstMoments', offset: 0 }, 8);
+  member.blob({ kind: 'piece', term: term(3), since: step(5), step: step(5), part: 'secondMoments', offset: 0 }, 4);
   expect(member.of('completeSuccession')).toEqual([]);
-  member.blob({ kind: 'piece', term: term(3), step: step(5), part: 'secondMoments', offset: 4 }, 4);
+  member.blob({ kind: 'piece', term: term(3), since: step(5), step: step(5), part: 'secondMoments', offset: 4 }, 4);
   expect(member.of('completeSuccession')).toEqual([{ type: 'completeSuccession', step: 5 }]);
   return member.send({ type: 'successionCompleted', step: step(5), problem: null });
 }
@@ -204,20 +204,20 @@ describe('a successor', () => {
 
   test('a piece of an earlier appointment is none of this one, and the same appointment twice is one', () => {
     const member = new MemberBench().join();
-    const appointment = { kind: 'appointment', term: term(3), step: step(5), momentsBytes: 8, corpusBytes: 4, unannounced: null } as const;
-    member.blob(appointment, 0).blob({ kind: 'piece', term: term(3), step: step(4), part: 'corpus', offset: 0 }, 4);
+    const appointment: CoordinatorBlob = { kind: 'appointment', term: term(3), step: step(5), masterBytes: 8, masterParts: ['firstMoments', 'secondMoments'], corpusBytes: 4, unannounced: null };
+    member.blob(appointment, 0).blob({ kind: 'piece', term: term(3), since: step(4), step: step(4), part: 'corpus', offset: 0 }, 4);
     expect(member.effects.map(({ type }) => type)).toEqual(['discardBlob']);
     member.blob(appointment, 0);
     expect(member.effects.map(({ type }) => type)).toEqual(['discardBlob']);
-    member.blob({ kind: 'piece', term: term(3), step: step(5), part: 'corpus', offset: 0 }, 4);
+    member.blob({ kind: 'piece', term: term(3), since: step(5), step: step(5), part: 'corpus', offset: 0 }, 4);
     expect(member.of('keepPiece')).toMatchObject([{ part: 'corpus', offset: 0 }]);
   });
 
   test('a piece out of order, twice or past the announced size is thrown away', () => {
     const member = new MemberBench().join();
-    member.blob({ kind: 'appointment', term: term(3), step: step(5), momentsBytes: 8, corpusBytes: 4, unannounced: null }, 0);
+    member.blob({ kind: 'appointment', term: term(3), step: step(5), masterBytes: 8, masterParts: ['firstMoments', 'secondMoments'], corpusBytes: 4, unannounced: null }, 0);
     for (const [offset, bytes] of [[4, 4], [0, 12]] as const) {
-      member.blob({ kind: 'piece', term: term(3), step: step(5), part: 'firstMoments', offset }, bytes);
+      member.blob({ kind: 'piece', term: term(3), since: step(5), step: step(5), part: 'firstMoments', offset }, bytes);
       expect(member.effects.map(({ type }) => type)).toEqual(['discardBlob']);
     }
   });

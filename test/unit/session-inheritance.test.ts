@@ -1,8 +1,8 @@
-/** What a successor is sent: it arrives whole whatever its size, and what can't be right is refused before memory is set aside. */
+/** What a successor is sent: in ranges without a gap, and what can't be right is refused before memory is set aside. */
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-import { InheritanceBuilder, InheritanceError, decodeCorpus, encodeCorpus, piecesOf } from '../../src/session/inheritance.ts';
-import type { Inheritance } from '../../src/session/inheritance.ts';
+import { describe, expect, it, test } from 'vitest';
+import { InheritanceError, Pace, checkAnnounced, decodeCorpus, encodeCorpus, rangesOf } from '../../src/session/inheritance.ts';
+import { pieceBytes } from '../../src/session/replica-copies.ts';
 
 const largestShortVocabulary = 0x10000;
 const vocabularySize = fc.oneof(fc.integer({ min: 1, max: 300_000 }), fc.constantFrom(1, largestShortVocabulary - 1, largestShortVocabulary, largestShortVocabulary + 1));
@@ -45,67 +45,55 @@ describe('a corpus on the wire', () => {
   });
 });
 
-const pieceBytes = 256 * 1024;
-
-/** Bytes that are different everywhere near, so that a piece in a wrong place shows. */
-function bytesOf(length: number, seed: number): ArrayBuffer {
-  const bytes = new Uint8Array(length);
-  for (let at = 0, state = seed; at < length; at += 1) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    bytes[at] = state >>> 24;
-  }
-  return bytes.buffer;
-}
-
-const isSame = (a: ArrayBuffer, b: ArrayBuffer): boolean => Buffer.from(a).equals(Buffer.from(b));
-
 /** Small, or about a whole number of pieces. */
 const byteLength = fc.oneof(
   fc.nat(2000),
   fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: -2, max: 2 })).map(([pieces, more]) => pieces * pieceBytes + more),
 );
 
-describe('an inheritance', () => {
-  it('is put together from its pieces, whatever its size', () => {
-    fc.assert(
-      fc.property(byteLength, byteLength, (momentsBytes, corpusBytes) => {
-        const sent: Inheritance = { firstMoments: bytesOf(momentsBytes, 1), secondMoments: bytesOf(momentsBytes, 2), corpus: bytesOf(corpusBytes, 3) };
-        const builder = new InheritanceBuilder({ momentsBytes, corpusBytes }, momentsBytes);
-        for (const { part, offset, bytes } of piecesOf(sent)) builder.put(part, offset, bytes);
-        const got = builder.whole();
-        for (const part of ['firstMoments', 'secondMoments', 'corpus'] as const) expect(isSame(got[part], sent[part]), part).toBe(true);
-      }),
-      { numRuns: 40 },
-    );
+test('ranges cover everything from beginning to end without a gap, in pieces of at most 256 KiB', () => {
+  fc.assert(
+    fc.property(byteLength, (whole) => {
+      let covered = 0;
+      for (const { offset, byteLength: length } of rangesOf(whole)) {
+        expect(offset).toBe(covered);
+        expect(length).toBeGreaterThan(0);
+        expect(length).toBeLessThanOrEqual(pieceBytes);
+        covered += length;
+      }
+      expect(covered).toBe(whole);
+    }),
+  );
+});
+
+describe('what is announced to a successor', () => {
+  const own = { flatBytes: 404, parts: ['firstMoments', 'secondMoments'] } as const;
+  const announced = { masterBytes: 404, masterParts: own.parts, corpusBytes: 10 };
+
+  it('is taken when it is of this model and run', () => {
+    expect(() => {
+      checkAnnounced(announced, own);
+    }).not.toThrow();
   });
 
-  it('goes in pieces of at most 256 KiB, each part from its beginning to its end without a gap, the corpus first', () => {
-    fc.assert(
-      fc.property(byteLength, byteLength, (momentsBytes, corpusBytes) => {
-        const received = { corpus: 0, firstMoments: 0, secondMoments: 0 };
-        const order: string[] = [];
-        const inheritance = { firstMoments: new ArrayBuffer(momentsBytes), secondMoments: new ArrayBuffer(momentsBytes), corpus: new ArrayBuffer(corpusBytes) };
-        for (const { part, offset, bytes } of piecesOf(inheritance)) {
-          if (order.at(-1) !== part) order.push(part);
-          expect(offset).toBe(received[part]);
-          expect(bytes.byteLength).toBeGreaterThan(0);
-          expect(bytes.byteLength).toBeLessThanOrEqual(pieceBytes);
-          received[part] += bytes.byteLength;
-        }
-        expect(received).toEqual({ corpus: corpusBytes, firstMoments: momentsBytes, secondMoments: momentsBytes });
-        expect(order).toEqual(['corpus', 'firstMoments', 'secondMoments'].filter((part) => received[part as keyof typeof received] > 0));
-      }),
-      { numRuns: 40 },
-    );
+  it.each<readonly [string, object, string]>([
+    ['another size', { masterBytes: 400 }, 'a master state of 400 bytes was announced, and this model’s has 404'],
+    ['other parts', { masterParts: ['firstMoments'] }, 'firstMoments were announced, and this run has firstMoments, secondMoments'],
+    ['a corpus over 1 GiB', { corpusBytes: 2 ** 30 + 1 }, 'a corpus of 1073741825 bytes was announced'],
+  ])('is refused with %s', (_, change, message) => {
+    expect(() => {
+      checkAnnounced({ ...announced, ...change }, own);
+    }).toThrow(new InheritanceError(message));
   });
+});
 
-  it('is refused when its moments are not those of this model', () => {
-    expect(() => new InheritanceBuilder({ momentsBytes: 400, corpusBytes: 10 }, 404)).toThrow(new InheritanceError('moments of 400 bytes were announced, and this model’s have 404'));
-    expect(() => new InheritanceBuilder({ momentsBytes: 0, corpusBytes: 10 }, 404)).toThrow(InheritanceError);
-  });
-
-  it('is refused when its corpus is over 1 GiB, or this machine has no memory for it', () => {
-    expect(() => new InheritanceBuilder({ momentsBytes: 4, corpusBytes: 2 ** 30 + 1 }, 4)).toThrow(new InheritanceError('a corpus of 1073741825 bytes was announced'));
-    expect(() => new InheritanceBuilder({ momentsBytes: 2 ** 52, corpusBytes: 4 }, 2 ** 52)).toThrow(new InheritanceError('there is no memory for it'));
-  });
+test('more of a master state is handed over at once as long as the network takes it quickly, and less when it does not', async () => {
+  let nowMs = 0;
+  const pace = new Pace(() => nowMs);
+  const sizes: number[] = [];
+  for (const tookMs of [10, 10, 10, 400, 400, 10]) {
+    sizes.push(pace.bytesAtOnce / pieceBytes);
+    await pace.measured(Promise.resolve().then(() => (nowMs += tookMs)));
+  }
+  expect(sizes).toEqual([1, 2, 4, 8, 4, 2]);
 });

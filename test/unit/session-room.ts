@@ -57,7 +57,8 @@ function cpuTrainer(memo: GradientMemo): Trainer {
     loadReplica: (step, bytes) => trainer().loadReplica(step, bytes),
     applyUpdate: (step, bytes, followed) => trainer().applyUpdate(step, bytes, followed),
     beginFollowing: () => trainer().beginFollowing(),
-    adoptMoments: (step, first, second) => trainer().adoptMoments(step, first, second),
+    readMaster: (part, offsetBytes, byteLength) => trainer().readMaster(part, offsetBytes, byteLength),
+    writeMaster: (step, part, offsetBytes, bytes) => trainer().writeMaster(step, part, offsetBytes, bytes),
     computeGradients: (job) => trainer().computeGradients(job),
     explainNonFinite: notHere,
     kernelTimes: notHere,
@@ -125,6 +126,7 @@ export class DriverRoom {
       source,
       corpus: () => encodeCorpus(tokens, description.settings.model.vocab_size),
       lease: { name: () => undefined },
+      master: { parts: ['firstMoments', 'secondMoments'], bytes: 0 },
       maxBlobBytes: 2 ** 24,
       nowMs: () => room.nowMs(),
       changed: () => {

@@ -56,7 +56,7 @@ async function measure(size: ModelSize): Promise<readonly (readonly string[])[]>
       await leader.addOwnContribution(String(step));
       return sums;
     });
-    const { update, gradient } = await timed(of(encodeGradient ? 'commit with gradient' : 'commit'), () =>
+    const { update, gradient, learningRate } = await timed(of(encodeGradient ? 'commit with gradient' : 'commit'), () =>
       leader.commit(step, weightSum, { encodeUpdate: true, encodeGradient }),
     );
     if (update === null) throw new CannotRunError(`step ${step} was not finite`);
@@ -65,7 +65,7 @@ async function measure(size: ModelSize): Promise<readonly (readonly string[])[]>
     } else {
       gradientBytes = gradient.byteLength;
       await successor.beginFollowing();
-      await timed(of('apply with gradient'), () => successor.applyUpdate(step, update, { gradient, weightSum }));
+      await timed(of('apply with gradient'), () => successor.applyUpdate(step, update, { gradient, weightSum, learningRate }));
     }
   }
   await Promise.all([leader.dispose(), successor.dispose()]);
