@@ -189,11 +189,14 @@ test('a room outlives reloads and closed tabs, and a watcher sees it all', async
 
   await test.step('a lone coordinator that is reloaded resumes from its checkpoint', async () => {
     const before = await untilStep(ben, (await statusOf(ben)).step + 5);
+    const words = await ben.getByText(/Saved in this browser at step/).innerText();
+    const saved = Number(/at step ([\d,]+)/.exec(words)?.[1]?.replaceAll(',', ''));
+    expect(saved).toBeGreaterThan(0);
     await ben.reload();
     const resumed = await statusWhen(ben, 'leading again', (status) => status.role === 'coordinator' && status.phase === 'running', 15_000);
     expect(resumed.term).toBeGreaterThan(before.term);
     const kept = Math.min(resumed.history.length, before.history.length);
-    expect(before.step - resumed.history.length, 'steps to do again').toBeLessThanOrEqual(60);
+    expect(resumed.history.length, 'steps that were saved').toBeGreaterThanOrEqual(saved);
     expect(resumed.history.slice(0, kept).map((point) => point.loss).slice(0, 50)).toEqual(before.history.slice(0, kept).map((point) => point.loss).slice(0, 50));
     await untilStep(eye, before.step + 3);
   });
