@@ -87,12 +87,6 @@ export class AdamW {
     return new AdamW(engine, settings, { firstMoment, secondMoment, settings: settingsRegion, status }, sequence);
   }
 
-  /** What this many updates leave of moments they began with, as the kernel multiplies: with factors rounded to f32. */
-  momentsKept(updates: number): { readonly first: number; readonly second: number } {
-    const { beta1, beta2 } = this.#settings;
-    return { first: (1 - Math.fround(1 - beta1)) ** updates, second: Math.fround(beta2) ** updates };
-  }
-
   /** Queues one update. Throws `EngineError` when the batch has no loss weight. */
   commit(commit: AdamWCommit): void {
     if (!(commit.weightSum > 0)) throw new EngineError(`a batch of loss weight ${commit.weightSum} can't be averaged`);
