@@ -3,7 +3,7 @@
  * tests. Three of them make a room: a leader, a follower, and a member that only helps.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { buffersOf } from '../src/checkpoint/types.ts';
+import { buffersOf } from '../src/checkpoint/parts.ts';
 import type { MasterState } from '../src/checkpoint/types.ts';
 import { CodecError, codecOf } from '../src/codec/index.ts';
 import type { CodecName } from '../src/codec/types.ts';

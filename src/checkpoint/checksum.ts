@@ -3,34 +3,8 @@
  * it is no signature.
  */
 import { StorageError } from './errors.ts';
-import type { Checkpoint, MasterState } from './types.ts';
-
-/** The buffers of a checkpoint in the order in which they are stored; the last is not in all of them. */
-const parts = ['weights', 'firstMoments', 'secondMoments', 'masterWeights'] as const satisfies readonly (keyof MasterState)[];
-export type Part = (typeof parts)[number];
-
-/** Those that this one has. */
-export function partsIn(state: MasterState): readonly (readonly [Part, ArrayBuffer])[] {
-  return parts.flatMap((part) => {
-    const bytes = state[part];
-    return bytes === undefined ? [] : [[part, bytes] as const];
-  });
-}
-
-/** The state that these are the parts of; null where one is missing that each has. */
-export function stateOf(step: number, buffers: ReadonlyMap<Part, ArrayBuffer>): MasterState | null {
-  const [weights, firstMoments, secondMoments, masterWeights] = parts.map((part) => buffers.get(part));
-  if (weights === undefined || firstMoments === undefined || secondMoments === undefined) return null;
-  return { step, weights, firstMoments, secondMoments, ...(masterWeights !== undefined && { masterWeights }) };
-}
-
-/** Of the parts of which these are the sizes. */
-export function partsOfSizes(sizes: readonly number[]): readonly (readonly [Part, number])[] {
-  return sizes.flatMap((size, index) => {
-    const part = parts[index];
-    return part === undefined ? [] : [[part, size] as const];
-  });
-}
+import { partsIn } from './parts.ts';
+import type { Checkpoint } from './types.ts';
 
 async function sha256(bytes: ArrayBuffer): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));

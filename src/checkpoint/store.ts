@@ -4,8 +4,9 @@
  *
  * A save either replaces the older of two checkpoints or changes nothing: whatever fails, the newest good one stays.
  */
-import { checksumOf, partsIn, partsOfSizes, stateOf } from './checksum.ts';
-import type { Part } from './checksum.ts';
+import { checksumOf } from './checksum.ts';
+import { buffersOf, partsIn, partsOfSizes, stateOf } from './parts.ts';
+import type { Part } from './parts.ts';
 import { entriesByRoom, openDatabase, requestResult, stores, transact } from './database.ts';
 import type { StoreName } from './database.ts';
 import { StorageError } from './errors.ts';
@@ -145,7 +146,7 @@ async function write(database: IDBDatabase, checkpoint: Checkpoint, checksum: st
   const { state, ...facts } = checkpoint;
   const entry: Omit<StoredEntry, 'sequence'> = {
     ...facts,
-    partBytes: partsIn(state).map(([, bytes]) => bytes.byteLength),
+    partBytes: buffersOf(state).map(({ byteLength }) => byteLength),
     stateStep: state.step,
     checksum,
   };

@@ -12,11 +12,6 @@ export interface MasterState {
   readonly masterWeights?: ArrayBuffer;
 }
 
-/** All of its memory, to be moved. */
-export function buffersOf({ weights, firstMoments, secondMoments, masterWeights }: MasterState): readonly ArrayBuffer[] {
-  return [weights, firstMoments, secondMoments, ...(masterWeights === undefined ? [] : [masterWeights])];
-}
-
 /** Facts of a run, stored once, and changed by nobody but the room's owner: enough to draw its batches again. */
 export interface RunRecord {
   readonly room: string;

@@ -2,10 +2,8 @@
  * Flat buffers on the GPU as bytes of a lossy codec: gradients, of which what was dropped stays here and goes along with the next
  * ones, or the way from a replica to the master weights, of which it stays between the two.
  */
-import shader from '../../shaders/codec.wgsl?raw';
-import { partOf } from '../engine/index.ts';
-import type { DirectDispatch, Engine, Memory, ParameterLayout, Sequence } from '../engine/index.ts';
-import { allocatePlanes, kernelRanges } from './planes.ts';
+import type { Engine, Memory, ParameterLayout, Sequence } from '../engine/index.ts';
+import { allocatePlanes, codecDispatches } from './planes.ts';
 import type { LossyCodecName, Planes } from './planes.ts';
 
 export class Compressor {
@@ -38,29 +36,20 @@ export class Compressor {
     { source, kept, isChange }: { readonly source: Memory; readonly kept: Memory; readonly isChange: boolean },
     residual: Memory | null,
   ): Promise<Compressor> {
-    const label = isChange ? 'encode change' : 'encode gradients';
-    const planes = allocatePlanes(engine, codec, label, source);
-    const [scales, values] = codec === 'int8' ? [planes[0], planes[1]] : [undefined, planes[0]];
-    const dispatches = kernelRanges(engine, source).map(({ range, constants }): DirectDispatch => ({
-      label: `${label} as ${codec}`,
-      shader,
-      entryPoint: codec === 'int8' ? 'encodeInt8' : 'encodeBf16',
-      constants: { ...constants, CHANGE: isChange },
-      bindings: [partOf(source, range), partOf(kept, range), ...[values, scales].flatMap((plane) => plane?.of(range) ?? [])],
-      workgroups: range.workgroups,
-    }));
-    return new Compressor(engine, planes, await engine.sequence(label, dispatches), residual);
+    const planes = allocatePlanes(engine, codec, isChange ? 'encoded change' : 'encoded gradients', source);
+    const dispatches = codecDispatches(engine, codec, { what: 'encode', flat: [source, kept], planes, isChange });
+    return new Compressor(engine, planes, await engine.sequence(`encode ${codec}`, dispatches), residual);
   }
 
   /** Queues the encoding of what is there when everything queued before is done. */
   run(): void {
-    this.#engine.clear(...this.#planes.map(({ memory }) => memory));
+    this.#engine.clear(...this.#planes.cleared);
     this.#sequence.run();
   }
 
   /** What `run` made last. */
   async read(): Promise<ArrayBuffer> {
-    const planes = await Promise.all(this.#planes.map(({ memory }) => this.#engine.read(memory)));
+    const planes = await Promise.all(this.#planes.memories.map((memory) => this.#engine.read(memory)));
     const [only, ...more] = planes;
     return only !== undefined && more.length === 0 ? only : concatenated(planes);
   }

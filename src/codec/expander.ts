@@ -1,10 +1,8 @@
 /** Adds what is encoded in a lossy codec to a flat buffer on the GPU: contributions to a sum, changes to a replica. */
-import shader from '../../shaders/codec.wgsl?raw';
-import { partOf } from '../engine/index.ts';
-import type { DirectDispatch, Engine, Memory, Sequence } from '../engine/index.ts';
+import type { Engine, Memory, Sequence } from '../engine/index.ts';
 import { checkHalves } from './bf16.ts';
 import { checkBlocks } from './int8.ts';
-import { allocatePlanes, kernelRanges } from './planes.ts';
+import { allocatePlanes, codecDispatches } from './planes.ts';
 import type { LossyCodecName, Planes } from './planes.ts';
 
 const checks = { bf16: checkHalves, int8: checkBlocks } as const;
@@ -26,11 +24,7 @@ export class Expander {
 
   static async create(engine: Engine, codec: LossyCodecName, sum: Memory): Promise<Expander> {
     const planes = allocatePlanes(engine, codec, `${codec} to add`, sum);
-    const [scales, values] = codec === 'int8' ? [planes[0], planes[1]] : [undefined, planes[0]];
-    const dispatches = kernelRanges(engine, sum).map(({ range, constants }): DirectDispatch => {
-      const bound = [partOf(sum, range), ...[values, scales].flatMap((plane) => plane?.of(range) ?? [])];
-      return { label: `add ${codec}`, shader, entryPoint: codec === 'int8' ? 'addInt8' : 'addBf16', constants: { ...constants, CHANGE: false }, bindings: bound, workgroups: range.workgroups };
-    });
+    const dispatches = codecDispatches(engine, codec, { what: 'add', flat: [sum], planes });
     return new Expander(engine, codec, sum.lengthElements, planes, await engine.sequence(`add ${codec}`, dispatches));
   }
 
@@ -42,7 +36,7 @@ export class Expander {
   /** Queues the addition of bytes that were checked. */
   add(bytes: ArrayBuffer): void {
     let offset = 0;
-    for (const { memory } of this.#planes) {
+    for (const memory of this.#planes.memories) {
       this.#engine.write(memory, new Uint32Array(bytes, offset, memory.lengthElements));
       offset += memory.lengthElements * Uint32Array.BYTES_PER_ELEMENT;
     }

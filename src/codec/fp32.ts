@@ -1,4 +1,4 @@
-/** The codec that drops nothing: little-endian f32. Weights and moments travel in it whatever the room's codec for gradients is. */
+/** The codec that drops nothing: little-endian f32. Replicas and master states travel in it whatever the room's codec is. */
 import { checkSize, CodecError } from './types.ts';
 import type { Codec } from './types.ts';
 

@@ -1,38 +1,55 @@
-/** The GPU memory of what is encoded: after one another, the planes are the bytes of the codec. */
+/** The GPU memory of what is encoded, and the kernels of the lossy codecs over it. */
+import shader from '../../shaders/codec.wgsl?raw';
 import { flatRanges, partOf, partsOf } from '../engine/index.ts';
-import type { Engine, FlatMemory, FlatRange, Memory, Region } from '../engine/index.ts';
+import type { DirectDispatch, Engine, FlatMemory, FlatRange, Memory, Region } from '../engine/index.ts';
 import { elementsPerBlock, exponentBytes } from './int8.ts';
 import type { CodecName } from './types.ts';
 
-/** What the kernels of a lossy codec work on. */
+/** What has kernels here. */
 export type LossyCodecName = Exclude<CodecName, 'fp32'>;
 
-interface Plane {
-  readonly memory: Memory;
-  /** What a kernel over this range of the flat buffers binds. */
-  readonly of: (range: FlatRange) => Region;
+export interface Planes {
+  /** After one another they are the bytes of the codec. */
+  readonly memories: readonly Memory[];
+  /** In which kernels only set bits. */
+  readonly cleared: readonly Memory[];
+  /** What a kernel over this range of the flat buffers binds, in its order. */
+  bindings(range: FlatRange): readonly Region[];
 }
-
-export type Planes = readonly Plane[];
 
 const bytesPerWord = 4;
 const elementsPerWord = { bf16: 2, int8: 4 } as const;
 
-/** For flat buffers like this one. In the order of the codec's bytes. */
+/** For flat buffers like this one. */
 export function allocatePlanes(engine: Engine, codec: LossyCodecName, label: string, flat: Memory): Planes {
   const perWord = elementsPerWord[codec];
   const parts = partsOf(flat).map(({ lengthElements }) => engine.allocate(label, lengthElements / perWord));
   const values: FlatMemory = { parts, lengthElements: flat.lengthElements / perWord };
-  const valuePlane: Plane = { memory: values, of: ({ start, count, ...range }) => partOf(values, { ...range, start: start / perWord, count: count / perWord }) };
-  if (codec === 'bf16') return [valuePlane];
-  const exponents = engine.allocate(`${label} scales`, exponentBytes(flat.lengthElements) / bytesPerWord);
-  return [{ memory: exponents, of: () => exponents }, valuePlane];
+  const scales = codec === 'int8' ? [engine.allocate(`${label} scales`, exponentBytes(flat.lengthElements) / bytesPerWord)] : [];
+  return {
+    memories: [...scales, values],
+    cleared: scales,
+    bindings: (range) => [partOf(values, { ...range, start: range.start / perWord, count: range.count / perWord }), ...scales],
+  };
 }
 
-/** The constants that the kernels share, for each range of a flat buffer. */
-export function kernelRanges(engine: Engine, flat: Memory): readonly { readonly range: FlatRange; readonly constants: { readonly COUNT: number; readonly GROUPS_X: number; readonly FIRST_BLOCK: number } }[] {
-  return flatRanges(flat, engine.profile).map((range) => ({
-    range,
-    constants: { COUNT: range.count, GROUPS_X: range.groupsX, FIRST_BLOCK: range.start / elementsPerBlock },
+const entryPoints = {
+  encode: { bf16: 'encodeBf16', int8: 'encodeInt8' },
+  add: { bf16: 'addBf16', int8: 'addInt8' },
+} as const;
+
+/** One kernel over all of `flat`, which are bound first; `isChange`: see the shader. */
+export function codecDispatches(
+  engine: Engine,
+  codec: LossyCodecName,
+  { what, flat, planes, isChange = false }: { readonly what: keyof typeof entryPoints; readonly flat: readonly [Memory, ...Memory[]]; readonly planes: Planes; readonly isChange?: boolean },
+): readonly DirectDispatch[] {
+  return flatRanges(flat[0], engine.profile).map((range) => ({
+    label: `${what} ${codec}`,
+    shader,
+    entryPoint: entryPoints[what][codec],
+    constants: { COUNT: range.count, GROUPS_X: range.groupsX, FIRST_BLOCK: range.start / elementsPerBlock, CHANGE: isChange },
+    bindings: [...flat.map((memory) => partOf(memory, range)), ...planes.bindings(range)],
+    workgroups: range.workgroups,
   }));
 }

@@ -1,5 +1,5 @@
 /**
- * What a codec is: gradients as bytes for the wire, and back. What it drops on the way stays with whoever encodes (error
+ * What a codec is: gradients and changes of weights as bytes for the wire, and back. What it drops on the way stays with whoever encodes (error
  * feedback, Seide et al., 2014) and goes along with what is encoded next. Here in plain arithmetic, as the reference for the
  * kernels of `compressor.ts` and `expander.ts`.
  */

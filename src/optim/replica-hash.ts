@@ -3,7 +3,7 @@
  * drifted apart; it is no defence against someone who forges one.
  */
 import shader from '../../shaders/replica-hash.wgsl?raw';
-import { mixed, flatRanges, partOf } from '../engine/index.ts';
+import { flatRanges, mixed, partOf } from '../engine/index.ts';
 import type { DirectDispatch, Engine, Memory, Region, Sequence } from '../engine/index.ts';
 
 export class ReplicaHash {

@@ -1,6 +1,6 @@
 /** What a member knows, and the turn in which one event changes it. As for the coordinator, states are never mutated. */
 import { ownStallMs } from './limits.ts';
-import type { BlobRef, MachineBlob, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart, MasterPart } from './machine.ts';
+import type { BlobRef, MachineBlob, MasterPart, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
 import type { CoordinatorBlob, GonePeer, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, Presence, RoomPhase, Step, Term } from './messages.ts';
 import type { RoomRules } from './rules.ts';
 

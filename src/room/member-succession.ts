@@ -100,8 +100,10 @@ export function completeIfWhole(turn: MemberTurn): void {
 export function completed(turn: MemberTurn, step: Step, problem: string | null): void {
   const { state } = turn;
   const { succession } = state;
-  if (succession?.stage !== 'completing' || succession.step !== step) return;
+  if (succession === null || succession.stage === 'warm' || succession.step !== step) return;
+  // What fails while pieces are still on their way is not waited for to the end.
   if (problem !== null) return resign(turn, problem);
+  if (succession.stage !== 'completing') return;
   state.succession = { ...succession, stage: 'warm' };
   turn.isVisible = true;
   if (state.replica !== null) send(turn, { type: 'warm', term: succession.term, step: state.replica.step });

@@ -111,7 +111,8 @@ export function enactIfSafe(turn: Turn): void {
   const { state } = turn;
   const { proposed, successor } = state;
   if (proposed === null) return;
-  if (successor !== null && (turn.state.peers.get(successor.peer)?.toldRevision ?? 0) < proposed.revision) tell(turn, successor.peer, proposed, false);
+  const follower = successor === null ? undefined : state.peers.get(successor.peer);
+  if (follower !== undefined && follower.toldRevision < proposed.revision) tell(turn, follower.id, proposed, false);
   if (!keepsRules(state, proposed.revision, turn.nowMs)) return;
   state.rules = proposed;
   state.proposed = null;

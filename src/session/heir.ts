@@ -32,13 +32,20 @@ export interface SuccessionOptions {
   readonly nowMs: () => number;
 }
 
+/** What a successor is being sent. `written`: all of it that was handed to the trainer so far. */
+interface Arriving {
+  readonly step: Step;
+  readonly corpus: Uint8Array<ArrayBuffer>;
+  written: Promise<unknown>;
+}
+
 /** As often as a leader saves. */
 const saveEveryMs = 15_000;
 
 export class Succession {
   readonly #options: SuccessionOptions;
   /** Of the appointment that is in force; null without one. */
-  #arriving: { readonly corpus: Uint8Array<ArrayBuffer>; written: Promise<void> } | null = null;
+  #arriving: Arriving | null = null;
   /** What batches are drawn from. */
   #tokens: Uint32Array | null = null;
   #savedAtMs = 0;
@@ -53,9 +60,9 @@ export class Succession {
     this.#arriving = null;
     try {
       checkAnnounced(announced, { flatBytes, parts: masterPartsOf(run?.settings.codec ?? 'fp32') });
-      const following = this.#options.trainer()?.beginFollowing() ?? Promise.reject(new InheritanceError('there is no GPU'));
-      this.#arriving = { corpus: new Uint8Array(corpusBytes), written: Promise.resolve() };
-      this.#written(this.#arriving, following);
+      const arriving: Arriving = { step, corpus: new Uint8Array(corpusBytes), written: Promise.resolve() };
+      this.#arriving = arriving;
+      this.#writes(arriving, this.#options.trainer()?.beginFollowing() ?? Promise.reject(new InheritanceError('there is no GPU')));
     } catch (error) {
       // A size that was announced may be more than there is memory for.
       this.#completed(step, error);
@@ -67,7 +74,7 @@ export class Succession {
     const trainer = this.#options.trainer();
     if (arriving === null || trainer === null) return;
     if (part === 'corpus') arriving.corpus.set(new Uint8Array(bytes), offset);
-    else this.#written(arriving, trainer.writeMaster(step, part, offset, bytes));
+    else this.#writes(arriving, trainer.writeMaster(step, part, offset, bytes));
   }
 
   async complete(step: Step, run: RunDescription | null): Promise<void> {
@@ -87,11 +94,14 @@ export class Succession {
     this.save();
   }
 
-  /** Whoever completes the succession hears of what failed on the way. */
-  #written(arriving: { written: Promise<void> }, call: Promise<unknown>): void {
-    const before = arriving.written;
-    arriving.written = call.then(() => before);
-    arriving.written.catch(() => undefined);
+  /** What fails ends it at once, or is heard of by whoever completes it already. */
+  #writes(arriving: Arriving, call: Promise<unknown>): void {
+    arriving.written = Promise.all([arriving.written, call]);
+    arriving.written.catch((error: unknown) => {
+      if (this.#arriving !== arriving) return;
+      this.#arriving = null;
+      this.#completed(arriving.step, error);
+    });
   }
 
   end(): void {

@@ -18,7 +18,7 @@ import { encodeCorpus } from './inheritance.ts';
 import { LeadDriver } from './lead-driver.ts';
 import type { LeadOptions } from './lead-driver.ts';
 import { LeaseKeeper, createRoom, takeOver } from './lease.ts';
-import type { ClaimOutcome, LeaseOptions } from './lease.ts';
+import type { ClaimOutcome, GrantedLead, LeaseOptions } from './lease.ts';
 import type { RoomAddress } from './link.ts';
 import { holderOf } from './memory.ts';
 import { peerDevice } from './peer-device.ts';
@@ -147,7 +147,7 @@ export async function restoreRun(around: Around): Promise<{ readonly data: RunDa
 
 /** The lease of a term that was granted, or is to be claimed when the directory is back. */
 export async function keepLease(
-  lease: { readonly term: Term; readonly wasForgotten: boolean },
+  granted: GrantedLead,
   { store, visit }: Around,
   told: Pick<LeaseOptions, 'named' | 'heldUntil' | 'deposed'>,
 ): Promise<LeaseKeeper> {
@@ -163,7 +163,7 @@ export async function keepLease(
         store.update({ signalling: isReachable ? 'online' : 'offline' });
       },
     },
-    lease,
+    granted,
   );
 }
 

@@ -78,6 +78,13 @@ interface Wish {
   isConfirmed: boolean;
 }
 
+/** One that was granted, or is to be claimed as soon as the directory can be reached. */
+export interface GrantedLead {
+  readonly term: number;
+  /** By a directory that had forgotten the room. */
+  readonly wasForgotten: boolean;
+}
+
 export class LeaseKeeper {
   readonly term: number;
   readonly #options: LeaseOptions;
@@ -92,14 +99,10 @@ export class LeaseKeeper {
   /** What was sent to the directory before says nothing for sure. */
   #trustedFromMs = Number.NEGATIVE_INFINITY;
 
-  /**
-   * `lease`: one that was granted, or the term of one that is to be claimed as soon as the directory can be reached.
-   * `wasForgotten`: it was granted by a directory that had forgotten the room.
-   */
-  constructor(options: LeaseOptions, lease: { readonly term: number; readonly wasForgotten: boolean }) {
+  constructor(options: LeaseOptions, { term, wasForgotten }: GrantedLead) {
     this.#options = options;
-    this.term = lease.term;
-    if (lease.wasForgotten) this.#distrust(untrustedMs);
+    this.term = term;
+    if (wasForgotten) this.#distrust(untrustedMs);
   }
 
   /** Nobody else can have taken the lead before, by the clock `nowMs`. */

@@ -29,12 +29,13 @@ export class RoomNews {
   #reunionUntilMs = 0;
 
   /** What is new since the last look. The first table is no news, and neither is oneself. */
-  observe(view: Pick<RoomView, 'term' | 'step' | 'peers' | 'gone' | 'self' | 'rules'>, nowMs: number, settings: RunSettings | null = null): readonly string[] {
+  observe(view: Pick<RoomView, 'term' | 'step' | 'peers' | 'gone' | 'self' | 'rules' | 'areRulesInForce'>, nowMs: number, settings: RunSettings | null = null): readonly string[] {
     return [...this.#ownersNews(view, settings), ...this.#peersNews(view, nowMs)];
   }
 
   /** The rules that a page finds when it comes are no news. */
-  #ownersNews({ term, rules }: Pick<RoomView, 'term' | 'rules'>, settings: RunSettings | null): readonly string[] {
+  #ownersNews({ term, rules, areRulesInForce }: Pick<RoomView, 'term' | 'rules' | 'areRulesInForce'>, settings: RunSettings | null): readonly string[] {
+    if (!areRulesInForce) return [];
     const isNews = this.#term > 0 && rules.revision > this.#revision;
     if (term > 0) this.#revision = rules.revision;
     const text = isNews ? rulesInWords(rules, settings) : null;

@@ -20,7 +20,7 @@ import { Gpu } from './gpu.ts';
 import type { LeadDriver } from './lead-driver.ts';
 import { beginReign, claimLead, firstTerm, keepLease, leadLock, recordOf, restoreRun, startNewRoom } from './lead.ts';
 import type { Around, ReignStart, RunData } from './lead.ts';
-import type { LeaseKeeper } from './lease.ts';
+import type { GrantedLead, LeaseKeeper } from './lease.ts';
 import type { RoomAddress } from './link.ts';
 import { MemberDriver } from './member-driver.ts';
 import type { Heir } from './heir.ts';
@@ -161,7 +161,7 @@ export class Roles {
   }
 
   /** From here on this page leads. `data`: what it leads, once the trainer is there; the lease is kept meanwhile. */
-  async #reign(visit: Visit, granted: Parameters<typeof keepLease>[0], unlock: () => void, ground: (around: Around) => Promise<{ readonly data: RunData; readonly start: ReignStart }>): Promise<void> {
+  async #reign(visit: Visit, granted: GrantedLead, unlock: () => void, ground: (around: Around) => Promise<{ readonly data: RunData; readonly start: ReignStart }>): Promise<void> {
     const around = { gpu: this.#gpu, store: this.#store, visit };
     const led: { driver: LeadDriver | null; isDeposed: boolean } = { driver: null, isDeposed: false };
     const lease = await keepLease(granted, around, {
@@ -194,7 +194,7 @@ export class Roles {
   }
 
   /** The directory gave this page the lead: it goes on where its predecessor was, or where this browser last saved. */
-  async #succeed(visit: Visit, granted: Parameters<typeof keepLease>[0], warm: Parameters<Heir['leads']>[1], unlock: () => void): Promise<void> {
+  async #succeed(visit: Visit, granted: GrantedLead, warm: Parameters<Heir['leads']>[1], unlock: () => void): Promise<void> {
     const member = this.#role;
     if (member?.kind !== 'member' || visit.isOver) {
       unlock();

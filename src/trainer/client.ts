@@ -2,12 +2,12 @@
  * The page's side of the trainer worker: a `Trainer` and a `RunStorage` whose calls run in the worker. It decides
  * nothing; it moves buffers instead of copying them and turns a dead worker into errors instead of silence.
  *
- * Buffers given to `restore`, `loadReplica`, `applyUpdate`, `adoptMoments`, `addContribution` and `saveRun` are moved: the
+ * Buffers given to `restore`, `loadReplica`, `applyUpdate`, `writeMaster`, `addContribution` and `saveRun` are moved: the
  * caller can't use them afterwards.
  */
-import { buffersOf } from '../checkpoint/types.ts';
 import { transfer, wrap } from 'comlink';
 import type { Endpoint } from 'comlink';
+import { buffersOf } from '../checkpoint/parts.ts';
 import { TrainerError, carriedProblem, problems } from './errors.ts';
 import { Failure } from './failure.ts';
 import type { Problem, Trainer } from './types.ts';
@@ -35,7 +35,7 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
     check: () => orFailure(remote.check()),
     prepare: (settings) => orFailure(remote.prepare(settings)),
     initialize: () => orFailure(remote.initialize()),
-    restore: (state) => orFailure(remote.restore(transfer(state, [...buffersOf(state)]))),
+    restore: (state) => orFailure(remote.restore(transfer(state, buffersOf(state)))),
     loadReplica: (step, bytes) => orFailure(remote.loadReplica(step, transfer(bytes, [bytes]))),
     applyUpdate: (step, bytes, followed) =>
       orFailure(remote.applyUpdate(step, transfer(bytes, [bytes]), followed && transfer(followed, [followed.gradient]))),

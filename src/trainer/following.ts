@@ -52,8 +52,7 @@ export class Following {
     if (bytes.byteLength === 0 || bytes.byteLength % bytesPerElement !== 0 || offsetBytes + bytes.byteLength > this.#flatElements * bytesPerElement) {
       throw new CodecError(`${part} have ${bytes.byteLength} bytes from byte ${offsetBytes} on, and this model's end at ${this.#flatElements * bytesPerElement}`);
     }
-    const values = new Float32Array(bytes);
-    if (!values.every(Number.isFinite)) throw new CodecError(`${part} are not finite`);
+    const values = fp32Codec.decode(bytes, bytes.byteLength / bytesPerElement, `range of the ${part}`);
     if (part === 'secondMoments' && values.some((value) => value < 0)) throw new CodecError('a second moment is negative');
     this.#update.write(part, received, values);
     this.#received.set(part, received + values.length);

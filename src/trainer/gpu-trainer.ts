@@ -117,10 +117,10 @@ class GpuTrainer implements Trainer {
 
   initialize(): Promise<string> {
     return this.#changingTurn(async () => {
-      const { settings } = this.#prepared();
+      const { settings, codec } = this.#prepared();
       const weights = initialWeights(settings.model, settings.seed);
       this.#update?.clearMoments();
-      if (this.#isLossy) (await this.#openUpdate()).setMaster(weights);
+      if (codec !== 'fp32') (await this.#openUpdate()).setMaster(weights);
       this.#standing = 'coordinator';
       this.#forgetDropped();
       return this.#setReplica(0, weights);
@@ -137,7 +137,7 @@ class GpuTrainer implements Trainer {
       }
       const update = await this.#openUpdate();
       update.setMoments(new Float32Array(firstMoments), new Float32Array(secondMoments));
-      if (this.#isLossy) update.setMaster(new Float32Array(masterWeights));
+      if (run.codec !== 'fp32') update.setMaster(new Float32Array(masterWeights));
       this.#standing = 'coordinator';
       this.#forgetDropped();
       return this.#setReplica(state.step, new Float32Array(weights));
@@ -158,8 +158,7 @@ class GpuTrainer implements Trainer {
     return this.#changingTurn(async () => {
       const run = this.#atStep(step);
       const following = followed && this.#following();
-      const { codec = 'fp32' } = run.settings;
-      if (codec !== 'fp32') this.#expander ??= await Expander.create(run.engine, codec, run.weights);
+      if (run.codec !== 'fp32') this.#expander ??= await Expander.create(run.engine, run.codec, run.weights);
       const weights = this.#expander === null ? fp32Codec.decode(bytes, run.layout.totalElements, 'update') : null;
       this.#expander?.check(bytes, 'update');
       if (following) await following.take(step, followed);
@@ -189,7 +188,7 @@ class GpuTrainer implements Trainer {
   beginFollowing(): Promise<number> {
     return this.#turn(async () => {
       const { run, step } = this.#withReplica();
-      this.#standing = new Following(await this.#openUpdate(), run.layout, masterPartsOf(run.settings.codec ?? 'fp32'));
+      this.#standing = new Following(await this.#openUpdate(), run.layout, masterPartsOf(run.codec));
       return step;
     });
   }
@@ -247,9 +246,8 @@ class GpuTrainer implements Trainer {
 
   takeContribution(assignment: string): Promise<ArrayBuffer> {
     return this.#turn(async () => {
-      const { engine, layout, gradients, settings } = this.#prepared();
+      const { engine, layout, gradients, codec } = this.#prepared();
       this.#checkHeld(assignment);
-      const { codec = 'fp32' } = settings;
       if (codec === 'fp32') return fp32Codec.encode(new Float32Array(await engine.read(gradients)));
       this.#compressor ??= await Compressor.ofGradients(engine, codec, layout, gradients);
       this.#compressor.run();
@@ -283,10 +281,8 @@ class GpuTrainer implements Trainer {
       this.#atStep(step);
       const leading = await this.#leading();
       const result = await leading.commit(step, weightSum, options);
-      if (!result.applied) return { step, ...result, gradient: null };
-      this.#replicaStep = step + 1;
-      const gradient = options.encodeGradient ? fp32Codec.encode(await leading.readSum(step)) : null;
-      return { step, ...result, gradient };
+      if (result.applied) this.#replicaStep = step + 1;
+      return { step, ...result };
     });
   }
 
@@ -303,7 +299,7 @@ class GpuTrainer implements Trainer {
       const { run, step } = this.#withReplica();
       const leading = await this.#leading();
       const [weights, firstMoments, secondMoments] = await Promise.all([run.engine.read(run.weights), leading.read('firstMoments'), leading.read('secondMoments')]);
-      return { step, weights, firstMoments, secondMoments, ...(this.#isLossy && { masterWeights: await leading.read('masterWeights') }) };
+      return { step, weights, firstMoments, secondMoments, ...(run.codec !== 'fp32' && { masterWeights: await leading.read('masterWeights') }) };
     });
   }
 
@@ -406,7 +402,7 @@ class GpuTrainer implements Trainer {
   #leading(): Promise<StepUpdate> {
     const standing = this.#standing;
     if (standing === 'coordinator' || (standing instanceof Following && standing.isWhole)) return this.#openUpdate();
-    throw new RangeError("this member has no coordinator's moments: it can neither lead nor be saved");
+    throw new RangeError("this member has no coordinator's master state: it can neither lead nor be saved");
   }
 
   #following(): Following {
@@ -420,10 +416,6 @@ class GpuTrainer implements Trainer {
     this.#replicaStep = step;
     this.#held = null;
     return run.hash();
-  }
-
-  get #isLossy(): boolean {
-    return (this.#prepared().settings.codec ?? 'fp32') !== 'fp32';
   }
 
   /** What a codec dropped of gradients of other weights. */

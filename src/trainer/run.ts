@@ -2,6 +2,7 @@
  * One planned run on an opened GPU: the flat buffers every peer has, and the programs over them, compiled when first
  * needed. What is done with them, and in which order, is the trainer's affair.
  */
+import type { CodecName } from '../codec/index.ts';
 import { compileInspection, EngineError, openEngine } from '../engine/index.ts';
 import type { Engine, EngineOptions, Graph, Inspection, Memory, ParameterLayout, Program, Region } from '../engine/index.ts';
 import { evaluationGraph, logitsGraph, trainingGraph } from '../model/decoder.ts';
@@ -17,8 +18,10 @@ import type { TrainerSettings } from './types.ts';
 export interface Run {
   readonly engine: Engine;
   readonly settings: TrainerSettings;
+  /** Of contributions and updates. */
+  readonly codec: CodecName;
   readonly layout: ParameterLayout;
-  /** The replica; on the coordinator also the master weights. */
+  /** The replica; on the coordinator also the master weights, unless updates are in a lossy codec. */
   readonly weights: Memory;
   readonly gradients: Memory;
   readonly lossSum: Region;
@@ -75,6 +78,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
   return {
     engine,
     settings,
+    codec: settings.codec ?? 'fp32',
     layout,
     weights,
     gradients,

@@ -38,8 +38,7 @@ export class StepUpdate {
 
   /** Moments start at zero, and so do master weights that are memory of their own. */
   static async open(run: Run): Promise<StepUpdate> {
-    const { engine, layout, weights, gradients, settings } = run;
-    const { codec = 'fp32' } = settings;
+    const { engine, layout, weights, gradients, settings, codec } = run;
     const sum = engine.allocateFlat('gradient sum', layout);
     const master = codec === 'fp32' ? weights : engine.allocateFlat('master weights', layout);
     const optimizer = await AdamW.create(engine, layout, { weights: master, gradientSum: sum }, settings.optimizer);
@@ -66,8 +65,7 @@ export class StepUpdate {
   }
 
   async #openAddition(): Promise<Addition> {
-    const { engine, layout, settings } = this.#run;
-    const { codec = 'fp32' } = settings;
+    const { engine, layout, codec } = this.#run;
     if (codec !== 'fp32') {
       const expander = await Expander.create(engine, codec, this.#sum);
       return (bytes) => {
@@ -84,7 +82,7 @@ export class StepUpdate {
   }
 
   /** One update of the weights by the mean gradient; none when anything was not finite. */
-  async commit(step: number, weightSum: number, { changes = [], encodeUpdate }: Pick<CommitOptions, 'changes' | 'encodeUpdate'>): Promise<Omit<CommitResult, 'step' | 'gradient'>> {
+  async commit(step: number, weightSum: number, { changes = [], encodeUpdate, encodeGradient }: CommitOptions): Promise<Omit<CommitResult, 'step'>> {
     this.#checkStep(step);
     if (!(weightSum > 0 && Number.isFinite(weightSum))) {
       throw new RangeError(`step ${step} has a loss weight of ${weightSum}, which nothing can be divided by`);
@@ -92,13 +90,17 @@ export class StepUpdate {
     const { engine, weights, settings } = this.#run;
     const now = scheduleAt(settings.optimizer, settings.steps, changes, step);
     const learningRate = learningRateAt(now.settings, step, now.steps);
+    const change = this.#change;
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
-    const { gradNorm, applied } = await this.#optimizer.result();
-    if (applied) this.#change?.run();
-    const replicaHash = await this.#run.hash();
-    if (!applied || !encodeUpdate) return { gradNorm, learningRate, applied, replicaHash, update: null };
-    const update = await (this.#change?.read() ?? engine.read(weights));
-    return { gradNorm, learningRate, applied, replicaHash, update };
+    // A replica that is not the master itself moves only when the verdict is known, and has its hash after that.
+    const [{ gradNorm, applied }, hash] = await Promise.all([this.#optimizer.result(), change === null ? this.#run.hash() : null]);
+    if (applied) change?.run();
+    const [replicaHash, update, gradient] = await Promise.all([
+      hash ?? this.#run.hash(),
+      applied && encodeUpdate ? (change?.read() ?? engine.read(weights)) : null,
+      applied && encodeGradient ? this.readSum(step).then((sum) => fp32Codec.encode(sum)) : null,
+    ]);
+    return { gradNorm, learningRate, applied, replicaHash, update, gradient };
   }
 
   /**

@@ -2,8 +2,8 @@
  * What the trainer worker offers over Comlink: the trainer and the checkpoint store beside it, so that weights go from
  * GPU to disk and back without passing the page's main thread. Large buffers in results are moved, not copied.
  */
-import { buffersOf } from '../checkpoint/types.ts';
 import { transfer } from 'comlink';
+import { buffersOf } from '../checkpoint/parts.ts';
 import type { CheckpointStore } from '../checkpoint/store.ts';
 import type { CheckpointFacts, RunChange, RunRecord, SavedProgress, SavedRunSummary } from '../checkpoint/types.ts';
 import type { Trainer } from './types.ts';
@@ -110,7 +110,7 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     },
     async masterState() {
       const state = await trainer.masterState();
-      return transfer(state, [...buffersOf(state)]);
+      return transfer(state, buffersOf(state));
     },
     namedGradients: (step, weightSum) => trainer.namedGradients(step, weightSum),
     evaluate: (rows) => trainer.evaluate(rows),

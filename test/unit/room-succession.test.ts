@@ -202,6 +202,14 @@ describe('a successor', () => {
     expect(member.state.succession).toBeNull();
   });
 
+  test('resigns at once when it can’t do with what is announced, though pieces are still on their way', () => {
+    const member = new MemberBench().join();
+    member.blob({ kind: 'appointment', term: term(3), step: step(5), masterBytes: 8, masterParts: ['firstMoments', 'secondMoments'], corpusBytes: 4, unannounced: null }, 0);
+    member.send({ type: 'successionCompleted', step: step(5), problem: 'there is no memory for it' });
+    expect(member.sent).toMatchObject([{ type: 'unable', reason: 'there is no memory for it' }]);
+    expect(member.state.succession).toBeNull();
+  });
+
   test('a piece of an earlier appointment is none of this one, and the same appointment twice is one', () => {
     const member = new MemberBench().join();
     const appointment: CoordinatorBlob = { kind: 'appointment', term: term(3), step: step(5), masterBytes: 8, masterParts: ['firstMoments', 'secondMoments'], corpusBytes: 4, unannounced: null };

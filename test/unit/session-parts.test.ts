@@ -168,7 +168,7 @@ describe('figures of the history', () => {
 describe('news of the room', () => {
   const row = (id: string, role: PeerRow['role'] = 'member'): PeerRow =>
     ({ id, name: id.toUpperCase(), role, device: '', isSoftware: false, tokensPerSecond: 0, microbatches: 0, state: 'ready' }) as unknown as PeerRow;
-  const view = (term: number, step: number, peers: readonly PeerRow[], self = 'me') => ({ term: term as Term, step: step as Step, peers, gone: [], self: self as PeerId, rules: noRules });
+  const view = (term: number, step: number, peers: readonly PeerRow[], self = 'me') => ({ term: term as Term, step: step as Step, peers, gone: [], self: self as PeerId, rules: noRules, areRulesInForce: true });
 
   it('tell who came and went, but not oneself', () => {
     expect(comingsAndGoings([row('me'), row('ada')], [row('me'), row('ben'), row('eva', 'watcher')], 'me')).toEqual([
@@ -197,8 +197,9 @@ describe('news of the room', () => {
   it('tell what the owner has decided since one came, once', () => {
     const news = new RoomNews();
     const ruled = (revision: number): RoomRules => ({ ...noRules, revision, latest: { kind: 'remove', by: 'Ada', about: 'Cid' } });
-    const seen = (revision: number) => news.observe({ ...view(1, 5, [row('ada', 'coordinator'), row('me')]), rules: ruled(revision) }, 0);
+    const seen = (revision: number, areRulesInForce = true) => news.observe({ ...view(1, 5, [row('ada', 'coordinator'), row('me')]), rules: ruled(revision), areRulesInForce }, 0);
     expect(seen(4)).toEqual([]);
+    expect(seen(5, false), 'not in force yet').toEqual([]);
     expect(seen(5)).toEqual(['Ada removed Cid from the room.']);
     expect(seen(5)).toEqual([]);
   });
