@@ -1,8 +1,8 @@
 /**
  * Who leads each room: one lease per room, with a term that only grows. Every change is a compare-and-set on the term,
- * so that two tabs can't both lead one term. Who of several may take over an ended lease is `election.ts`. Pure but for
- * its own map: time comes in as an argument, no sockets, no randomness. Holds no weights, no text, no keys: of a room's
- * token and of its holder's secret only hashes are kept.
+ * so that two tabs can't both lead one term. Who of several may take over an ended lease is `election.ts`; what outlives a
+ * restart goes to a `RoomKeeper`. Pure but for its own map: time comes in as an argument, no sockets, no randomness. Holds
+ * no weights, no text, no keys: of a room's token and of its holder's secret only hashes are kept.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { Election } from './election.ts';
@@ -39,22 +39,33 @@ export interface Lease {
   readonly successor: boolean;
 }
 
-interface Room {
-  tokenHash: Buffer;
+/** What a server that was restarted has to know of a room. Hashes are SHA-256, base64url. */
+export interface KeptRoom {
+  readonly tokenHash: string;
   readonly createdFrom: string;
-  touchedMs: number;
-  coordinator: string;
-  holderHash: Buffer;
-  /** Somebody who led it told this directory of it: it was restarted since the room was made. */
-  isReclaimed: boolean;
-  term: number;
-  step: number;
+  readonly coordinator: string;
+  readonly holderHash: string;
+  /** Somebody who led it told this directory of it: it had forgotten the room. */
+  readonly isReclaimed: boolean;
+  readonly term: number;
+  readonly step: number;
   /** Of its newest renewal. */
-  sequence: number;
+  readonly sequence: number;
+  readonly isReleased: boolean;
+  /** Of the holder's secret of whoever is to follow. */
+  readonly successorHash: string | null;
+}
+
+export interface RoomKeeper {
+  /** Before the change is answered. `isGrave`: more than a step has changed. */
+  keep(id: string, room: KeptRoom, isGrave: boolean): void;
+  drop(id: string): void;
+}
+
+interface Room {
+  kept: KeptRoom;
+  touchedMs: number;
   leaseEndsMs: number;
-  isReleased: boolean;
-  /** Hash of the holder's secret of whoever is to follow. */
-  successorHash: Uint8Array | null;
   /** Since the first of the unnamed asked for this ended lease. */
   election: Election | null;
 }
@@ -122,13 +133,20 @@ export type Outcome =
 export class Directory {
   readonly #rooms = new Map<string, Room>();
   readonly #limits: DirectoryLimits;
+  readonly #keeper: RoomKeeper | null;
 
-  constructor(limits: DirectoryLimits = defaultLimits) {
+  constructor(limits: DirectoryLimits = defaultLimits, keeper: RoomKeeper | null = null) {
     this.#limits = limits;
+    this.#keeper = keeper;
   }
 
   get size(): number {
     return this.#rooms.size;
+  }
+
+  /** A room that was kept `ageMs` ago. Whoever leads it may rely on a lease that this directory granted before it was restarted. */
+  restore(id: string, kept: KeptRoom, ageMs: number, nowMs: number): void {
+    this.#rooms.set(id, { kept, touchedMs: nowMs - ageMs, leaseEndsMs: kept.isReleased ? nowMs : nowMs + leaseMs, election: null });
   }
 
   lookUp(id: string, nowMs: number): Lease | null {
@@ -140,23 +158,29 @@ export class Directory {
   apply(id: string, token: string, from: string, command: Command, nowMs: number): Outcome {
     const room = this.#living(id, nowMs);
     if (room === null) return command.type === 'create' ? this.#create(id, token, from, command, nowMs) : refused('not-found');
-    if (!timingSafeEqual(room.tokenHash, sha256(token))) return refused('forbidden');
+    const before = room.kept;
+    if (!isHashOf(token, before.tokenHash)) return refused('forbidden');
     const no = change(room, command, nowMs);
     if (no !== null) return { ok: false, lease: leaseOf(room, nowMs), retryInMs: null, ...no };
     room.touchedMs = nowMs;
+    if (room.kept !== before) this.#keeper?.keep(id, room.kept, isGrave(before, room.kept));
     return { ok: true, lease: leaseOf(room, nowMs) };
   }
 
   /** This peer's signalling socket closed. Renewals go another way: whoever only lost that socket leads on. */
   socketClosed(peerId: string, nowMs: number): void {
     for (const room of this.#rooms.values()) {
-      if (room.coordinator === peerId) room.leaseEndsMs = Math.min(room.leaseEndsMs, nowMs + leaseWithoutSocketMs);
+      if (room.kept.coordinator === peerId) room.leaseEndsMs = Math.min(room.leaseEndsMs, nowMs + leaseWithoutSocketMs);
     }
   }
 
   /** Forgets rooms that nobody has touched for a day. */
   sweep(nowMs: number): void {
-    for (const [id, room] of this.#rooms) if (nowMs - room.touchedMs >= roomLifetimeMs) this.#rooms.delete(id);
+    for (const [id, room] of this.#rooms) {
+      if (nowMs - room.touchedMs < roomLifetimeMs) continue;
+      this.#rooms.delete(id);
+      this.#keeper?.drop(id);
+    }
   }
 
   #living(id: string, nowMs: number): Room | null {
@@ -167,47 +191,37 @@ export class Directory {
   #create(id: string, token: string, from: string, command: Extract<Command, { type: 'create' }>, nowMs: number): Outcome {
     if (this.#rooms.size >= this.#limits.maxRooms) this.sweep(nowMs);
     let fromThisAddress = 0;
-    for (const room of this.#rooms.values()) if (room.createdFrom === from) fromThisAddress += 1;
+    for (const { kept } of this.#rooms.values()) if (kept.createdFrom === from) fromThisAddress += 1;
     if (this.#rooms.size >= this.#limits.maxRooms || fromThisAddress >= this.#limits.maxRoomsPerAddress) {
       return refused('full');
     }
-    const room: Room = {
-      tokenHash: sha256(token),
-      createdFrom: from,
-      touchedMs: nowMs,
-      isReclaimed: command.isReclaim,
-      ...reign(command, command.term, nowMs),
-    };
+    const lasting = { tokenHash: hashOf(token), createdFrom: from, isReclaimed: command.isReclaim };
+    const room: Room = { kept: { ...lasting, ...reign(command, command.term) }, touchedMs: nowMs, leaseEndsMs: nowMs + leaseMs, election: null };
     this.#rooms.set(id, room);
+    this.#keeper?.keep(id, room.kept, true);
     return { ok: true, lease: leaseOf(room, nowMs) };
   }
 }
 
-/** What a room knows of whoever begins to lead it: nobody is named yet, and nobody else asks. */
+/** What a room knows of whoever begins to lead it: nobody is named yet. */
 function reign(
   { coordinator, holder, step }: Extract<Command, { type: 'create' | 'takeOver' }>,
   term: number,
-  nowMs: number,
-): Omit<Room, 'tokenHash' | 'createdFrom' | 'touchedMs' | 'isReclaimed'> {
-  return {
-    coordinator,
-    holderHash: sha256(holder),
-    term,
-    step,
-    sequence: 0,
-    leaseEndsMs: nowMs + leaseMs,
-    isReleased: false,
-    successorHash: null,
-    election: null,
-  };
+): Omit<KeptRoom, 'tokenHash' | 'createdFrom' | 'isReclaimed'> {
+  return { coordinator, holderHash: hashOf(holder), term, step, sequence: 0, isReleased: false, successorHash: null };
+}
+
+function isGrave(before: KeptRoom, after: KeptRoom): boolean {
+  const parts = ['term', 'holderHash', 'isReleased', 'successorHash', 'tokenHash'] as const;
+  return parts.some((part) => before[part] !== after[part]);
 }
 
 /**
- * One more, unless this directory was restarted: it may have granted higher terms than it was told of since. Far beyond them,
- * and by the claimant's own distance, none is granted twice.
+ * One more, unless this directory was restarted and had lost what it kept: it may have granted higher terms than it was told of
+ * since. Far beyond them, and by a distance that is the claiming page's own, none is granted twice.
  */
-function termAfter({ term, isReclaimed }: Room, holder: string): number {
-  return isReclaimed ? term + forgottenTermGap + (sha256(holder).readUInt32LE(0) % forgottenTermSpread) : term + 1;
+function termAfter({ term, isReclaimed }: KeptRoom, coordinator: string): number {
+  return isReclaimed ? term + forgottenTermGap + (sha256(coordinator).readUInt32LE(0) % forgottenTermSpread) : term + 1;
 }
 
 interface No {
@@ -217,82 +231,79 @@ interface No {
 
 /** Applies the command to the room, or says why not and leaves the lease as it was. */
 function change(room: Room, command: Command, nowMs: number): No | null {
+  const { kept } = room;
   switch (command.type) {
     case 'create':
-      // A directory that was restarted may first hear of somebody who led before: the newest leader has the highest term.
-      if (!command.isReclaim || command.term <= room.term) return { refusal: 'exists' };
-      Object.assign(room, reign(command, command.term, nowMs));
-      room.isReclaimed = true;
-      return null;
+      // A directory that has forgotten may first hear of somebody who led before: the newest leader has the highest term.
+      if (!command.isReclaim || command.term <= kept.term) return { refusal: 'exists' };
+      return grant(room, { ...kept, ...reign(command, command.term), isReclaimed: true }, nowMs);
     case 'renew': {
-      const no = notItsLease(room, command);
+      const no = notItsLease(kept, command);
       if (no !== null) return no;
-      if (room.isReleased) return { refusal: 'released' };
+      if (kept.isReleased) return { refusal: 'released' };
       // A request that its sender has given up may lie in a network for seconds. It must not bring an old name back: its
       // owner would take over without the steps that only the new successor has.
-      if (command.sequence < room.sequence) return { refusal: 'overtaken' };
-      room.sequence = command.sequence;
+      const { coordinator, sequence, successorHash } = command;
+      if (sequence < kept.sequence) return { refusal: 'overtaken' };
       // Late renewals count: until somebody takes the room over, its term is still the holder's.
-      room.coordinator = command.coordinator;
-      room.leaseEndsMs = nowMs + leaseMs;
-      room.step = Math.max(room.step, command.step);
-      // A copy of its own: a small buffer made from a string is a view that keeps a pool of 8 KiB alive.
-      room.successorHash = command.successorHash === null ? null : Uint8Array.from(Buffer.from(command.successorHash, 'base64url'));
-      room.election = null;
-      return null;
+      return grant(room, { ...kept, coordinator, sequence, successorHash, step: Math.max(kept.step, command.step) }, nowMs);
     }
     case 'takeOver': {
-      if (command.expectedTerm !== room.term) return { refusal: 'stale-term' };
-      const no = notItsTurn(room, command, nowMs);
-      if (no === null) Object.assign(room, reign(command, termAfter(room, command.holder), nowMs));
-      return no;
+      if (command.expectedTerm !== kept.term) return { refusal: 'stale-term' };
+      return notItsTurn(room, command, nowMs) ?? grant(room, { ...kept, ...reign(command, termAfter(kept, command.coordinator)) }, nowMs);
     }
     case 'release': {
-      const no = notItsLease(room, command);
-      if (no !== null || room.isReleased) return no;
+      const no = notItsLease(kept, command);
+      if (no !== null || kept.isReleased) return no;
+      room.kept = { ...kept, isReleased: true, step: Math.max(kept.step, command.step) };
       room.leaseEndsMs = nowMs;
-      room.isReleased = true;
-      room.step = Math.max(room.step, command.step);
       room.election = null;
       return null;
     }
     case 'renewKey': {
-      const no = notItsLease(room, command);
-      if (no === null) room.tokenHash = sha256(command.token);
+      const no = notItsLease(kept, command);
+      if (no === null) room.kept = { ...kept, tokenHash: hashOf(command.token) };
       return no;
     }
   }
 }
 
-function notItsLease(room: Room, { holder, term }: Extract<Command, { type: 'renew' | 'release' | 'renewKey' }>): No | null {
-  if (term !== room.term) return { refusal: 'stale-term' };
-  return timingSafeEqual(room.holderHash, sha256(holder)) ? null : { refusal: 'held' };
+function grant(room: Room, kept: KeptRoom, nowMs: number): null {
+  room.kept = kept;
+  room.leaseEndsMs = nowMs + leaseMs;
+  room.election = null;
+  return null;
+}
+
+function notItsLease(kept: KeptRoom, { holder, term }: Extract<Command, { type: 'renew' | 'release' | 'renewKey' }>): No | null {
+  if (term !== kept.term) return { refusal: 'stale-term' };
+  return isHashOf(holder, kept.holderHash) ? null : { refusal: 'held' };
 }
 
 /** Whether the claim has to wait: for the lease's end, and then for those who come first. */
 function notItsTurn(room: Room, { holder, step, isWarm }: Extract<Command, { type: 'takeOver' }>, nowMs: number): No | null {
-  const by = sha256(holder);
-  const { successorHash } = room;
+  const { kept } = room;
+  const { successorHash } = kept;
   // The holder itself may start a new term at once: a reloaded leader needn't wait for its own lease to end. Unless a
   // successor may have steps that its last save lacks; only a release says exactly which the last one was.
-  const isCurrent = step >= room.step;
-  if (timingSafeEqual(room.holderHash, by) && (successorHash === null || (room.isReleased && isCurrent))) return null;
+  const isCurrent = step >= kept.step;
+  if (isHashOf(holder, kept.holderHash) && (successorHash === null || (kept.isReleased && isCurrent))) return null;
   if (room.leaseEndsMs > nowMs) return { refusal: 'held' };
   // Named for what its page keeps in memory. When it was reloaded, it is like everybody else.
-  if (isWarm && successorHash !== null && timingSafeEqual(successorHash, by)) return null;
+  if (isWarm && successorHash !== null && isHashOf(holder, successorHash)) return null;
   room.election ??= new Election();
   const vacancy = {
     endedMs: room.leaseEndsMs,
-    end: room.isReleased ? 'released' : 'ranOut',
+    end: kept.isReleased ? 'released' : 'ranOut',
     successor: successorHash === null ? 'unnamed' : 'named',
-    step: room.step,
+    step: kept.step,
   } as const;
-  const retryInMs = room.election.claim({ by, step }, vacancy, nowMs);
+  const retryInMs = room.election.claim({ by: sha256(holder), step }, vacancy, nowMs);
   return retryInMs === 0 ? null : { refusal: 'election', retryInMs };
 }
 
-function leaseOf(room: Room, nowMs: number): Lease {
-  const { coordinator, term, leaseEndsMs, isReleased, step, successorHash } = room;
+function leaseOf({ kept, leaseEndsMs }: Room, nowMs: number): Lease {
+  const { coordinator, term, isReleased, step, successorHash } = kept;
   return { coordinator, term, expiresInMs: Math.max(0, leaseEndsMs - nowMs), isReleased, step, successor: successorHash !== null };
 }
 
@@ -302,4 +313,12 @@ function refused(refusal: Refusal): Outcome {
 
 function sha256(text: string): Buffer {
   return createHash('sha256').update(text).digest();
+}
+
+function hashOf(text: string): string {
+  return sha256(text).toString('base64url');
+}
+
+function isHashOf(text: string, hash: string): boolean {
+  return timingSafeEqual(sha256(text), Buffer.from(hash, 'base64url'));
 }

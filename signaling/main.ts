@@ -22,8 +22,10 @@ async function main(argv: readonly string[]): Promise<void> {
   if (!existsSync(path.join(pageDirectory, 'index.html'))) {
     throw new StartProblem(`The page is not built (${pageDirectory} has no index.html): run npm start, which builds it.`);
   }
-  const server = await startServer({ port: wishes.port, host: wishes.host, certificate, ice: wishes, pageDirectory });
-  if (warning !== null) process.stderr.write(`${warning}\n`);
+  const warn = (text: string): void => void process.stderr.write(`${text}\n`);
+  const roomsFolder = configDirectory();
+  const server = await startServer({ port: wishes.port, host: wishes.host, certificate, ice: wishes, pageDirectory, roomsFolder, warn });
+  if (warning !== null) warn(warning);
   process.stdout.write(greeting(server, certificate, isatty(process.stdout.fd)));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {

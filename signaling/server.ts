@@ -14,6 +14,7 @@ import { RateLimiter } from './limits.ts';
 import { machineNames, urlHost } from './machine.ts';
 import { pageFiles } from './page.ts';
 import { StartProblem, systemErrorCode } from './problem.ts';
+import { RoomJournal, journalFile, removeOldJournals } from './room-journal.ts';
 import { signalPath, signalServer } from './signal.ts';
 import { iceServers, type IceSettings } from './turn.ts';
 
@@ -26,7 +27,11 @@ export interface ServerOptions {
   readonly ice: IceSettings;
   /** Folder of the built page, or null for none (tests of the rest). */
   readonly pageDirectory: string | null;
+  /** Where the rooms are kept for the next start; without it they are forgotten. */
+  readonly roomsFolder?: string;
   readonly directoryLimits?: DirectoryLimits;
+  /** What the person at the terminal should know. */
+  readonly warn?: (text: string) => void;
 }
 
 export interface ServerUrls {
@@ -52,10 +57,23 @@ const requestBurst = 300;
 const requestsPerSecond = 60;
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  // The port is taken before the rooms of that port are read, so that no other server writes to them.
+  const open = new Set<Socket>();
+  let serve: (socket: Socket) => void = (socket) => socket.destroy();
+  const tcp = createTcpServer((socket) => {
+    open.add(socket);
+    socket.on('close', () => open.delete(socket));
+    socket.on('error', () => socket.destroy());
+    if (open.size > maxTcpConnections) socket.destroy();
+    else serve(socket);
+  });
+  const port = await listen(tcp, options.port, options.host);
   // Leases are short: a wall clock that is set would end them all at once, or keep them.
   const nowMs = (): number => performance.now();
   const limiter = new RateLimiter(requestBurst, requestsPerSecond);
-  const directory = new Directory(options.directoryLimits);
+  const journal = options.roomsFolder === undefined ? null : openJournal(options.roomsFolder, options.host, port, options.warn);
+  const directory = new Directory(options.directoryLimits, journal);
+  for (const { id, room, ageMs } of journal?.rooms ?? []) directory.restore(id, room, ageMs, nowMs());
   const app = express();
   const http = createHttpServer(app);
   const https = createHttpsServer({ cert: options.certificate.certPem, key: options.certificate.keyPem, handshakeTimeout: firstByteTimeoutMs }, app);
@@ -63,7 +81,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
   app.disable('x-powered-by');
   app.set('trust proxy', false);
-  let urls: ServerUrls = { local: null, lan: [] };
+  const urls = urlsFor(options.host, port);
   app.use(securityHeaders);
   app.use(redirectToHttps);
   app.get('/health', (_request, response) => {
@@ -89,16 +107,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   // A stranger's failed handshake (a browser refusing the certificate, a port scan) is that connection's end, no more.
   https.on('tlsClientError', (_error, socket) => socket.destroy());
 
-  const open = new Set<Socket>();
-  const tcp = createTcpServer((socket) => {
-    open.add(socket);
-    socket.on('close', () => open.delete(socket));
-    socket.on('error', () => socket.destroy());
-    if (open.size > maxTcpConnections) socket.destroy();
-    else route(socket, http, https);
-  });
-  const port = await listen(tcp, options.port, options.host);
-  urls = urlsFor(options.host, port);
+  serve = (socket) => route(socket, http, https);
 
   const sweeping = setInterval(() => {
     directory.sweep(nowMs());
@@ -116,8 +125,16 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         signal.close();
         tcp.close(() => resolve());
         for (const socket of open) socket.destroy();
+        journal?.close();
       }),
   };
+}
+
+function openJournal(folder: string, host: string | null, port: number, warn?: (text: string) => void): RoomJournal {
+  removeOldJournals(folder);
+  return new RoomJournal(journalFile(folder, host, port), (why) => {
+    warn?.(`The rooms cannot be kept in ${folder} (${why}): should this server be restarted, they will not be known to it.`);
+  });
 }
 
 /** Looks at the first byte without taking it, and lets the right server have the connection. */

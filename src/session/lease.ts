@@ -11,10 +11,10 @@ const renewIntervalMs = 1500;
 /** What the directory grants (6 s; 2 s when it misses the socket), less by what clocks and ways may differ. */
 const reliedOnMs = 5400;
 const reliedOnWithoutSocketMs = 1800;
-/** As long as anybody else may rely on a lease that the directory has forgotten. */
-const untrustedMs = 6000;
-/** The same where this peer's own lease had run out before: somebody may lead by a newer one, and stand still for a while. */
-const untrustedAfterLapseMs = 30_000;
+/** For how long a grant of a directory that has forgotten the room is not relied on: somebody may lead it, and stand still for a while. */
+const untrustedMs = 30_000;
+/** The same where this peer's own lease is alive: as long as anybody else may rely on one that was granted after it. */
+const untrustedWhileHeldMs = 6000;
 
 export type ClaimOutcome =
   /** This peer leads under `term`. */
@@ -173,7 +173,7 @@ export class LeaseKeeper {
     } catch (error) {
       if (!(error instanceof DirectoryError)) throw error;
       const isForgotten = error.kind === 'not-found' || (error.lease !== null && error.lease.term < this.term);
-      if (isForgotten) await this.#createAgain(nowMs() < this.#heldUntilMs ? untrustedMs : untrustedAfterLapseMs);
+      if (isForgotten) await this.#createAgain(nowMs() < this.#heldUntilMs ? untrustedWhileHeldMs : untrustedMs);
       else this.#refused(error);
     }
   }

@@ -3,8 +3,8 @@
  * machine is cut off.
  */
 import { createHash } from 'node:crypto';
-import { Directory } from '../../signaling/directory.ts';
-import type { Command, Lease, Outcome } from '../../signaling/directory.ts';
+import { defaultLimits, Directory } from '../../signaling/directory.ts';
+import type { Command, KeptRoom, Lease, Outcome } from '../../signaling/directory.ts';
 import type { VirtualClock } from './clock.ts';
 import type { Random } from './random.ts';
 
@@ -20,7 +20,9 @@ const socketDelayMs = 20;
 export class SimulatedDirectory {
   readonly #clock: VirtualClock;
   readonly #random: Random;
-  #directory = new Directory();
+  /** The server's disk. */
+  readonly #kept = new Map<string, KeptRoom>();
+  #directory: Directory;
   #isDown = false;
   readonly #cutOff = new Set<string>();
   #named: string | null = null;
@@ -29,15 +31,26 @@ export class SimulatedDirectory {
   constructor(clock: VirtualClock, random: Random) {
     this.#clock = clock;
     this.#random = random;
+    this.#directory = this.#start();
   }
 
   set isDown(isDown: boolean) {
     this.#isDown = isDown;
   }
 
-  /** What was in its memory is gone. */
-  restart(): void {
-    this.#directory = new Directory();
+  /** What was in its memory is gone; `forgets`: what was on its disk, too. */
+  restart(forgets: boolean): void {
+    if (forgets) this.#kept.clear();
+    this.#directory = this.#start();
+  }
+
+  #start(): Directory {
+    const directory = new Directory(defaultLimits, {
+      keep: (id, kept) => void this.#kept.set(id, kept),
+      drop: (id) => void this.#kept.delete(id),
+    });
+    for (const [id, kept] of this.#kept) directory.restore(id, kept, 0, this.#clock.nowMs);
+    return directory;
   }
 
   /** This machine can't reach it. */

@@ -1,6 +1,6 @@
 /**
  * Joins, crashes, hangs, partitions, clocks that differ, reordering, duplicates, slow links and peers, lost GPUs, reloads,
- * outages and restarts of the directory, and deaths of whoever leads. The ledger fails a simulation in which a micro-batch
+ * outages and restarts of the directory, with and without its disk, and deaths of whoever leads. The ledger fails a simulation in which a micro-batch
  * is lost or counted twice, a step is announced twice or out of order, a named successor leads without a step that was
  * announced, two lead under one term, replicas of a step differ, or a loss is not the undisturbed run's. Several test files
  * share the seeds, so that they run on several cores.
@@ -16,14 +16,14 @@ const seedsInAll = Number(process.env['ROOM_SEEDS'] ?? 2_000);
 export const faultFiles = 4;
 export const faultsTestMs = 1_000 * seedsInAll;
 
-/** Seeds that ever failed, whatever the number of seeds. */
+/** Seeds that ever failed, whatever the number of seeds; all of them on servers that forget. */
 export const onceFailed = [25, 74, 80, 123, 207, 280, 323, 365, 782, 1814, 3749, 4176, 4389, 5939, 9520, 11474, 11767, 13428, 14606, 100_680, 104_898, 600_586, 605_234, 607_768, 608_954, 709_489, 725_097] as const;
 
 /** The same when they found a new way to fail with the owner's orders. */
-export const onceFailedWithOrders: readonly number[] = [601_687, 604_614, 614_773, 632_215, 701_172, 702_919, 709_229];
+export const onceFailedWithOrders: readonly number[] = [601_687, 604_614, 614_773, 632_215, 701_172, 702_919, 709_229, 746_478, 809_742];
 
-async function survives(seed: number, hasOrders: boolean): Promise<void> {
-  const room = await simulateFaults({ seed, hasOrders, ...(await sharedRun(seed, steps)) });
+async function survives(seed: number, hasOrders: boolean, forgets: boolean): Promise<void> {
+  const room = await simulateFaults({ seed, hasOrders, forgets, ...(await sharedRun(seed, steps)) });
   const { view } = room.coordinator;
   if (!hasOrders) expect(view.steps).toBe(steps);
   expect(room.world.ledger.announcedSteps, `steps announced with seed ${seed}`).toBe(view.steps);
@@ -34,16 +34,21 @@ function hasOrders(seed: number): boolean {
   return (seed >> 2) % 4 === 1;
 }
 
+/** Every fourth server forgets everything when it is restarted. */
+function forgets(seed: number): boolean {
+  return (seed >> 4) % 4 === 1;
+}
+
 /** The seeds of one of the files. */
 export async function surviveSeeds(file: number): Promise<void> {
-  for (const seed of seeds(seedsInAll)) if (seed % faultFiles === file) await survives(seed, hasOrders(seed));
+  for (const seed of seeds(seedsInAll)) if (seed % faultFiles === file) await survives(seed, hasOrders(seed), forgets(seed));
 }
 
 export async function surviveSeedsThatFailed(): Promise<void> {
-  for (const seed of onceFailed) await survives(seed, false);
-  for (const seed of onceFailedWithOrders) await survives(seed, true);
+  for (const seed of onceFailed) await survives(seed, false, true);
+  for (const seed of onceFailedWithOrders) await survives(seed, true, true);
 }
 
 export async function timelineOf(seed: number): Promise<readonly string[]> {
-  return (await simulateFaults({ seed, hasOrders: hasOrders(seed), ...(await sharedRun(seed, steps)) })).world.log.lines;
+  return (await simulateFaults({ seed, hasOrders: hasOrders(seed), forgets: forgets(seed), ...(await sharedRun(seed, steps)) })).world.log.lines;
 }

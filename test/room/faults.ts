@@ -23,6 +23,8 @@ const names = ['ada', 'bob', 'cid', 'dan', 'eve', 'fay'];
 export interface FaultsOptions extends SimulationOptions {
   /** The owner gives orders meanwhile. */
   readonly hasOrders: boolean;
+  /** When the server is restarted, its disk is lost, too. */
+  readonly forgets: boolean;
 }
 
 export async function simulateFaults(options: FaultsOptions): Promise<Simulation> {
@@ -50,7 +52,7 @@ export async function simulateFaults(options: FaultsOptions): Promise<Simulation
   const troubles = 2 + faults.below(8);
   for (let count = 0; count < troubles; count += 1) {
     world.clock.after(faults.between(500, faultsEndMs - 500), () => {
-      strike(room, faults, present);
+      strike(room, faults, present, options.forgets);
     });
   }
   // Drawn apart, so that the troubles above are those that a seed has always had.
@@ -122,7 +124,7 @@ function anyOrder(room: Simulation, random: Random): OwnerCommand {
 }
 
 /** One thing goes wrong now. What lasts ends by itself within seconds. */
-function strike(room: Simulation, random: Random, names: readonly string[]): void {
+function strike(room: Simulation, random: Random, names: readonly string[], forgets: boolean): void {
   const { world, leader } = room;
   const present = names.filter((name) => room.isOpen(name));
   if (present.length === 0) return;
@@ -181,7 +183,7 @@ function strike(room: Simulation, random: Random, names: readonly string[]): voi
         world.directory.isDown = false;
       });
     default:
-      note('the directory restarts, beside');
-      return world.directory.restart();
+      note(`the directory restarts${forgets ? ' and has forgotten everything' : ''}, beside`);
+      return world.directory.restart(forgets);
   }
 }

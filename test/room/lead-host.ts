@@ -63,7 +63,7 @@ const renewMs = 1_500;
 /** Of the lease's length: less than it, by what clocks may differ. */
 const reliedOnLeaseMs = 0.9 * leaseMs;
 /** As the session's keeper of a lease. */
-const lapsedDistrustMs = 30_000;
+const distrustMs = 30_000;
 
 /** Stands for the run's text: a simulated leader draws its batches from the run itself. */
 export function corpusOf(run: TinyRun): Uint8Array<ArrayBuffer> {
@@ -133,7 +133,7 @@ export class LeadHost implements Role {
     const { state, effects } = createCoordinator(config, tab.nowMs());
     this.#state = state;
     this.#carryAll(effects);
-    if (start.wasForgotten) this.#trustedFromMs = tab.nowMs() + leaseMs;
+    if (start.wasForgotten) this.#trustedFromMs = tab.nowMs() + distrustMs;
     this.#renew();
     this.#renewLater();
   }
@@ -541,10 +541,10 @@ export class LeadHost implements Role {
         }
         if (outcome.refusal === 'not-found' || (outcome.lease !== null && outcome.lease.term < term)) {
           log.note(machine, 'claims its room again');
-          const distrustMs = this.#tab.nowMs() < this.#heldUntilMs ? leaseMs : lapsedDistrustMs;
+          const untrustedMs = this.#tab.nowMs() < this.#heldUntilMs ? leaseMs : distrustMs;
           return directory.apply(machine, { type: 'create', coordinator, holder, term, step, isReclaim: true }, () => {
             this.#enter(() => {
-              this.#trustedFromMs = this.#tab.nowMs() + distrustMs;
+              this.#trustedFromMs = this.#tab.nowMs() + untrustedMs;
               this.#name = { ...this.#name, isConfirmed: false };
               this.#renew();
             });

@@ -74,6 +74,26 @@ describe('the server process', () => {
     expect(await end).toMatchObject({ code: 0, err: '' });
   });
 
+  it('knows its rooms again when it was killed and started anew', async () => {
+    const first = start('--port', '0');
+    const firstEnd = ended(first);
+    const url = /http:\/\/localhost:\d+/.exec(await printed(first, /Stop with Ctrl\+C/))?.[0] ?? '';
+    const created = await fetch(`${url}/rooms/killed-room/create`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${'t'.repeat(43)}` },
+      body: JSON.stringify({ coordinator: 'ada', holder: 'a-secret-of-adas', term: 4, step: 17, isReclaim: false }),
+    });
+    expect(created.status).toBe(201);
+    first.kill('SIGKILL');
+    await firstEnd;
+    const second = start('--port', new URL(url).port);
+    const secondEnd = ended(second);
+    await printed(second, /Stop with Ctrl\+C/);
+    expect(await (await fetch(`${url}/rooms/killed-room`)).json()).toMatchObject({ coordinator: 'ada', term: 4, step: 17 });
+    second.kill('SIGTERM');
+    expect(await secondEnd).toMatchObject({ code: 0, err: '' });
+  });
+
   it('explains itself when asked', async () => {
     const end = await ended(start('--help'));
     expect(end).toMatchObject({ code: 0, err: '' });
