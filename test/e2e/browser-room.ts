@@ -78,8 +78,15 @@ export class BrowserRoom {
     if (first === undefined) throw new RangeError('a room needs a peer');
     this.#link = await createPausedRoom(first.page, { ...this.#options.run, name: first.name });
     await Promise.all(guests.map((guest) => this.join(guest)));
-    await statusWhen(first.page, 'all have the weights', (status) => status.peers.length === peers && status.peers.every(({ state }) => state === 'ready'));
+    await this.untilReady();
     await this.command('resume');
+  }
+
+  /** Until all have the weights. */
+  async untilReady(): Promise<void> {
+    const { page } = await this.leader();
+    const all = this.#peers.length;
+    await statusWhen(page, 'all have the weights', ({ peers }) => peers.filter(({ state }) => state === 'ready').length === all);
   }
 
   /** A browser at the landing page. It counts as a peer of the room, which it is to join. */

@@ -1,7 +1,7 @@
 /** What only the room's owner can do, on real pages: others see it happen, and whoever is sent away stays away. */
 import type { PageStatus } from '../../src/session/page-api.ts';
 import { expect, test } from './fixtures.ts';
-import { createRoom, joinRoom, statusOf, statusWhen, untilStep } from './support.ts';
+import { createPausedRoom, joinRoom, statusOf, statusWhen, untilStep } from './support.ts';
 
 const hasSuccessor = (status: PageStatus): boolean => status.peers.some((peer) => peer.succession === 'ready');
 const idOf = ({ peers }: PageStatus, name: string): string => peers.find((peer) => peer.name === name)?.id ?? '';
@@ -10,8 +10,10 @@ test('the owner renames the room, changes its schedule, hands over the lead, rem
   test.setTimeout(240_000);
   const [ada, ben, cid] = [await openPage(), await openPage(), await openPage()];
   const run = { preset: 'counting-list', steps: 1_000_000, rowsPerStep: 8, rowsPerMicrobatch: 1, contextLength: 32, model: { num_hidden_layers: 1 } } as const;
-  const link = await createRoom(ada, { ...run, name: 'Ada' });
+  const link = await createPausedRoom(ada, { ...run, name: 'Ada' });
   await Promise.all([joinRoom(ben, link, { name: 'Ben' }), joinRoom(cid, link, { name: 'Cid' })]);
+  await statusWhen(ada, 'all have the weights', ({ peers }) => peers.filter(({ state }) => state === 'ready').length === 3);
+  await ada.evaluate(() => window.cotrain.resume());
   await statusWhen(ada, 'three, one of them ready to follow', (status) => status.peers.length === 3 && hasSuccessor(status));
 
   await test.step('others see the new name and the new schedule, and can’t give orders themselves', async () => {

@@ -109,7 +109,7 @@ test('three pages share one curve and hold the same weights', async ({ openPage 
 
 test('who computes does not matter: one peer, three, and a changing three draw the same curve', async ({ openPage }) => {
   test.setTimeout(240_000);
-  const settings = { ...shared, steps: 36 };
+  const settings = { ...shared, steps: 24 };
   const [ada, ben, eva] = await Promise.all([openPage(), openPage(), openPage()]);
   await createRoom(ada, settings);
   const reference = losses(await finished(ada));
@@ -129,9 +129,9 @@ test('who computes does not matter: one peer, three, and a changing three draw t
   const steady = await roomOfThree(async () => undefined);
   const dan = await openPage();
   const changing = await roomOfThree(async (link) => {
-    await untilStep(ada, 12);
+    await untilStep(ada, 8);
     await ben.context().close();
-    await untilStep(ada, 20);
+    await untilStep(ada, 12);
     await joinRoom(dan, link, { name: 'Dan' });
   });
   for (const [name, curve] of Object.entries({ steady, changing })) {
