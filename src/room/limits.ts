@@ -89,6 +89,8 @@ export const handOffExpectedMs = 20_000;
 export const successorPatienceMs = 8_000;
 /** A room the directory does not know may be known to it again soon: its coordinator re-claims it, and may rely on its lease for so long. */
 export const forgottenRoomMs = 6_000;
+/** Between two of its answers; pages that could lead ask every 0.7 s or so. */
+export const forgottenGapMs = 2_500;
 /** A leader of a lower term than was seen is followed after all when no newer one has come forward for so long. */
 export const staleReignMs = 12_000;
 /** A room made anew gets a term so far above the last one known, and by chance up to this much further. */

@@ -95,7 +95,7 @@ function connect(turn: MemberTurn, lead: DirectoryLead): void {
   const { state } = turn;
   state.coordinator = lead.coordinator;
   state.leadTerm = lead.term;
-  state.forgottenSinceMs = null;
+  state.forgotten = null;
   state.retryAtMs = null;
   setPhase(turn, 'connecting');
   turn.effects.push({ type: 'connect', coordinator: lead.coordinator });
@@ -251,7 +251,7 @@ function tryLater(turn: MemberTurn, problem: RoomProblem): void {
   const { state, nowMs } = turn;
   setPhase(turn, 'finding');
   setProblem(turn, problem);
-  const isExpected = nowMs - state.lostAtMs < handOffExpectedMs;
+  const isExpected = nowMs - state.lostAtMs < handOffExpectedMs || state.forgotten !== null;
   const pauseMs = Math.min(firstRetryMs * 2 ** state.retries, isExpected ? lookUpIntervalMs : longestRetryMs);
   // A room's members must not all come back in the same moment.
   state.retryAtMs = nowMs + pauseMs * (0.75 + 0.5 * nextRandom(turn));

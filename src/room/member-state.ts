@@ -90,8 +90,8 @@ export interface MemberState {
   readonly lostAtMs: number;
   /** Since when the directory names somebody of a lower term than was seen. */
   readonly staleSinceMs: number | null;
-  /** Since when the directory does not know the room. */
-  readonly forgottenSinceMs: number | null;
+  /** Since when the directory says, each time it is asked, that it does not know the room that this peer could lead. */
+  readonly forgotten: { readonly sinceMs: number; readonly lastMs: number } | null;
 
   /** Since when the answer that the phase waits for is awaited. */
   readonly waitingSinceMs: number;

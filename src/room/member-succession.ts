@@ -3,7 +3,7 @@
  * member whose browser has saved the run can take it too, later and from an older step. What the coordinator does for its
  * successor is `succession.ts`.
  */
-import { forgottenRoomMs, forgottenTermGap, forgottenTermSpread, successorPatienceMs } from './limits.ts';
+import { forgottenGapMs, forgottenRoomMs, forgottenTermGap, forgottenTermSpread, successorPatienceMs } from './limits.ts';
 import type { BlobRef, DirectoryLead, FollowedStep, SuccessionPart } from './machine.ts';
 import { nextRandom, send, setPhase } from './member-state.ts';
 import type { MemberTurn, Succession } from './member-state.ts';
@@ -146,18 +146,28 @@ function ownStep(turn: MemberTurn): Step | null {
   return saved?.step ?? null;
 }
 
+/**
+ * Whether the directory has not known the room whenever it was asked for a while. Answers far apart prove nothing: it may have
+ * known the room in between, and have been restarted since, and whoever leads may be on its way to tell it.
+ */
+function isForgottenForLong({ state, nowMs }: MemberTurn): boolean {
+  const { forgotten } = state;
+  const sinceMs = forgotten === null || nowMs - forgotten.lastMs > forgottenGapMs ? nowMs : forgotten.sinceMs;
+  state.forgotten = { sinceMs, lastMs: nowMs };
+  return nowMs - sinceMs >= forgottenRoomMs;
+}
+
 /** Nobody leads: asks for the lead where this peer could take it. False: it can't, or not yet. */
 export function claimLead(turn: MemberTurn, lead: DirectoryLead | null): boolean {
-  const { state, nowMs } = turn;
+  const { state } = turn;
   const { config, device } = state;
-  if (lead !== null) state.forgottenSinceMs = null;
-  else state.forgottenSinceMs ??= nowMs;
+  if (lead !== null) state.forgotten = null;
   const step = ownStep(turn);
   // A page that is about to stand still leads only where nobody else has what it keeps.
   const isFading = state.presence.rest === 'hidden' || state.presence.rest === 'frozen';
   if (isFading && state.succession?.stage !== 'warm') return false;
   if (step === null || config.wantsToWatch || device.problem !== null || state.room?.phase === 'stopped') return false;
-  if (state.forgottenSinceMs !== null && nowMs - state.forgottenSinceMs < forgottenRoomMs) return false;
+  if (lead === null && !isForgottenForLong(turn)) return false;
   const known = Math.max(lead?.term ?? 0, state.highestTerm ?? 0, state.saved?.term ?? 0);
   // A forgetful directory may have granted terms this peer has not heard of: far beyond them, none is granted twice.
   const term = (lead === null ? known + forgottenTermGap + Math.floor(nextRandom(turn) * forgottenTermSpread) : known) as Term;

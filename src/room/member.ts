@@ -52,7 +52,7 @@ export function createMember(config: MemberConfig, nowMs: number): MemberStep {
     saved: config.saved,
     lostAtMs: -Infinity,
     staleSinceMs: null,
-    forgottenSinceMs: null,
+    forgotten: null,
     waitingSinceMs: nowMs,
     retryAtMs: null,
     retries: 0,

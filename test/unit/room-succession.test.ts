@@ -313,6 +313,24 @@ describe('whoever has saved the run', () => {
     expect(member.of('takeOver')[0]?.claim.term).toBeGreaterThan(1_000);
   });
 
+  test('waits anew when the directory could not be asked meanwhile: its coordinator could not either', () => {
+    const member = new MemberBench({ saved }).send({ type: 'directory', lead: null });
+    member.pass(1_000);
+    member.send({ type: 'directoryUnreachable' });
+    for (let waited = 0; waited < 7_000; waited += 2_000) {
+      member.pass(2_000);
+      member.send({ type: 'directoryUnreachable' });
+    }
+    expect(member.send({ type: 'directory', lead: null }).of('takeOver')).toEqual([]);
+    // Asked often from now on, so that what comes in between is not missed.
+    for (let waited = 0; waited < 5_000; waited += 1_000) {
+      expect(member.pass(1_000).some(({ type }) => type === 'lookUp')).toBe(true);
+      expect(member.send({ type: 'directory', lead: null }).of('takeOver')).toEqual([]);
+    }
+    member.pass(1_000);
+    expect(member.send({ type: 'directory', lead: null }).of('takeOver')).toHaveLength(1);
+  });
+
   test('asks again when others come first, and joins whoever leads by then', () => {
     const member = new MemberBench({ saved }).send({ type: 'directory', lead: lease }).send({ type: 'leadRefused', lead: null });
     expect(member.view.connection).toBe('finding');
