@@ -48,7 +48,7 @@ function readReport(path) {
 
 /**
  * Kernels keep one core busy compiling and both only now and then; the other projects need no GPU. So both run at once,
- * with a worker each, and half of the rooms that compare many runs follow the kernels, so that neither worker waits for the other.
+ * with a worker each, and rooms that compare many runs follow the kernels, so that neither worker waits for the other.
  * @returns {Promise<Outcome>}
  */
 async function nodeTests() {

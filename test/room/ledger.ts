@@ -44,9 +44,9 @@ export interface LedgerOptions {
   readonly reigns: (term: number) => boolean;
   /** Headers may have been damaged on the way: only micro-batches are counted, losses and replicas are not compared. */
   readonly countsOnly: boolean;
+  /** How far a loss may be from the undisturbed run's: what a lossy codec drops depends on who computes. */
+  readonly lossTolerance: number;
 }
-
-const relativeTolerance = 1e-4;
 
 export class Ledger {
   /** Micro-batches counted, by who computed them, over all reigns. */
@@ -184,14 +184,14 @@ export class Ledger {
   /** `expected`: the loss of a run whose schedule was changed in the same way; default: of the run as it began. */
   committed(term: number, step: number, loss: number, hash: string, expected = this.#options.undisturbed[step]): void {
     const reign = this.#reign(term);
-    const { microbatchesPerStep, countsOnly } = this.#options;
+    const { microbatchesPerStep, countsOnly, lossTolerance } = this.#options;
     if (step !== reign.committed) this.#log.fail(`term ${term} commits step ${step} after ${reign.committed} committed ones`);
     if (reign.sum?.step !== step) return this.#log.fail(`step ${step} is committed without a sum`);
     for (let microbatch = 0; microbatch < microbatchesPerStep; microbatch += 1) {
       if (!reign.sum.counts.has(microbatch)) this.#log.fail(`micro-batch ${microbatch} of step ${step} was lost`);
     }
     if (expected === undefined) return this.#log.fail(`step ${step} is past the end of the run`);
-    if (!countsOnly && !(Math.abs(loss - expected) <= relativeTolerance * Math.abs(expected))) {
+    if (!countsOnly && !(Math.abs(loss - expected) <= lossTolerance * Math.abs(expected))) {
       this.#log.fail(`the loss of step ${step} is ${loss}, and ${expected} undisturbed`);
     }
     reign.sum = null;

@@ -30,6 +30,8 @@ export interface SimulationOptions {
   readonly undisturbed: readonly number[];
   readonly tampering?: Tampering;
   readonly countsOnly?: boolean;
+  /** Relative; default is what the order of sums makes. */
+  readonly lossTolerance?: number;
   readonly evalEvery?: number;
   readonly checkpointEverySteps?: number;
 }
@@ -54,6 +56,8 @@ interface Machine {
   tab: Tab | null;
 }
 
+/** DESIGN §2. */
+const orderOfSumsTolerance = 1e-4;
 const defaultMsPerMicrobatch = 60;
 const restoreMs = 200;
 /** Every machine says the same of itself, right or wrong: what counts is what is measured. */
@@ -85,6 +89,7 @@ export class Simulation {
         microbatchesPerStep: options.run.source.microbatchesPerStep,
         undisturbed: options.undisturbed,
         countsOnly: options.countsOnly ?? false,
+        lossTolerance: options.lossTolerance ?? orderOfSumsTolerance,
         reigns: (term) => this.#roles().some((role) => role instanceof LeadHost && role.term === term),
       }),
       network: new SimulatedNetwork(clock, random.fork()),

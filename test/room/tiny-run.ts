@@ -1,4 +1,5 @@
 /** A run small enough to train thousands of times: one layer, hidden size 8, a vocabulary of 8, four micro-batches a step. */
+import type { CodecName } from '../../src/codec/index.ts';
 import { corpusBatches, weightOf } from '../../src/data/batches.ts';
 import type { BatchSource } from '../../src/data/types.ts';
 import type { ScheduleChange } from '../../src/optim/index.ts';
@@ -129,6 +130,11 @@ export class ChangedRun {
     while (variant.losses.length <= step) await variant.train();
     return variant.losses[step];
   }
+}
+
+/** The same run with what goes over the network in another codec. */
+export function inCodec(run: TinyRun, codec: CodecName): TinyRun {
+  return { ...run, settings: { ...run.settings, codec } };
 }
 
 interface BaseRun {
