@@ -16,9 +16,14 @@ const columns = [
 
 /** One line per committed step; what wasn't measured at a step is empty. */
 export function historyToCsv(history: readonly HistoryPoint[]): string {
-  const lines = [columns.join(',')];
-  for (const point of history) lines.push(columns.map((column) => point[column] ?? '').join(','));
+  const lines = [[...columns, 'change'].join(',')];
+  for (const point of history) lines.push([...columns.map((column) => point[column] ?? ''), quoted(point.change)].join(','));
   return `${lines.join('\r\n')}\r\n`;
+}
+
+/** What the owner wanted from this step on, as JSON; it holds a name, which may hold anything. */
+function quoted(change: HistoryPoint['change']): string {
+  return change === undefined ? '' : `"${JSON.stringify(change).replaceAll('"', '""')}"`;
 }
 
 /** "Moby-Dick, by character" → "moby-dick-by-character-loss.csv". */

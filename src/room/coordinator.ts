@@ -184,7 +184,7 @@ function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
     case 'warm':
       return warm(turn, from, message.step);
     case 'unable':
-      return resigned(turn, from);
+      return resigned(turn, from, message.reason);
     case 'command':
       return command(turn, message.command);
     case 'kept':

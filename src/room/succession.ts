@@ -120,11 +120,15 @@ export function successorNamed(turn: Turn, holderHash: string | null): void {
   touchPeers(turn);
 }
 
-/** It says itself that it won't take over: nothing has to be waited for. */
-export function resigned(turn: Turn, id: PeerId): void {
+/** It says itself that it won't take over: nothing has to be waited for. `reason`: why it can't. */
+export function resigned(turn: Turn, id: PeerId, reason: string | null = null): void {
   const { state } = turn;
   if (state.successor?.peer !== id) return;
   endSuccession(turn, true);
+  const { stage, failedSuccessions = 0 } = state.peers.get(id) ?? {};
+  if (stage !== 'member' || reason === null || state.heir !== id || failedSuccessions < maxFailedSuccessions) return;
+  state.heir = null;
+  changePeer(turn, id, { note: `It was to lead, and could not: ${reason}` });
 }
 
 /** It is gone, or can't be relied on: it may still believe that it is the successor. */

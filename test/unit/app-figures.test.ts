@@ -196,10 +196,17 @@ describe('CSV', () => {
   it('has every column of the history and leaves empty what was not measured', () => {
     const csv = historyToCsv([point(0), point(1, { validationLoss: 3.25, replicaHash: '0123456789abcdef' })]);
     expect(csv).toBe(
-      'step,loss,validationLoss,gradNorm,lr,ms,tokens,bytesDown,bytesUp,replicaHash\r\n' +
-        '0,4,,1,0.001,10,256,3,2,\r\n' +
-        '1,3.999,3.25,1,0.001,10,256,3,2,0123456789abcdef\r\n',
+      'step,loss,validationLoss,gradNorm,lr,ms,tokens,bytesDown,bytesUp,replicaHash,change\r\n' +
+        '0,4,,1,0.001,10,256,3,2,,\r\n' +
+        '1,3.999,3.25,1,0.001,10,256,3,2,0123456789abcdef,\r\n',
     );
+  });
+
+  it('says what the owner changed, as quoted JSON that no name can break out of', () => {
+    const [, line = ''] = historyToCsv([point(0, { change: { learningRate: 0.0007, by: 'Ada, "the" 1st' } })]).split('\r\n');
+    const [, field = ''] = /,"(.*)"$/.exec(line) ?? [];
+    expect(field.replaceAll('""', '')).not.toContain('"');
+    expect(JSON.parse(field.replaceAll('""', '"'))).toEqual({ learningRate: 0.0007, by: 'Ada, "the" 1st' });
   });
 
   it('keeps full precision', () => {

@@ -169,6 +169,16 @@ describe('the lead is handed over', () => {
     expect(bench.state.peers.get(peer('bob'))?.failedSuccessions).toBe(0);
   });
 
+  test('not to one that turns out not to be able to: its row says why', () => {
+    const bench = new CoordinatorBench({ leaseUntilMs: Infinity }).join('bob', { canSucceed: true });
+    order(bench, handOver('bob'), 1, 'ada');
+    for (const reason of ['Its GPU was busy.', 'There is no memory for it.']) bench.from('bob', { type: 'unable', term: term(3), reason }).passWith(1_000, 'bob');
+    expect(bench.state).toMatchObject({ heir: null, successor: null, isHandedOver: false });
+    expect(bench.state.peers.get(peer('bob'))).toMatchObject({ stage: 'member', note: 'It was to lead, and could not: There is no memory for it.' });
+    bench.passWith(1_000, 'bob');
+    expect(bench.of('appoint'), 'not tried any more').toEqual([]);
+  });
+
   test('not to a watcher, nor to whoever leads, and not any more to one that has gone', () => {
     const bench = room().join('eye', { wantsToWatch: true, canSucceed: true });
     for (const [revision, to] of ['eye', 'ada', 'cid', 'nobody'].entries()) {
