@@ -16,6 +16,7 @@ import './peers-panel.ts';
 import './problem-banner.ts';
 import './run-header.ts';
 import './sample-panel.ts';
+import './step-panel.ts';
 
 /** Sampling costs the trainer time: a moving slider asks once it rests. */
 const temperatureDelayMs = 150;
@@ -67,11 +68,14 @@ export class RoomScreen extends LitElement {
         invite-panel {
           order: 3;
         }
-        owner-panel {
+        step-panel {
           order: 4;
         }
-        notice-log {
+        owner-panel {
           order: 5;
+        }
+        notice-log {
+          order: 6;
         }
       }
       @media (min-width: 980px) {
@@ -177,6 +181,7 @@ export class RoomScreen extends LitElement {
             .temperature=${state.sampleTemperature}
             @temperature=${(event: CustomEvent<number>) => this.#setTemperature(event)}
           ></sample-panel>
+          <step-panel .state=${state}></step-panel>
           ${state.isOwner ? html`<owner-panel .state=${state} .controls=${this.controller.owner}></owner-panel>` : nothing}
           <notice-log .notices=${state.notices}></notice-log>
         </div>

@@ -27,6 +27,16 @@ export interface ChoiceField extends FieldBase {
 }
 export type SettingsField = NumberField | ChoiceField;
 
+const codecChoices: readonly { readonly value: RunSettings['codec']; readonly label: string }[] = [
+  { value: 'fp32', label: '32-bit numbers, exact' },
+  { value: 'bf16', label: '16-bit numbers: half the bytes' },
+  { value: 'int8', label: '8-bit numbers: a quarter of the bytes' },
+];
+
+export function codecInWords(codec: RunSettings['codec']): string {
+  return codecChoices.find(({ value }) => value === codec)?.label ?? codec;
+}
+
 export const settingsFields = [
   {
     key: 'layers', group: 'Model', kind: 'number', label: 'Layers', min: 1, max: 48, step: 1,
@@ -125,11 +135,7 @@ export const settingsFields = [
   },
   {
     key: 'codec', group: 'Run', kind: 'choice', label: 'Sent as',
-    choices: [
-      { value: 'fp32', label: '32-bit numbers, exact' },
-      { value: 'bf16', label: '16-bit numbers: half the bytes' },
-      { value: 'int8', label: '8-bit numbers: a quarter of the bytes' },
-    ],
+    choices: codecChoices,
     help: 'How finely devices tell each other what changes in a step. What is rounded off is not lost: it goes along with the next one.',
     read: (s) => s.codec,
   },

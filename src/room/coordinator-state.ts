@@ -5,6 +5,7 @@
 import type { CoordinatorConfig, CoordinatorEffect, RoomProblem, Way } from './machine.ts';
 import type { CoordinatorMessage, GonePeer, HistoryPoint, PeerDevice, PeerId, Presence, RoomPhase, Step } from './messages.ts';
 import { ownSleepMs, ownStallMs } from './limits.ts';
+import type { Pace, StepTimes } from './pace.ts';
 import type { RoomRules } from './rules.ts';
 import type { Speed } from './speed.ts';
 
@@ -103,6 +104,7 @@ export interface StepWork {
   /** Who tried a micro-batch and came back with numbers that can't be used. */
   readonly spoiled: readonly { readonly microbatch: number; readonly worker: PeerId }[];
   readonly isCommitting: boolean;
+  readonly times: StepTimes;
 }
 
 /**
@@ -141,6 +143,8 @@ export interface CoordinatorState {
   /** Committed here and not announced yet: what would be lost with this peer. The next step is computed, but not committed, meanwhile. */
   readonly unannounced: HistoryPoint | null;
   readonly committedAtMs: number;
+  /** Null before the first step under this coordinator. */
+  readonly pace: Pace | null;
   /** Who was asked to keep a copy of the replica for newcomers, and of which step's. */
   readonly sharing: { readonly step: Step; readonly peers: readonly PeerId[] } | null;
   /** Since when newcomers wait for somebody who could share the newest weights. */

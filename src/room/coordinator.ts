@@ -26,9 +26,10 @@ import {
   weightsNotSent,
 } from './membership.ts';
 import { enactIfSafe, handOverIfReady, kept, ownerCommand } from './owner.ts';
+import { paceAfter } from './pace.ts';
 import { problems } from './problems.ts';
 import { serveReplicas, wanted } from './replica-offers.ts';
-import { goneRows, peerRows } from './roster.ts';
+import { goneRows, paceRow, peerRows } from './roster.ts';
 import { changeAt, stepsOf } from './rules.ts';
 import {
   advanceStep,
@@ -75,6 +76,7 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     work: null,
     unannounced: null,
     committedAtMs: nowMs,
+    pace: null,
     sharing: null,
     sharersAwaitedSinceMs: null,
     successor: null,
@@ -232,6 +234,7 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
   changeWorkRecord(turn, config.self, { microbatches: work.counted.get(config.self) ?? 0 });
   for (const id of state.peers.keys()) changeWorkRecord(turn, id, { microbatches: work.counted.get(id) ?? 0 });
   state.committedAtMs = nowMs;
+  state.pace = paceAfter(state.pace, work, config.self, nowMs);
   const receivers = receiversOf(state, step);
   const point: HistoryPoint = {
     step,
@@ -388,6 +391,7 @@ export function coordinatorView(state: CoordinatorState): CoordinatorView {
     areRulesInForce: true,
     peers: peerRows(state),
     gone: goneRows(state),
+    pace: paceRow(state),
     problem: state.problem,
     isWaitingForWorkers: isWaitingForWorkers(state),
     isWaitingForDirectory: isWaitingForDirectory(state, state.lastCallMs),

@@ -10,6 +10,7 @@ import type {
   HistoryPoint,
   MemberBlob,
   MemberMessage,
+  PaceRow,
   PeerDevice,
   PeerId,
   PeerRow,
@@ -364,6 +365,8 @@ export interface RoomView {
   readonly peers: readonly PeerRow[];
   /** Who was here a moment ago. */
   readonly gone: readonly GonePeer[];
+  /** Where a step's time goes. */
+  readonly pace: PaceRow | null;
   readonly problem: RoomProblem | null;
 }
 

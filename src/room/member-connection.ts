@@ -163,6 +163,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
     ...announcedHistory(state.room, message),
     peers: state.room?.peers ?? [],
     gone: state.room?.gone ?? [],
+    pace: state.room?.pace ?? null,
     sample: state.room?.sample ?? null,
   };
   setProblem(turn, null);

@@ -1,7 +1,7 @@
 /** What a member knows, and the turn in which one event changes it. As for the coordinator, states are never mutated. */
 import { ownStallMs } from './limits.ts';
 import type { BlobRef, MachineBlob, MasterPart, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
-import type { CoordinatorBlob, GonePeer, HistoryPoint, MemberMessage, PeerDevice, PeerId, PeerRow, Presence, RoomPhase, Step, Term } from './messages.ts';
+import type { CoordinatorBlob, GonePeer, HistoryPoint, MemberMessage, PaceRow, PeerDevice, PeerId, PeerRow, Presence, RoomPhase, Step, Term } from './messages.ts';
 import type { RoomRules } from './rules.ts';
 
 export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
@@ -64,6 +64,7 @@ export interface KnownRoom {
   readonly awaited: AwaitedHistory | null;
   readonly peers: readonly PeerRow[];
   readonly gone: readonly GonePeer[];
+  readonly pace: PaceRow | null;
   readonly sample: { readonly step: Step; readonly text: string } | null;
 }
 

@@ -168,7 +168,7 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
     case 'validation':
       return validated(turn, message.step, message.loss);
     case 'peers':
-      return changeRoom(turn, { peers: message.peers, gone: message.gone ?? [] });
+      return changeRoom(turn, { peers: message.peers, gone: message.gone ?? [], pace: message.pace ?? null });
     case 'share':
       return share(turn, message.step);
     case 'missing':
@@ -247,6 +247,7 @@ export function memberView(state: MemberState): MemberView {
     areRulesInForce: room?.areRulesInForce ?? false,
     peers: room?.peers ?? [],
     gone: room?.gone ?? [],
+    pace: room?.pace ?? null,
     problem: state.problem ?? room?.problem ?? null,
     connection: state.phase,
     wasWelcomed: room !== null,

@@ -23,7 +23,7 @@ import { awake, protocolVersion } from './messages.ts';
 import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Presence, Step } from './messages.ts';
 import { cleanName, distinctName } from './names.ts';
 import { problems } from './problems.ts';
-import { goneRows, peerRows } from './roster.ts';
+import { goneRows, paceRow, peerRows } from './roster.ts';
 import { holdsStep, makeWatcher, withdrawAll } from './step-work.ts';
 import { confirmedBy, greetedAgain, resigned, successorLost } from './succession.ts';
 import { newWorkRecord } from './workers.ts';
@@ -294,7 +294,14 @@ export function sendPeersTable(turn: Turn): void {
   if (!state.isPeersTableDirty || nowMs - state.lastPeersTableMs < peersTableIntervalMs) return;
   state.isPeersTableDirty = false;
   state.lastPeersTableMs = nowMs;
-  broadcast(turn, { type: 'peers', term: state.config.term, peers: [...peerRows(state)], ...(state.gone.length > 0 && { gone: [...goneRows(state)] }) });
+  const pace = paceRow(state);
+  broadcast(turn, {
+    type: 'peers',
+    term: state.config.term,
+    peers: [...peerRows(state)],
+    ...(state.gone.length > 0 && { gone: [...goneRows(state)] }),
+    ...(pace !== null && { pace }),
+  });
 }
 
 /** What is known of the ways to the peers has changed. */

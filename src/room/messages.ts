@@ -105,6 +105,10 @@ export type Want = v.InferOutput<typeof wantSchema>;
 export type Missing = v.InferOutput<typeof missingSchema>;
 export type ReplicaPiece = v.InferOutput<typeof replicaPieceSchema>;
 
+/** Of a step's time, on the mean of the last ones: see `pace.ts`. `slowest` is whoever is last most often. */
+const paceSchema = v.object({ computeMs: rate, wayMs: rate, waitMs: rate, applyMs: rate, slowest: v.nullable(peerName) });
+export type PaceRow = v.InferOutput<typeof paceSchema>;
+
 const goneSchema = v.object({ name: peerName, reason: v.pipe(v.string(), v.maxLength(200)) });
 /** Somebody whose connection to the coordinator ended a moment ago, and how. */
 export type GonePeer = v.InferOutput<typeof goneSchema>;
@@ -197,7 +201,13 @@ export const coordinatorMessageSchema = v.variant('type', [
     problem: v.nullable(v.object({ code: identifier, message: v.pipe(v.string(), v.maxLength(400)) })),
   }),
   v.object({ type: v.literal('validation'), term, step, loss: finite }),
-  v.object({ type: v.literal('peers'), term, peers: v.pipe(v.array(peerRowSchema), v.maxLength(maxPeers)), gone: v.optional(v.pipe(v.array(goneSchema), v.maxLength(maxPeers))) }),
+  v.object({
+    type: v.literal('peers'),
+    term,
+    peers: v.pipe(v.array(peerRowSchema), v.maxLength(maxPeers)),
+    gone: v.optional(v.pipe(v.array(goneSchema), v.maxLength(maxPeers))),
+    pace: v.optional(paceSchema),
+  }),
   v.object({ type: v.literal('sample'), term, step, text: v.pipe(v.string(), v.maxLength(maxText)) }),
   /** Keep a copy of the replica as it is after `step` updates: newcomers will ask for pieces of it. */
   v.object({ type: v.literal('share'), term, step }),

@@ -2,7 +2,8 @@
 import type { CoordinatorState, OwnWorker, Peer } from './coordinator-state.ts';
 import { maxPeers } from './limits.ts';
 import { cleanName } from './names.ts';
-import type { GonePeer, PeerRow } from './messages.ts';
+import type { GonePeer, PaceRow, PeerRow } from './messages.ts';
+import { slowestOf } from './pace.ts';
 
 /** The coordinator first, then peers in the order they came. */
 export function peerRows(state: CoordinatorState): readonly PeerRow[] {
@@ -52,6 +53,13 @@ function deviceColumns(worker: Pick<OwnWorker, 'device' | 'work'>, tokensPerMicr
 function successionColumns({ successor, step }: CoordinatorState, peer: Peer): Pick<PeerRow, 'succession' | 'lagSteps'> {
   if (successor?.peer !== peer.id) return {};
   return { succession: successor.stage === 'confirmed' ? 'ready' : 'warming', lagSteps: step - successor.confirmed };
+}
+
+export function paceRow({ pace, peers, config }: CoordinatorState): PaceRow | null {
+  if (pace === null) return null;
+  const { last: _, ...times } = pace;
+  const slowest = slowestOf(pace);
+  return { ...times, slowest: slowest === config.self ? cleanName(config.name) : slowest === null ? null : (peers.get(slowest)?.name ?? null) };
 }
 
 /** Unless they are back under their names. */

@@ -107,17 +107,22 @@ export function reopened(rules: RoomRules, by: string): RoomRules {
 }
 
 /**
- * For whoever begins at `step` of this history: rules may be newer than the steps, which were made anew elsewhere since. What was
- * to hold from an earlier step on, and did not when that step was made, holds from here on.
+ * For whoever begins at `step` of this history: the rules may be of another branch of the run, on which steps were made anew. What
+ * was in force when this history's steps were made is what its own points say; and what the rules want by now holds from here on.
  */
 export function fromStep(rules: RoomRules, history: readonly { readonly step: number; readonly change?: Change }[], step: Step): RoomRules {
-  const made = new Set(history.flatMap((point) => (point.change === undefined ? [] : [point.step])));
-  const missed = rules.changes.filter((change) => change.step < step && !made.has(change.step));
-  if (missed.length === 0) return rules;
-  const others = rules.changes.filter((change) => !missed.includes(change));
-  const merged = [...missed, ...others.filter((change) => change.step === step)].reduce((earlier, later) => ({ ...earlier, ...later }));
-  const changes = [...others.filter((change) => change.step < step), { ...merged, step }, ...others.filter((change) => change.step > step)];
-  return { ...rules, changes };
+  const made = history.flatMap(({ step: at, change }): DatedChange[] => (change === undefined || at >= step ? [] : [{ ...change, step: at as Step }]));
+  const wanted = rules.changes.filter((change) => change.step < step);
+  if (made.length === wanted.length && made.every((change, index) => isSame(change, wanted[index]))) return rules;
+  const isMade = (change: DatedChange): boolean => made.some((each) => isSame(each, change));
+  const due = wanted.every(isMade) ? rules.changes.filter((change) => change.step === step) : rules.changes.filter((change) => change.step <= step);
+  const merged = due.length === 0 ? [] : [{ ...due.reduce((earlier, later) => ({ ...earlier, ...later })), step }];
+  return { ...rules, changes: [...made, ...merged, ...rules.changes.filter((change) => change.step > step)].slice(-maxChanges) };
+}
+
+function isSame(one: DatedChange, other: DatedChange | undefined): boolean {
+  const parts = ['step', 'learningRate', 'minLearningRate', 'steps', 'by'] as const;
+  return parts.every((part) => one[part] === other?.[part]);
 }
 
 /** How many steps the run has now that began with so many. */

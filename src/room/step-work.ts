@@ -8,6 +8,7 @@ import type { Assignment, CoordinatorState, Peer, StepWork, Turn } from './coord
 import { maxStrikes, weightTolerance } from './limits.ts';
 import type { BlobRef, RoomProblem } from './machine.ts';
 import type { MemberBlob, PeerId, Step } from './messages.ts';
+import { answeredBy, noTimes } from './pace.ts';
 import { problems } from './problems.ts';
 import { giveUpRepetition, repeatOverdue, settleRace } from './repetition.ts';
 import { shareOfRest, shareOfStep } from './sharing.ts';
@@ -36,6 +37,7 @@ export function beginStep(turn: Turn): void {
     bytesUp: 0,
     spoiled: [],
     isCommitting: false,
+    times: noTimes,
   };
   turn.effects.push({ type: 'beginStep', step: state.step });
 }
@@ -122,7 +124,7 @@ function startOwn(turn: Turn): void {
 
 export function ownResult(
   turn: Turn,
-  result: { readonly assignment: string; readonly lossSum: number; readonly weightSum: number; readonly failed: boolean },
+  result: { readonly assignment: string; readonly lossSum: number; readonly weightSum: number; readonly computeMs: number; readonly failed: boolean },
 ): void {
   const { state } = turn;
   if (state.own.running === result.assignment) state.own = { ...state.own, running: null };
@@ -156,7 +158,7 @@ function wrongAccounts(turn: Turn, assignment: Assignment, header: MemberBlob): 
   return header.lossSum < 0 ? 'the loss is negative' : null;
 }
 
-function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; weightSum: number }, bytes: number): void {
+function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; weightSum: number; computeMs: number }, bytes: number): void {
   const { state, nowMs } = turn;
   settleRace(turn, assignment);
   const work = state.work as StepWork;
@@ -171,22 +173,25 @@ function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; w
   state.work = {
     ...work,
     bytesUp: work.bytesUp + bytes,
+    times: answeredBy(work.times, assignment.worker, sums.computeMs, nowMs),
     assignments: new Map(work.assignments).set(assignment.id, adding),
   };
   touchPeers(turn);
 }
 
 export function contributionAdded(turn: Turn, id: string): void {
-  const { state } = turn;
+  const { state, nowMs } = turn;
   const { work } = state;
   const assignment = work?.assignments.get(id);
   if (work === null || assignment?.phase !== 'adding') return;
   const assignments = new Map(work.assignments);
   assignments.delete(id);
   const count = assignment.microbatches.length;
+  const isWhole = work.missing === count;
   state.work = {
     ...work,
     assignments,
+    times: isWhole ? { ...work.times, wholeMs: nowMs } : work.times,
     counted: new Map(work.counted).set(assignment.worker, (work.counted.get(assignment.worker) ?? 0) + count),
     missing: work.missing - count,
     lossSum: work.lossSum + assignment.lossSum,
@@ -282,10 +287,10 @@ function isChangeProposed({ rules, proposed }: CoordinatorState, step: Step): bo
 }
 
 function commit(turn: Turn, work: StepWork): void {
-  const { state } = turn;
+  const { state, nowMs } = turn;
   if (!Number.isFinite(work.lossSum)) return pauseForTrouble(turn, problems.stepNotFinite(work.step));
   if (work.weightSum <= 0) return pauseForTrouble(turn, problems.nothingScored(work.step));
-  state.work = { ...work, isCommitting: true };
+  state.work = { ...work, isCommitting: true, times: { ...work.times, commitMs: nowMs } };
   const encodeUpdate = [...state.peers.values()].some((peer) => holdsStep(peer, work.step));
   const encodeGradient = isFollowed(state, work.step);
   const { step, lossSum, weightSum } = work;

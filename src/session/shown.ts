@@ -34,6 +34,7 @@ export function shownState(role: RoleView, before: SessionState, elapsedMs: (his
     remainingMs: stepMs > 0 && isRunning ? (view.steps - view.step) * stepMs : null,
     peers: view.peers,
     gone: view.gone,
+    pace: view.pace,
     changes: view.rules.changes,
     history: view.history,
     replicaHash: heldHash ?? last?.replicaHash ?? null,

@@ -22,6 +22,7 @@ export const initialState: SessionState = {
   remainingMs: null,
   peers: [],
   gone: [],
+  pace: null,
   connections: [],
   history: [],
   replicaHash: null,

@@ -3,7 +3,7 @@
  * a `SessionController`; they know nothing else of training or sockets.
  */
 import type { CodecName } from '../codec/types.ts';
-import type { GonePeer, HistoryPoint, PeerRow } from '../room/messages.ts';
+import type { GonePeer, HistoryPoint, PaceRow, PeerRow } from '../room/messages.ts';
 import type { DatedChange } from '../room/rules.ts';
 import type { ConnectionRow } from './connections.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
@@ -128,6 +128,8 @@ export interface SessionState {
   readonly peers: readonly PeerRow[];
   /** Whose connection to the coordinator ended a moment ago, and how. */
   readonly gone: readonly GonePeer[];
+  /** Where the time of a step goes; null until the first one is done. */
+  readonly pace: PaceRow | null;
   /** Of the peers that this page is connected to: all others where it leads, else the coordinator. */
   readonly connections: readonly ConnectionRow[];
   /** A new array whenever a point was added; points are never mutated. */

@@ -22,7 +22,7 @@ export const faultsTestMs = 1_000 * seedsInAll;
 export const onceFailed = [25, 74, 80, 123, 207, 280, 323, 365, 782, 1814, 3749, 4176, 4389, 5939, 9520, 11474, 11767, 13428, 14606, 100_680, 104_898, 600_586, 605_234, 607_768, 608_954, 709_489, 725_097] as const;
 
 /** The same when they found a new way to fail with the owner's orders. */
-export const onceFailedWithOrders: readonly number[] = [601_687, 604_614, 614_773, 632_215, 701_172, 702_919, 709_229, 746_478, 809_742, 1_010_079];
+export const onceFailedWithOrders: readonly number[] = [601_687, 604_614, 614_773, 632_215, 701_172, 702_919, 709_229, 746_478, 809_742, 1_010_079, 1_123_773];
 
 interface Circumstances {
   readonly hasOrders: boolean;

@@ -314,3 +314,12 @@ test('a browser whose steps are older than the rules takes up what it missed fro
   expect(fromStep(rules, history, step(7)).changes).toEqual([first, { step: 7, learningRate: 0.7, steps: 50, by: 'Ada' }]);
   expect(fromStep(rules, history, step(4)), 'those that are still to come stay').toBe(rules);
 });
+
+test('a browser whose steps were made under orders that the rules have lost says so, and follows the rules from where it begins', () => {
+  // Ada's order was carried out on a branch that nobody else had; elsewhere the run was made anew, and others came.
+  const lost = { learningRate: 0.1, minLearningRate: 0.01, by: 'Ada' };
+  const history = [0, 1, 2, 3].map((at) => ({ step: at, ...(at === 2 && { change: lost }) }));
+  const changes = [{ step: step(2), learningRate: 0.3, by: 'Ada' }, { step: step(3), learningRate: 0.5, by: 'Ada' }, { step: step(9), steps: 40, by: 'Ada' }];
+  expect(fromStep({ ...noRules, revision: 3, changes }, history, step(4)).changes).toEqual([{ ...lost, step: 2 }, { step: 4, learningRate: 0.5, by: 'Ada' }, changes[2]]);
+  expect(fromStep(noRules, history, step(4)).changes, 'the page shows what its history says').toEqual([{ ...lost, step: 2 }]);
+});

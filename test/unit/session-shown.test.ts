@@ -28,6 +28,7 @@ function member(change: Partial<MemberRole['view']> = {}): MemberRole {
       history: [0, 1, 2].map(point),
       rules: noRules,
       areRulesInForce: true,
+      pace: null,
       gone: [],
       peers: [bob],
       problem: null,
