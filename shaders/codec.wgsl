@@ -3,6 +3,7 @@
 //
 //   encode:       x = source + kept;  encoded = codec(x);  kept = x - decoded(encoded)      gradients; kept is the residual
 //     CHANGE:     x = source - kept;  encoded = codec(x);  kept = kept + decoded(encoded)   master weights; kept is the replica
+//     ROUNDED:    encoded = codec(kept), dithered;  kept = decoded(encoded)                 sums of gradients
 //   add:          sum += decoded(encoded)                                                   as everybody else's replica does
 //
 // source, kept, sum: [COUNT], a range of the flat buffers, in which blocks FIRST_BLOCK and after it lie. A workgroup owns
@@ -10,14 +11,21 @@
 // numbers: [COUNT / 4] words, four elements each; exponents: of all ranges, a byte for each block, cleared before, since the
 // blocks of one word may lie in two ranges.
 
+#if ROUNDED
+@group(0) @binding(0) var<storage, read_write> kept: array<f32>;
+@group(0) @binding(1) var<storage, read_write> newHalves: array<u32>;
+@group(0) @binding(1) var<storage, read_write> newNumbers: array<u32>;
+@group(0) @binding(2) var<storage, read_write> newExponents: array<atomic<u32>>;
+#else
 @group(0) @binding(0) var<storage, read> source: array<f32>;
-@group(0) @binding(0) var<storage, read_write> sum: array<f32>;
 @group(0) @binding(1) var<storage, read_write> kept: array<f32>;
 @group(0) @binding(2) var<storage, read_write> newHalves: array<u32>;
-@group(0) @binding(1) var<storage, read> halves: array<u32>;
 @group(0) @binding(2) var<storage, read_write> newNumbers: array<u32>;
-@group(0) @binding(1) var<storage, read> numbers: array<u32>;
 @group(0) @binding(3) var<storage, read_write> newExponents: array<atomic<u32>>;
+#endif
+@group(0) @binding(0) var<storage, read_write> sum: array<f32>;
+@group(0) @binding(1) var<storage, read> halves: array<u32>;
+@group(0) @binding(1) var<storage, read> numbers: array<u32>;
 @group(0) @binding(2) var<storage, read> exponents: array<u32>;
 
 const elementsPerBlock = 64u;
@@ -29,33 +37,62 @@ const mostExponent = 247u;
 const notFinite = 255u;
 
 fn given(i: u32) -> f32 {
+#if ROUNDED
+  return kept[i];
+#else
 #if CHANGE
   return source[i] - kept[i];
 #else
   return source[i] + kept[i];
 #endif
+#endif
 }
 
 // A scale is a power of two, so `decoded` is exact, and this sum the same on every device.
 fn keep(i: u32, x: f32, decoded: f32) {
+#if ROUNDED
+  kept[i] = decoded;
+#else
 #if CHANGE
   kept[i] = kept[i] + decoded;
 #else
   kept[i] = x - decoded;
 #endif
+#endif
+}
+
+// "lowbias32", as in dropout.wgsl. Of the value's own bits, the lowest of which are as good as chance.
+fn chance(i: u32, x: f32) -> u32 {
+  var v = bitcast<u32>(x) ^ (i * 0x9e3779b1u);
+  v = (v ^ (v >> 16u)) * 0x7feb352du;
+  v = (v ^ (v >> 15u)) * 0x846ca68bu;
+  return v ^ (v >> 16u);
 }
 
 fn blockOf(group: vec3u, lane: u32) -> u32 {
   return (group.y * GROUPS_X + group.x) * blocksPerGroup + lane;
 }
 
-// To nearest, ties to even; what is not finite becomes infinite.
-fn halfOf(x: f32) -> u32 {
+// To nearest, ties to even, or dithered; what is not finite becomes infinite. i: of all ranges.
+fn halfOf(i: u32, x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   if ((bits & exponentMask) == exponentMask) {
     return exponentMask >> 16u;
   }
+#if ROUNDED
+  return (bits + (chance(i, x) >> 16u)) >> 16u;
+#else
   return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+#endif
+}
+
+fn numberOf(i: u32, x: f32) -> i32 {
+#if ROUNDED
+  let dither = (f32(chance(i, x) >> 16u) + 0.5) / 65536.0;
+  return clamp(i32(floor(x + dither)), -127, 127);
+#else
+  return clamp(i32(round(x)), -127, 127);
+#endif
 }
 
 @compute @workgroup_size(64)
@@ -67,8 +104,8 @@ fn encodeBf16(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
   for (var i = start; i < start + elementsPerBlock; i += 2u) {
     let first = given(i);
     let second = given(i + 1u);
-    let low = halfOf(first);
-    let high = halfOf(second);
+    let low = halfOf(FIRST_BLOCK * elementsPerBlock + i, first);
+    let high = halfOf(FIRST_BLOCK * elementsPerBlock + i + 1u, second);
     newHalves[i / 2u] = low | (high << 16u);
     keep(i, first, bitcast<f32>(low << 16u));
     keep(i + 1u, second, bitcast<f32>(high << 16u));
@@ -123,9 +160,12 @@ fn encodeInt8(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
     var word = 0u;
     for (var j = 0u; j < 4u; j++) {
       let x = given(i + j);
-      let number = clamp(i32(round(x * inverse)), -127, 127);
+      let number = numberOf(FIRST_BLOCK * elementsPerBlock + i + j, x * inverse);
       word |= (bitcast<u32>(number) & 0xffu) << (8u * j);
-      keep(i + j, x, f32(number) * scale);
+      // What is not finite has no number. A sum of gradients must show it to the optimizer.
+      if (!(ROUNDED && exponent == notFinite)) {
+        keep(i + j, x, f32(number) * scale);
+      }
     }
     newNumbers[i / 4u] = word;
   }

@@ -127,6 +127,9 @@ export function followingContract<T extends FollowingTrainer>(
       for (let step = 0; step < stepsBefore; step++) await roomStep(step, null);
     });
 
+    /** With a value in it that is not finite. */
+    const spoiled = (bytes: ArrayBuffer, value: number): ArrayBuffer => (codec === 'int8' ? withByte(bytes, 0, 255) : withValue(bytes, 7, value));
+
     async function load(...members: readonly FollowingTrainer[]): Promise<void> {
       const { step, bytes } = await leader.replica();
       for (const member of members) await member.loadReplica(step, bytes.slice(0));
@@ -239,11 +242,11 @@ export function followingContract<T extends FollowingTrainer>(
 
     test.each<readonly [string, (good: Step) => readonly [update: ArrayBuffer, followed: FollowedStep]]>([
       ['a gradient that is too short', ({ update, followed }) => [update, { ...followed, gradient: followed.gradient.slice(4) }]],
-      ['a gradient that is not finite', ({ update, followed }) => [update, { ...followed, gradient: withValue(followed.gradient, 5, Number.NaN) }]],
+      ['a gradient that is not finite', ({ update, followed }) => [update, { ...followed, gradient: spoiled(followed.gradient, Number.NaN) }]],
       ['a weight that nothing can be divided by', ({ update, followed }) => [update, { ...followed, weightSum: 0 }]],
       ['a weight that is no number', ({ update, followed }) => [update, { ...followed, weightSum: Number.NaN }]],
       ['an update that is too long', ({ update, followed }) => [new ArrayBuffer(update.byteLength + 4), followed]],
-      ['an update that is not finite', ({ update, followed }) => [codec === 'int8' ? withByte(update, 0, 255) : withValue(update, 7, Infinity), followed]],
+      ['an update that is not finite', ({ update, followed }) => [spoiled(update, Infinity), followed]],
       ['a learning rate that is no number', ({ update, followed }) => [update, { ...followed, learningRate: Number.NaN }]],
     ])('refuses %s together with what came with it, and has changed nothing', async (_, damage) => {
       await follow();
@@ -334,7 +337,8 @@ export function followingContract<T extends FollowingTrainer>(
       const refused = await tryCommit(Float32Array.from(own, (value, at) => (at === 3 ? 1.5e38 : value)), true);
       expect(refused).toMatchObject({ applied: false, update: null, gradient: null });
       const { gradient } = await tryCommit(own, true);
-      expect(new Float32Array(asked(gradient))).toEqual(own.map((value) => value + value + value));
+      const sum = own.map((value) => value + value + value);
+      expect(new Uint8Array(asked(gradient))).toEqual(new Uint8Array(codecOf(codec).encode(sum, 'dithered')));
       await leader.beginStep(stepsBefore + 1);
       expect(await leader.commit(stepsBefore + 1, 1, { encodeUpdate: false, encodeGradient: false })).toMatchObject({ applied: true, gradient: null });
     });

@@ -173,6 +173,7 @@ export class RoomScreen extends LitElement {
         <div class="main">
           <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title} .changes=${this.#changes()}></loss-panel>
           <peers-panel .peers=${state.peers} .connections=${state.connections} .gone=${state.gone} .selfId=${state.selfId}></peers-panel>
+          <step-panel .state=${state}></step-panel>
         </div>
         <div class="side">
           <invite-panel .link=${state.inviteLink ?? state.link ?? ''}></invite-panel>
@@ -181,7 +182,6 @@ export class RoomScreen extends LitElement {
             .temperature=${state.sampleTemperature}
             @temperature=${(event: CustomEvent<number>) => this.#setTemperature(event)}
           ></sample-panel>
-          <step-panel .state=${state}></step-panel>
           ${state.isOwner ? html`<owner-panel .state=${state} .controls=${this.controller.owner}></owner-panel>` : nothing}
           <notice-log .notices=${state.notices}></notice-log>
         </div>

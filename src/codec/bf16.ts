@@ -1,4 +1,5 @@
 /** The upper half of each f32, rounded to nearest even: two bytes for each element, in the order of the elements. */
+import { chanceOfBits } from './chance.ts';
 import { checkSize, CodecError } from './types.ts';
 import type { Codec } from './types.ts';
 
@@ -8,10 +9,10 @@ const exponentBits = 0x7f80;
 export const bf16Codec: Codec = {
   name: 'bf16',
   byteLength: (flatElements) => flatElements * bytesPerElement,
-  encode(values) {
+  encode(values, rounding = 'nearest') {
     const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
     const halves = new Uint16Array(values.length);
-    for (let at = 0; at < bits.length; at++) halves[at] = rounded(bits[at] ?? 0);
+    for (let at = 0; at < bits.length; at++) halves[at] = rounding === 'nearest' ? rounded(bits[at] ?? 0) : dithered(bits[at] ?? 0, at);
     return halves.buffer;
   },
   decode(bytes, flatElements, what) {
@@ -27,6 +28,11 @@ export const bf16Codec: Codec = {
 function rounded(bits: number): number {
   if (((bits >>> 16) & exponentBits) === exponentBits) return exponentBits;
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+
+function dithered(bits: number, at: number): number {
+  if (((bits >>> 16) & exponentBits) === exponentBits) return exponentBits;
+  return (bits + (chanceOfBits(bits, at) >>> 16)) >>> 16;
 }
 
 /** Throws as `Codec.decode` does, without decoding. */

@@ -1,6 +1,6 @@
 /**
  * Flat buffers on the GPU as bytes of a lossy codec: gradients, of which what was dropped stays here and goes along with the next
- * ones, or the way from a replica to the master weights, of which it stays between the two.
+ * ones, the way from a replica to the master weights, of which it stays between the two, or a sum, which is rounded to what is said of it.
  */
 import type { Engine, Memory, ParameterLayout, Sequence } from '../engine/index.ts';
 import { allocatePlanes, codecDispatches } from './planes.ts';
@@ -28,6 +28,13 @@ export class Compressor {
   /** Each encoding takes the replica along, as `Expander` takes everybody else's. */
   static ofChange(engine: Engine, codec: LossyCodecName, master: Memory, replica: Memory): Promise<Compressor> {
     return Compressor.#create(engine, codec, { source: master, kept: replica, isChange: true }, null);
+  }
+
+  /** Rounds a sum of gradients, dithered, to what its bytes say. */
+  static async ofSum(engine: Engine, codec: LossyCodecName, sum: Memory): Promise<Compressor> {
+    const planes = allocatePlanes(engine, codec, 'encoded sum', sum);
+    const dispatches = codecDispatches(engine, codec, { what: 'round', flat: [sum], planes });
+    return new Compressor(engine, planes, await engine.sequence(`round ${codec}`, dispatches), null);
   }
 
   static async #create(

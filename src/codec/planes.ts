@@ -35,6 +35,7 @@ export function allocatePlanes(engine: Engine, codec: LossyCodecName, label: str
 
 const entryPoints = {
   encode: { bf16: 'encodeBf16', int8: 'encodeInt8' },
+  round: { bf16: 'encodeBf16', int8: 'encodeInt8' },
   add: { bf16: 'addBf16', int8: 'addInt8' },
 } as const;
 
@@ -48,7 +49,7 @@ export function codecDispatches(
     label: `${what} ${codec}`,
     shader,
     entryPoint: entryPoints[what][codec],
-    constants: { COUNT: range.count, GROUPS_X: range.groupsX, FIRST_BLOCK: range.start / elementsPerBlock, CHANGE: isChange },
+    constants: { COUNT: range.count, GROUPS_X: range.groupsX, FIRST_BLOCK: range.start / elementsPerBlock, CHANGE: isChange, ROUNDED: what === 'round' },
     bindings: [...flat.map((memory) => partOf(memory, range)), ...planes.bindings(range)],
     workgroups: range.workgroups,
   }));

@@ -10,12 +10,18 @@ export class CodecError extends Error {
 export const codecNames = ['fp32', 'bf16', 'int8'] as const;
 export type CodecName = (typeof codecNames)[number];
 
+/**
+ * `nearest`: what is dropped must be kept, or small values are lost for good. `dithered`: up or down by chance, so that the mean of many
+ * is right (stochastic rounding), where nobody could keep what is dropped. The chance is a hash of the value and its place.
+ */
+export type Rounding = 'nearest' | 'dithered';
+
 /** Flat buffers' lengths, padding included (engine/layout.ts), are multiples of 64 elements. */
 export interface Codec {
   readonly name: CodecName;
   byteLength(flatElements: number): number;
-  /** The values are given away: the result may be the same memory. */
-  encode(values: Float32Array<ArrayBuffer>): ArrayBuffer;
+  /** The values are given away: the result may be the same memory. Default is to round to nearest. */
+  encode(values: Float32Array<ArrayBuffer>, rounding?: Rounding): ArrayBuffer;
   /** Throws `CodecError`, in which it is called `what`, when the bytes are not of this size or hold a value that is not finite. */
   decode(bytes: ArrayBuffer, flatElements: number, what: string): Float32Array<ArrayBuffer>;
 }

@@ -37,12 +37,11 @@ export class Following {
    * when the coordinator can't have applied this.
    */
   async take(step: number, followed: FollowedStep): Promise<void> {
-    const { gradient, weightSum, learningRate } = followed;
+    const { weightSum, learningRate } = followed;
     if (!(weightSum > 0 && Number.isFinite(weightSum))) throw new CodecError(`a gradient of step ${step} has a loss weight of ${weightSum}`);
     if (!(learningRate >= 0 && Number.isFinite(learningRate))) throw new CodecError(`a gradient of step ${step} has a learning rate of ${learningRate}`);
-    const sum = fp32Codec.decode(gradient, this.#flatElements, 'gradient');
     // Finite as its elements are, its norm may not be.
-    if (!(await this.#update.follow(step, sum, followed))) throw new CodecError(`the gradient of step ${step} is too large`);
+    if (!(await this.#update.follow(step, followed))) throw new CodecError(`the gradient of step ${step} is too large`);
   }
 
   /** See `Trainer.writeMaster`. */

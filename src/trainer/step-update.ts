@@ -10,8 +10,8 @@ import { AdamW, ContributionAdder, learningRateAt, scheduleAt, uncheckedAdder } 
 import type { Run } from './run.ts';
 import type { CommitOptions, CommitResult, FollowedStep, MasterPart } from './types.ts';
 
-/** Adds another peer's contribution; throws `CodecError`, with nothing added, when its bytes can't be one. */
-type Addition = (bytes: ArrayBuffer) => void;
+/** Adds gradients that were sent; throws `CodecError`, in which they are called `what`, with nothing added, when the bytes can't be that. */
+type Addition = (bytes: ArrayBuffer, what: string) => void;
 
 export class StepUpdate {
   readonly #run: Run;
@@ -22,6 +22,8 @@ export class StepUpdate {
   readonly #ownAddition: Sequence;
   /** From the replica to the master weights; null where they are the same. */
   readonly #change: Compressor | null;
+  /** With a lossy codec, from the first step on that a successor follows: it gets the sum in no more bytes than an update. */
+  #rounding: Compressor | null = null;
   /** From the first contribution of another peer on. */
   #addition: Addition | null = null;
   /** The step whose sum this is; null before the first. */
@@ -58,25 +60,25 @@ export class StepUpdate {
   }
 
   /** Adds another peer's gradients. Throws `CodecError`, with nothing added, when the bytes can't be that. */
-  async add(step: number, bytes: ArrayBuffer): Promise<void> {
+  async add(step: number, bytes: ArrayBuffer, what = 'contribution'): Promise<void> {
     this.#checkStep(step);
     this.#addition ??= await this.#openAddition();
-    this.#addition(bytes);
+    this.#addition(bytes, what);
   }
 
   async #openAddition(): Promise<Addition> {
     const { engine, layout, codec } = this.#run;
     if (codec !== 'fp32') {
       const expander = await Expander.create(engine, codec, this.#sum);
-      return (bytes) => {
-        expander.check(bytes, 'contribution');
+      return (bytes, what) => {
+        expander.check(bytes, what);
         expander.add(bytes);
       };
     }
     const memory = engine.allocateFlat('contribution', layout);
     const adder = await ContributionAdder.create(engine, this.#sum, memory);
-    return (bytes) => {
-      engine.write(memory, fp32Codec.decode(bytes, layout.totalElements, 'contribution'));
+    return (bytes, what) => {
+      engine.write(memory, fp32Codec.decode(bytes, layout.totalElements, what));
       adder.add();
     };
   }
@@ -91,6 +93,9 @@ export class StepUpdate {
     const now = scheduleAt(settings.optimizer, settings.steps, changes, step);
     const learningRate = learningRateAt(now.settings, step, now.steps);
     const change = this.#change;
+    const rounding = encodeGradient ? await this.#openRounding() : null;
+    // Before anything is made of it, so that coordinator and successor make the same.
+    rounding?.run();
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
     // A replica that is not the master itself moves only when the verdict is known, and has its hash after that.
     const [{ gradNorm, applied }, hash] = await Promise.all([this.#optimizer.result(), change === null ? this.#run.hash() : null]);
@@ -98,19 +103,27 @@ export class StepUpdate {
     const [replicaHash, update, gradient] = await Promise.all([
       hash ?? this.#run.hash(),
       applied && encodeUpdate ? (change?.read() ?? engine.read(weights)) : null,
-      applied && encodeGradient ? this.readSum(step).then((sum) => fp32Codec.encode(sum)) : null,
+      applied && encodeGradient ? (rounding?.read() ?? this.readSum(step).then((sum) => fp32Codec.encode(sum))) : null,
     ]);
     return { gradNorm, learningRate, applied, replicaHash, update, gradient };
   }
 
+  async #openRounding(): Promise<Compressor | null> {
+    const { engine, codec } = this.#run;
+    if (codec !== 'fp32') this.#rounding ??= await Compressor.ofSum(engine, codec, this.#sum);
+    return this.#rounding;
+  }
+
   /**
-   * The update that a coordinator made of this sum, by the same kernel, so that on equal GPUs moments and master weights are equal
+   * The update that a coordinator made of the sum that `gradient` holds, by the same kernel, so that on equal GPUs moments and master weights are equal
    * bit for bit. Whether it was applied: when not, nothing has changed. Master weights that are the replica's are garbage
-   * after it, until the step's update is written.
+   * after it, until the step's update is written. Throws `CodecError`, with nothing changed, when the bytes can't be a sum.
    */
-  async follow(step: number, sum: Float32Array<ArrayBuffer>, { weightSum, learningRate }: FollowedStep): Promise<boolean> {
-    this.#step = step;
-    this.#run.engine.write(this.#sum, sum);
+  async follow(step: number, { gradient, weightSum, learningRate }: FollowedStep): Promise<boolean> {
+    const { engine, layout, codec } = this.#run;
+    this.begin(step);
+    if (codec === 'fp32') engine.write(this.#sum, fp32Codec.decode(gradient, layout.totalElements, 'gradient'));
+    else await this.add(step, gradient, 'gradient');
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
     return (await this.#optimizer.result()).applied;
   }

@@ -72,7 +72,7 @@ export interface CommitResult {
   readonly replicaHash: string;
   /** Encoded update for the other peers; null when none was asked for or nothing was applied. */
   readonly update: ArrayBuffer | null;
-  /** The step's gradient sum, not normalised, as f32; null like `update`. */
+  /** The step's gradient sum, not normalised, in the run's codec: what the weights were changed by. Null like `update`. */
   readonly gradient: ArrayBuffer | null;
 }
 

@@ -112,4 +112,29 @@ describe.each([
       for (const memory of [replica, other]) expect(new Float32Array(await engine.read(memory)), `round ${round}`).toEqual(expected);
     }
   });
+
+  test.each(['bf16', 'int8'] as const)('%s rounds a sum to what its bytes say, dithered, bit for bit', async (name) => {
+    const codec = codecOf(name);
+    const [sum, other] = [engine.allocateFlat('sum', layout), engine.allocateFlat('other', layout)];
+    const compressor = await Compressor.ofSum(engine, name, sum);
+    const expander = await Expander.create(engine, name, other);
+    for (let round = 0; round < 3; round += 1) {
+      const given = gradientsOf(round);
+      engine.write(sum, given);
+      const bytes = await encoded(compressor);
+      expect(new Uint8Array(bytes), `round ${round}`).toEqual(new Uint8Array(codec.encode(given.slice(), 'dithered')));
+      const rounded = codec.decode(bytes.slice(0), elements, 'test');
+      expect(new Float32Array(await engine.read(sum)), `round ${round}`).toEqual(rounded);
+      engine.clear(other);
+      expander.add(bytes);
+      expect(new Float32Array(await engine.read(other)), `round ${round}`).toEqual(rounded);
+    }
+    // The optimizer must see it.
+    for (const value of [Number.NaN, Number.NEGATIVE_INFINITY]) {
+      engine.write(sum, gradientsOf(1));
+      engine.write(sum, Float32Array.of(value), elements - 3);
+      compressor.run();
+      expect(Number.isFinite(new Float32Array(await engine.read(sum))[elements - 3]), `${value}`).toBe(false);
+    }
+  });
 });

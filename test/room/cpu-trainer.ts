@@ -155,7 +155,7 @@ export class CpuTrainer implements RoomTrainer {
     } else {
       const { optimizer } = this.#followingOptimizer();
       const { gradient, weightSum, learningRate } = followed;
-      optimizer.gradientSum.set(this.#decoded(fp32Codec, gradient, 'gradient'));
+      optimizer.gradientSum.set(this.#decoded(this.#codec, gradient, 'gradient'));
       if (!(weightSum > 0 && Number.isFinite(weightSum))) throw new CodecError(`a loss weight of ${weightSum}`);
       if (!(learningRate >= 0 && Number.isFinite(learningRate))) throw new CodecError(`a learning rate of ${learningRate}`);
       if (!this.#update(optimizer, step, weightSum, learningRate).applied) throw new CodecError('a gradient too large');
@@ -242,13 +242,22 @@ export class CpuTrainer implements RoomTrainer {
     if (step !== this.#summedStep) throw new RangeError(`commit of step ${step} while step ${this.#summedStep} is summed`);
     const optimizer = this.#coordinating();
     roundToF32(optimizer.gradientSum);
+    const sum = options.encodeGradient ? this.#roundedSum(optimizer) : null;
     const now = scheduleAt(this.#settings.optimizer, this.#settings.steps, options.changes ?? [], step);
     const learningRate = learningRateAt(now.settings, step, now.steps);
     const { gradNorm, applied } = this.#update(optimizer, step, weightSum, learningRate);
     this.#summedStep = null;
     const update = applied ? this.#moved(optimizer, step) : null;
-    const gradient = applied && options.encodeGradient ? fp32Codec.encode(Float32Array.from(optimizer.gradientSum)) : null;
+    const gradient = applied ? sum : null;
     return { step, gradNorm, learningRate, applied, replicaHash: this.hash, update: options.encodeUpdate ? update : null, gradient };
+  }
+
+  /** What a successor gets of the sum; from then on it is what these bytes say. What is not finite stays so. */
+  #roundedSum({ gradientSum }: AdamWReference): ArrayBuffer {
+    const sum = Float32Array.from(gradientSum);
+    const bytes = this.#codec.encode(sum.slice(), 'dithered');
+    if (sum.every(Number.isFinite)) gradientSum.set(this.#decoded(this.#codec, bytes, 'sum'));
+    return bytes;
   }
 
   /** Takes the replica to the master weights, as far as the codec can say; what it says of it. */

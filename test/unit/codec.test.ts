@@ -87,6 +87,27 @@ describe.each(codecNames.map((name) => [name, codecOf(name)] as const))('%s', (n
   });
 });
 
+test.each(['bf16', 'int8'] as const)('%s, dithered, is one of the two values nearest to each, and right on the mean', (name) => {
+  const codec = codecOf(name);
+  // Far below the largest of their block, where rounding to nearest would lose them.
+  const small = 2 ** -10;
+  for (const center of [small, -small, 0.3, -0.7]) {
+    const random = (at: number): number => 1 + (((at * 2_654_435_761) >>> 0) / 2 ** 32 - 0.5) / 8;
+    const values = Float32Array.from({ length: 1 << 16 }, (_, at) => (at % 64 === 0 ? 1 : center * random(at)));
+    const kept = codec.decode(codec.encode(values.slice(), 'dithered'), values.length, 'test');
+    let bias = 0;
+    let most = 0;
+    values.forEach((value, at) => {
+      bias += (kept[at] ?? NaN) - value;
+      most = Math.max(most, Math.abs((kept[at] ?? NaN) - value));
+    });
+    const step = name === 'int8' ? 2 ** -6 : 2 ** (Math.floor(Math.log2(Math.abs(center) * 1.07)) - 7);
+    expect(most, `${center}`).toBeLessThanOrEqual(step);
+    // Of so many chances of at most half a step each, the mean is within four of its standard deviations.
+    expect(Math.abs(bias / values.length), `${center}`).toBeLessThan((4 * step) / 2 / Math.sqrt(values.length));
+  }
+});
+
 test('the scale of int8 is the smallest power of two by which the largest value is at most 127', () => {
   const int8 = codecOf('int8');
   for (const [largest, scale] of [[127, 1], [127.00001, 2], [63.5, 0.5], [1, 2 ** -6], [2 ** -118, 2 ** -119 * 2 ** -5]] as const) {
