@@ -40,6 +40,13 @@ export interface Station {
   accept(end: End): Handlers;
 }
 
+/** What each machine can send, and receive, shared by all of its connections. Control messages don't wait for it. */
+export interface Capacity {
+  readonly bytesPerMs: number;
+  /** What a blob is taken to weigh. */
+  readonly weigh: (header: unknown, bytes: number) => number;
+}
+
 const handshakeRoundTrips = 3;
 const unreachableAfterMs = 6_000;
 const garbledShare = 0.2;
@@ -77,6 +84,10 @@ interface Link {
 
 export class SimulatedNetwork {
   faults: NetworkFaults = calmNetwork;
+  /** Null: only each connection has a rate. */
+  capacity: Capacity | null = null;
+  readonly #sendsUntilMs = new Map<string, number>();
+  readonly #receivesUntilMs = new Map<string, number>();
   readonly #clock: VirtualClock;
   readonly #random: Random;
   readonly #stations = new Map<string, Station>();
@@ -181,12 +192,14 @@ export class SimulatedNetwork {
       sendControl: (message) => {
         if (!self.isOpen) return;
         const json = JSON.stringify(message);
-        this.#send(control, json.length, other, () => other.handlers?.control(this.#received(json, self.machine)));
+        const readyMs = this.#clock.nowMs + json.length / this.faults.bytesPerMs;
+        this.#send(control, readyMs, other, () => other.handlers?.control(this.#received(json, self.machine)));
       },
       sendBlob: (header, bytes) => {
         if (!self.isOpen) return;
         const json = JSON.stringify(header);
-        this.#send(blobs, bytes.byteLength, other, () => other.handlers?.blob(this.#received(json, self.machine), bytes));
+        const readyMs = this.#transferred(blobs, header, bytes.byteLength);
+        this.#send(blobs, readyMs, other, () => other.handlers?.blob(this.#received(json, self.machine), bytes));
       },
       close: () => {
         if (!self.isOpen) return;
@@ -205,12 +218,25 @@ export class SimulatedNetwork {
     return this.#random.chance(this.faults.corrupt) ? mutated(message, this.#random) : message;
   }
 
-  #send(pipe: Pipe, bytes: number, to: Side, deliver: () => void): void {
+  /** When the last of so many bytes is through, one blob after another. */
+  #transferred({ from, to }: Pipe, header: unknown, bytes: number): number {
+    const { nowMs } = this.#clock;
+    if (this.capacity === null) return nowMs + bytes / this.faults.bytesPerMs;
+    const { bytesPerMs, weigh } = this.capacity;
+    const durationMs = weigh(header, bytes) / bytesPerMs;
+    const sentMs = Math.max(nowMs, this.#sendsUntilMs.get(from) ?? 0) + durationMs;
+    const receivedMs = Math.max(sentMs, (this.#receivesUntilMs.get(to) ?? 0) + durationMs);
+    this.#sendsUntilMs.set(from, sentMs);
+    this.#receivesUntilMs.set(to, receivedMs);
+    return receivedMs;
+  }
+
+  /** `readyMs`: when it would be there if the way took no time. */
+  #send(pipe: Pipe, readyMs: number, to: Side, deliver: () => void): void {
     const arriveIfOpen = (): void => {
       if (to.isOpen) deliver();
     };
-    const earliestMs = this.#clock.nowMs + this.#delay() + bytes / this.faults.bytesPerMs;
-    pipe.lastArrivalMs = Math.max(pipe.lastArrivalMs, earliestMs);
+    pipe.lastArrivalMs = Math.max(pipe.lastArrivalMs, readyMs + this.#delay());
     const delivery = { atMs: pipe.lastArrivalMs, deliver: arriveIfOpen };
     this.#clock.after(pipe.lastArrivalMs - this.#clock.nowMs, () => {
       if (pipe.held.length > 0 || this.#isBlocked(pipe.from, pipe.to)) pipe.held.push(delivery);
