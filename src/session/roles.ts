@@ -452,8 +452,10 @@ export class Roles {
   /** The page is going away: whoever is left should know at once. */
   sayGoodbye(): void {
     const role = this.#role;
-    if (role?.kind === 'member') role.driver.dispatch({ type: 'command', command: 'leave' });
-    else void this.#lease?.release();
+    if (role?.kind === 'member') return role.driver.dispatch({ type: 'command', command: 'leave' });
+    void this.#lease?.release();
+    // Before the connections are closed one after another: who is still there would be told that the first are gone.
+    void role?.driver.close('the tab was closed');
   }
 
   #endOwnership(): void {

@@ -145,4 +145,18 @@ describe('the connections of a page', () => {
     expect(bob.driver.connections.size).toBe(0);
     await room.until('Ada has heard of it', () => lead.connections.size === 0);
   });
+
+  it('are closed one after another when the page goes, and no peer is told that another one is gone', async () => {
+    const { lead } = await opened({ steps: 3 });
+    const [bob, cid] = [room.join('bob'), room.join('cid')];
+    await room.until('both have joined', () => [bob, cid].every(({ driver }) => driver.view.connection === 'joined'));
+    room.pass(1000);
+    await room.until('both see the table', () => [bob, cid].every(({ driver }) => driver.view.peers.length === 3));
+    room.pass(1000);
+    const connections = [...lead.connections.values()];
+    void lead.close('the tab was closed');
+    for (const connection of connections) connection.close('the tab was closed');
+    await room.until('both look for the room', () => [bob, cid].every(({ driver }) => driver.view.connection === 'finding'));
+    expect([bob, cid].flatMap(({ driver }) => driver.view.gone)).toEqual([]);
+  });
 });
