@@ -52,7 +52,11 @@ function readReport(path) {
  * @returns {Promise<Outcome>}
  */
 async function nodeTests() {
-  const outcomes = await Promise.all([vitest('kernel', 'equivalence'), vitest('unit', 'room')]);
+  return sumOf(await Promise.all([vitest('kernel', 'equivalence'), vitest('unit', 'room')]));
+}
+
+/** @type {(outcomes: readonly Outcome[]) => Outcome} */
+function sumOf(outcomes) {
   return {
     passed: outcomes.reduce((sum, { passed: some }) => sum + some, 0),
     failed: outcomes.reduce((sum, { failed: some }) => sum + some, 0),
@@ -114,8 +118,8 @@ const parts = {
     Object.assign(environment, adapter.environment);
     return { passed: 1, failed: 0, note: `${environment['CHROMIUM_PATH']}; ${adapter.name}; ${ensureTurnServer() ?? 'no coturn'}` };
   },
-  typecheck: () => check(bin('tsc'), []),
-  lint: () => check('npm', ['run', '--silent', 'lint']),
+  /** Types and rules at once: each keeps one core busy. */
+  checks: async () => sumOf(await Promise.all([check(bin('tsc'), []), check('npm', ['run', '--silent', 'lint'])])),
   licences: async () => ({ passed: 1, failed: 0, note: checkLicences() }),
   node: nodeTests,
   build: async () => {
