@@ -46,7 +46,7 @@ export class RoomJournal implements RoomKeeper {
   readonly #file: string;
   readonly #failed: (why: string) => void;
   /** The newest line of each room. */
-  readonly #lines = new Map<string, string>();
+  readonly #lines = new Map<string, Line>();
   /** null: rooms are in memory alone. */
   #descriptor: number | null = null;
   #bytes = 0;
@@ -59,7 +59,7 @@ export class RoomJournal implements RoomKeeper {
     this.#attempt(() => {
       for (const text of readLines(file)) {
         const line = parseLine(text);
-        if (line !== null && Date.now() - line.touchedAtMs < roomLifetimeMs) this.#lines.set(line.id, text);
+        if (line !== null && Date.now() - line.touchedAtMs < roomLifetimeMs) this.#lines.set(line.id, line);
       }
       this.#writeAnew();
     });
@@ -68,20 +68,16 @@ export class RoomJournal implements RoomKeeper {
   /** Those that somebody has touched within their lifetime. */
   get rooms(): readonly RememberedRoom[] {
     const nowMs = Date.now();
-    return [...this.#lines.values()].flatMap((text) => {
-      const line = parseLine(text);
-      return line === null ? [] : [{ id: line.id, room: line.room, ageMs: Math.max(0, nowMs - line.touchedAtMs) }];
-    });
+    return [...this.#lines.values()].map(({ id, room, touchedAtMs }) => ({ id, room, ageMs: Math.max(0, nowMs - touchedAtMs) }));
   }
 
   keep(id: string, room: KeptRoom, isGrave: boolean): void {
     if (this.#descriptor === null) return;
     const line: Line = { id, touchedAtMs: Date.now(), room };
-    const text = JSON.stringify(line);
-    this.#lines.set(id, text);
+    this.#lines.set(id, line);
     const descriptor = this.#descriptor;
     this.#attempt(() => {
-      this.#bytes += writeSync(descriptor, `${text}\n`);
+      this.#bytes += writeSync(descriptor, asText(line));
       // What a process has written outlives it. A machine without power is away for longer than a lease lasts: by then it
       // matters who may lead, and no longer at which step.
       if (isGrave) fdatasyncSync(descriptor);
@@ -100,7 +96,7 @@ export class RoomJournal implements RoomKeeper {
 
   #writeAnew(): void {
     this.close();
-    const text = [...this.#lines.values()].map((line) => `${line}\n`).join('');
+    const text = [...this.#lines.values()].map(asText).join('');
     const partial = `${this.#file}.partial`;
     mkdirSync(path.dirname(this.#file), { recursive: true, mode: 0o700 });
     writeFileSync(partial, text, { mode: 0o600, flush: true });
@@ -129,6 +125,10 @@ function removeStale(file: string): void {
   } catch {
     // A disk that takes neither writing nor removing is one that the person has just been told of.
   }
+}
+
+function asText(line: Line): string {
+  return `${JSON.stringify(line)}\n`;
 }
 
 /** A line that a crash cut short is the last one, and what it says was never answered. */

@@ -39,8 +39,8 @@ export function limitInWords(pace: Pace, { codec, workers }: { readonly codec: s
 
 /** "2.8 times as fast as you alone", or null while either is not known or there is nobody else. */
 export function togetherInWords({ tokensPerSecond, ownTokensPerSecond, peers, role }: Pick<SessionState, 'tokensPerSecond' | 'ownTokensPerSecond' | 'peers' | 'role'>): string | null {
-  const others = peers.filter((peer) => peer.role !== 'watcher').length - (role === 'watcher' ? 0 : 1);
-  if (others < 1 || role === 'watcher' || tokensPerSecond <= 0 || ownTokensPerSecond <= 0) return null;
+  const workers = peers.filter((peer) => peer.role !== 'watcher').length;
+  if (workers < 2 || role === 'watcher' || tokensPerSecond <= 0 || ownTokensPerSecond <= 0) return null;
   const ratio = tokensPerSecond / ownTokensPerSecond;
   return ratio >= 1 ? `${ratio.toFixed(1)} times as fast as you alone` : `slower than you alone, at ${Math.round(100 * ratio)} %`;
 }

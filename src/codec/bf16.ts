@@ -1,4 +1,4 @@
-/** The upper half of each f32, rounded to nearest even: two bytes for each element, in the order of the elements. */
+/** The upper half of each f32, rounded (to nearest: ties to even): two bytes for each element, in the order of the elements. */
 import { chanceOfBits } from './chance.ts';
 import { checkSize, CodecError } from './types.ts';
 import type { Codec } from './types.ts';

@@ -22,30 +22,29 @@ export class Compressor {
 
   static ofGradients(engine: Engine, codec: LossyCodecName, layout: ParameterLayout, gradients: Memory): Promise<Compressor> {
     const residual = engine.allocateFlat('codec residual', layout);
-    return Compressor.#create(engine, codec, { source: gradients, kept: residual, isChange: false }, residual);
+    return Compressor.#create(engine, codec, { what: 'encode', flat: [gradients, residual] }, residual);
   }
 
   /** Each encoding takes the replica along, as `Expander` takes everybody else's. */
   static ofChange(engine: Engine, codec: LossyCodecName, master: Memory, replica: Memory): Promise<Compressor> {
-    return Compressor.#create(engine, codec, { source: master, kept: replica, isChange: true }, null);
+    return Compressor.#create(engine, codec, { what: 'encode', flat: [master, replica], isChange: true }, null);
   }
 
   /** Rounds a sum of gradients, dithered, to what its bytes say. */
-  static async ofSum(engine: Engine, codec: LossyCodecName, sum: Memory): Promise<Compressor> {
-    const planes = allocatePlanes(engine, codec, 'encoded sum', sum);
-    const dispatches = codecDispatches(engine, codec, { what: 'round', flat: [sum], planes });
-    return new Compressor(engine, planes, await engine.sequence(`round ${codec}`, dispatches), null);
+  static ofSum(engine: Engine, codec: LossyCodecName, sum: Memory): Promise<Compressor> {
+    return Compressor.#create(engine, codec, { what: 'round', flat: [sum] }, null);
   }
 
   static async #create(
     engine: Engine,
     codec: LossyCodecName,
-    { source, kept, isChange }: { readonly source: Memory; readonly kept: Memory; readonly isChange: boolean },
+    kernel: { readonly what: 'encode' | 'round'; readonly flat: readonly [Memory, ...Memory[]]; readonly isChange?: boolean },
     residual: Memory | null,
   ): Promise<Compressor> {
-    const planes = allocatePlanes(engine, codec, isChange ? 'encoded change' : 'encoded gradients', source);
-    const dispatches = codecDispatches(engine, codec, { what: 'encode', flat: [source, kept], planes, isChange });
-    return new Compressor(engine, planes, await engine.sequence(`encode ${codec}`, dispatches), residual);
+    const { what, flat, isChange = false } = kernel;
+    const planes = allocatePlanes(engine, codec, isChange ? 'encoded change' : 'encoded gradients', flat[0]);
+    const dispatches = codecDispatches(engine, codec, { ...kernel, planes });
+    return new Compressor(engine, planes, await engine.sequence(`${what} ${codec}`, dispatches), residual);
   }
 
   /** Queues the encoding of what is there when everything queued before is done. */

@@ -47,7 +47,7 @@ function rounded(value: number): number {
   return rest < 0.5 || (rest === 0.5 && down % 2 === 0) ? down : down + 1;
 }
 
-/** Up or down with a chance of 2^-16 in the last place of the f32 sum that a GPU makes; `value` is one, at this place of the flat buffer. */
+/** Up or down, so that the mean of many is the value; added in f32, as on the GPU. `at`: its place in the flat buffer. */
 function dithered(value: number, at: number): number {
   return Math.floor(Math.fround(value + ((chance(value, at) >>> 16) + 0.5) / 65_536));
 }
