@@ -2,6 +2,7 @@
 import { mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { expect, type Page } from '@playwright/test';
 import { build } from 'vite';
 import { makeCertificate } from '../../signaling/certificate.ts';
 import { startServer, type RunningServer } from '../../signaling/server.ts';
@@ -46,4 +47,19 @@ export async function serveTransportPage(): Promise<TransportPage> {
       rmSync(pageDirectory, { recursive: true });
     },
   };
+}
+
+export async function openPages(served: TransportPage, openContextPage: () => Promise<Page>, count: number): Promise<Page[]> {
+  const pages = await Promise.all(Array.from({ length: count }, openContextPage));
+  await Promise.all(pages.map((page) => page.goto(served.url)));
+  return pages;
+}
+
+/** Two pages in contexts of their own, each with an endpoint; the first has connected to the second. */
+export async function connectedPages(served: TransportPage, openContextPage: () => Promise<Page>): Promise<readonly [Page, Page]> {
+  const [caller, callee] = (await openPages(served, openContextPage, 2)) as [Page, Page];
+  await caller.evaluate(() => window.transportTest.open('key'));
+  const id = await callee.evaluate(() => window.transportTest.open('key'));
+  expect(await caller.evaluate((remote) => window.transportTest.connect(remote), id)).toBeNull();
+  return [caller, callee];
 }
