@@ -1,11 +1,12 @@
 /** What a checkpoint holds. Stored whole by the worker, checksummed; the last two of a room are kept. */
 
-/** Everything AdamW needs to go on: fp32, by the parameter layout, padding included. */
+/** Everything the room's optimizer needs to go on: fp32, by the parameter layout, padding included. */
 export interface MasterState {
   /** Steps applied so far. */
   readonly step: number;
   /** The replica. */
   readonly weights: ArrayBuffer;
+  /** Of the room's own optimizer: empty where it has no such thing. */
   readonly firstMoments: ArrayBuffer;
   readonly secondMoments: ArrayBuffer;
   /** What the replica follows, where updates are changes in a lossy codec; absent where it is the same. */

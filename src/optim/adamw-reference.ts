@@ -1,6 +1,6 @@
 /** AdamW in f64 on the CPU: the oracle of the GPU's, and the optimizer of simulated rooms. */
 import { clipFactor, updateFactors } from './adamw-rule.ts';
-import type { AdamWCommit, AdamWResult, AdamWSettings } from './adamw-rule.ts';
+import type { AdamWCommit, UpdateResult, AdamWSettings } from './adamw-rule.ts';
 
 export class AdamWReference {
   readonly weights: Float64Array;
@@ -21,7 +21,7 @@ export class AdamWReference {
     this.#settings = settings;
   }
 
-  commit(commit: AdamWCommit): AdamWResult {
+  commit(commit: AdamWCommit): UpdateResult {
     const { beta1, beta2, epsilon, gradientClip } = this.#settings;
     const { inverseWeightSum, decayFactor, stepSize, rootCorrection2 } = updateFactors(this.#settings, commit);
     const { weights, firstMoment, secondMoment } = this;

@@ -11,7 +11,7 @@ export interface AdamWCommit {
   readonly weightSum: number;
 }
 
-export interface AdamWResult {
+export interface UpdateResult {
   /** Global norm of the mean gradient before clipping. */
   readonly gradNorm: number;
   /** False when a gradient was not finite: nothing was changed. */

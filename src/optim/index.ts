@@ -1,10 +1,12 @@
 /** Learning rates, AdamW, sums of contributions and the replica's fingerprint. */
-export type { AdamWCommit, AdamWResult, AdamWSettings } from './adamw-rule.ts';
+export type { AdamWCommit, UpdateResult, AdamWSettings } from './adamw-rule.ts';
 export type { OptimizerSettings } from './types.ts';
 export { AdamW } from './adamw.ts';
 export { AdamWReference } from './adamw-reference.ts';
+export { OuterMomentum, outerDefaults } from './outer-momentum.ts';
+export { OuterMomentumReference } from './outer-momentum-reference.ts';
 export { ContributionAdder, uncheckedAdder } from './contribution.ts';
 export { GradientScaler } from './gradient-scale.ts';
 export { ReplicaHash, replicaHashOf } from './replica-hash.ts';
-export { learningRateAt, scheduleAt } from './schedule.ts';
+export { learningRateAt, localLearningRateAt, scheduleAt } from './schedule.ts';
 export type { ScheduleChange } from './schedule.ts';

@@ -31,3 +31,8 @@ export function learningRateAt(settings: Schedule, step: number, steps: number):
   const share = schedule === 'cosine' ? (1 + Math.cos(Math.PI * progress)) / 2 : 1 - progress;
   return least + share * (peak - least);
 }
+
+/** Of a step that is `localSteps` steps of each device, from 0: the same schedule, counted in those. `localStep` may lie between two. */
+export function localLearningRateAt(settings: Schedule, step: number, steps: number, localSteps: number, localStep: number): number {
+  return learningRateAt({ ...settings, warmupSteps: settings.warmupSteps * localSteps }, step * localSteps + localStep, steps * localSteps);
+}

@@ -10,4 +10,7 @@ export interface OptimizerSettings {
   readonly weightDecay: number;
   /** Largest global gradient norm; 0 means no clipping. */
   readonly gradientClip: number;
+  /** With local steps: what the room's step makes of the mean of all changes. Default: `outerDefaults`. */
+  readonly outerLearningRate?: number;
+  readonly outerMomentum?: number;
 }

@@ -10,7 +10,7 @@ import { expectedMs } from './speed.ts';
 /** `repeats`: the open assignment of somebody else whose work this is, or a part of it. */
 export function assign(turn: Turn, workers: readonly Worker[], id: PeerId, microbatches: readonly number[], repeats: string | null = null): void {
   const { state, nowMs } = turn;
-  const { work, config } = state;
+  const { work, config, rules } = state;
   const worker = workers.find((candidate) => candidate.id === id);
   if (work === null || worker === undefined) return;
   const open = [...work.assignments.values()].filter((other) => other.worker === id && other.phase === 'open');
@@ -43,7 +43,7 @@ export function assign(turn: Turn, workers: readonly Worker[], id: PeerId, micro
   turn.effects.push({
     type: 'assign',
     to: id,
-    header: { kind: 'assignment', term: config.term, step: work.step, assignment: assignment.id, microbatches: [...microbatches] },
+    header: { kind: 'assignment', term: config.term, step: work.step, assignment: assignment.id, microbatches: [...microbatches], ...(rules.changes.length > 0 && { changes: [...rules.changes] }) },
   });
 }
 

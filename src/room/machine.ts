@@ -154,7 +154,7 @@ export type CoordinatorEffect =
   /** Send the update of the last committed step. */
   | { readonly type: 'sendUpdate'; readonly to: readonly PeerId[]; readonly step: Step }
   | { readonly type: 'beginStep'; readonly step: Step }
-  | { readonly type: 'computeOwn'; readonly assignment: string; readonly step: Step; readonly microbatches: readonly number[] }
+  | { readonly type: 'computeOwn'; readonly assignment: string; readonly step: Step; readonly microbatches: readonly number[]; readonly changes: readonly DatedChange[] }
   | { readonly type: 'cancelOwn'; readonly assignment: string }
   | { readonly type: 'addOwn'; readonly assignment: string; readonly step: Step }
   | { readonly type: 'addBlob'; readonly assignment: string; readonly step: Step; readonly ref: BlobRef }
@@ -336,6 +336,7 @@ export type MemberEffect =
       readonly assignment: string;
       readonly step: Step;
       readonly microbatches: readonly number[];
+      readonly changes: readonly DatedChange[];
       readonly ref: BlobRef;
     }
   | { readonly type: 'cancel'; readonly assignment: string }

@@ -92,9 +92,9 @@ function startNext(turn: MemberTurn): void {
   const [next, ...rest] = state.assignments;
   if (next === undefined || state.computing !== null || state.loading !== null) return;
   state.assignments = rest;
-  const { assignment, step, microbatches } = next.header;
+  const { assignment, step, microbatches, changes = [] } = next.header;
   state.computing = { assignment, isCancelled: false };
-  turn.effects.push({ type: 'compute', assignment, step, microbatches, ref: next.ref });
+  turn.effects.push({ type: 'compute', assignment, step, microbatches, changes, ref: next.ref });
 }
 
 export function loaded(turn: MemberTurn, kind: 'load' | 'apply', step: Step, hash: string): void {

@@ -4,12 +4,12 @@
  * a peer may be broken or hostile.
  */
 import * as v from 'valibot';
-import { changeSchema, roomRulesSchema, signedCommandSchema } from './rules.ts';
+import { changeSchema, datedChangesSchema, roomRulesSchema, signedCommandSchema } from './rules.ts';
 import { count, finite, hash, holderHash, identifier, longestRunSteps, maxStep, peerId, peerName, rate, step, term } from './values.ts';
 
 export type { PeerId, Step, Term } from './values.ts';
 
-export const protocolVersion = 7;
+export const protocolVersion = 8;
 
 const maxPeers = 256;
 const maxText = 2000;
@@ -255,6 +255,8 @@ export const coordinatorBlobSchema = v.variant('kind', [
     step,
     assignment: identifier,
     microbatches: v.pipe(v.array(count), v.minLength(1), v.maxLength(maxMicrobatches)),
+    /** By which local steps have their learning rates; none when left out. */
+    changes: v.exactOptional(datedChangesSchema),
   }),
   /**
    * No bytes: this member is to keep the master state from `step` on. Gradients of the steps follow at once, each before its

@@ -37,6 +37,8 @@ export const changeSchema = v.object({ ...scheduleValues, by: peerName });
 export type Change = v.InferOutput<typeof changeSchema>;
 
 const datedChange = v.object({ ...changeSchema.entries, step });
+/** Of the run's schedule, in the order of their steps. */
+export const datedChangesSchema = v.pipe(v.array(datedChange), v.maxLength(maxChanges));
 export type DatedChange = v.InferOutput<typeof datedChange>;
 
 export const ownerCommandSchema = v.variant('kind', [
@@ -75,8 +77,7 @@ export const roomRulesSchema = v.object({
   orders: v.optional(v.pipe(v.array(orderId), v.maxLength(maxOrders)), []),
   /** Null: as the run is called. */
   title: v.nullable(title),
-  /** Of the run's schedule, in the order of their steps. */
-  changes: v.pipe(v.array(datedChange), v.maxLength(maxChanges)),
+  changes: datedChangesSchema,
   /** Null: as when the room was made. */
   keys: v.nullable(v.object({ current: roomKey, former: roomKey })),
   /** Browsers that are not let in. */

@@ -117,7 +117,7 @@ function startOwn(turn: Turn): void {
     if (assignment.worker !== state.config.self || assignment.phase !== 'open') continue;
     state.own = { ...state.own, running: assignment.id };
     const { id, microbatches } = assignment;
-    turn.effects.push({ type: 'computeOwn', assignment: id, step: state.work.step, microbatches: [...microbatches] });
+    turn.effects.push({ type: 'computeOwn', assignment: id, step: state.work.step, microbatches: [...microbatches], changes: state.rules.changes });
     return;
   }
 }

@@ -59,7 +59,7 @@ export class Succession {
     const { step, corpusBytes } = announced;
     this.#arriving = null;
     try {
-      checkAnnounced(announced, { flatBytes, parts: masterPartsOf(run?.settings.codec ?? 'fp32') });
+      checkAnnounced(announced, { flatBytes, parts: masterPartsOf(run?.settings ?? {}) });
       const arriving: Arriving = { step, corpus: new Uint8Array(corpusBytes), written: Promise.resolve() };
       this.#arriving = arriving;
       this.#writes(arriving, this.#options.trainer()?.beginFollowing() ?? Promise.reject(new InheritanceError('there is no GPU')));

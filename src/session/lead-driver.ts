@@ -221,7 +221,7 @@ export class LeadDriver {
         this.#trainerCall(trainer.beginStep(effect.step), () => undefined);
         return;
       case 'computeOwn':
-        this.#computeOwn(effect.assignment, effect.step, effect.microbatches);
+        this.#computeOwn(effect);
         return;
       case 'cancelOwn':
         trainer.cancel(effect.assignment);
@@ -380,9 +380,9 @@ export class LeadDriver {
     this.dispatch({ type: 'weightsNotSent', peer, reason });
   }
 
-  #computeOwn(assignment: string, step: Step, microbatches: readonly number[]): void {
+  #computeOwn({ assignment, step, microbatches, changes }: Extract<CoordinatorEffect, { type: 'computeOwn' }>): void {
     const { trainer, source } = this.#options;
-    const job = { assignment, step, microbatches: microbatches.map((index) => ({ index, rows: source.draw(step, index) })) };
+    const job = { assignment, step, changes, microbatches: microbatches.map((index) => ({ index, rows: source.draw(step, index) })) };
     const failed = { type: 'ownResult', assignment, step, lossSum: 0, weightSum: 0, computeMs: 0, tokens: 0, failed: true } as const;
     trainer.computeGradients(job).then(
       ({ cancelled, lossSum, weightSum, computeMs, tokens }) => {

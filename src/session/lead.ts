@@ -197,7 +197,7 @@ export async function beginReign(
     source,
     corpus: () => encodeCorpus(tokens, settings.model.vocab_size),
     lease,
-    master: { parts: masterPartsOf(settings.codec), bytes: parameterLayoutOf(settings.model).totalElements * Float32Array.BYTES_PER_ELEMENT },
+    master: { parts: masterPartsOf(settings), bytes: parameterLayoutOf(settings.model).totalElements * Float32Array.BYTES_PER_ELEMENT },
     maxBlobBytes: maxContributionBytes(parameterCount(settings.model)),
     nowMs: () => performance.now(),
     config: {

@@ -380,7 +380,7 @@ export class MemberDriver {
     );
   }
 
-  #compute({ assignment, step, microbatches, ref }: Extract<MemberEffect, { type: 'compute' }>): void {
+  #compute({ assignment, step, microbatches, changes, ref }: Extract<MemberEffect, { type: 'compute' }>): void {
     const bytes = this.#blobs.take(ref);
     const failed = { type: 'computed', assignment, step, lossSum: 0, weightSum: 0, computeMs: 0, tokens: 0, failed: true } as const;
     if (!this.#trainer || !this.#run) {
@@ -396,7 +396,7 @@ export class MemberDriver {
         contextLength,
         vocabularySize: model.vocab_size,
       });
-      job = { assignment, step, microbatches: decoded.map((each, at) => ({ index: microbatches[at] ?? 0, rows: each })) };
+      job = { assignment, step, changes, microbatches: decoded.map((each, at) => ({ index: microbatches[at] ?? 0, rows: each })) };
     } catch (error) {
       this.#options.notice(`Work from the coordinator was not valid: ${error instanceof Error ? error.message : String(error)}.`);
       this.dispatch(failed);

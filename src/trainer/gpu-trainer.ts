@@ -18,6 +18,7 @@ import { Failure } from './failure.ts';
 import { Following } from './following.ts';
 import { computeGradientJob, sumLosses } from './gradients.ts';
 import { compareKernels, firstNonFinite } from './inspection.ts';
+import { LocalSteps } from './local-steps.ts';
 import { checkShape } from './microbatch.ts';
 import { SerialQueue } from './queue.ts';
 import { openRun } from './run.ts';
@@ -39,7 +40,7 @@ import type {
   TrainerInfo,
   TrainerSettings,
 } from './types.ts';
-import { masterPartsOf } from './types.ts';
+import { hasLocalSteps, hasMasterWeights, masterPartsOf } from './types.ts';
 
 export interface GpuTrainerOptions extends Pick<DeviceCheckOptions, 'nameDevice' | 'engineOptions'> {
   /** `navigator.gpu` or Dawn's; null where there is none: `check` then says so. */
@@ -68,6 +69,8 @@ class GpuTrainer implements Trainer {
   #run: Run | null = null;
   /** Sum and optimizer of a coordinator or its successor; other members never need their memory. Kept once it is there. */
   #update: StepUpdate | null = null;
+  /** From the first job with local steps on. */
+  #local: LocalSteps | null = null;
   /** Of a member's contributions, from the first in a lossy codec on. */
   #compressor: Compressor | null = null;
   /** Of updates in a lossy codec, from the first one on. */
@@ -117,11 +120,12 @@ class GpuTrainer implements Trainer {
 
   initialize(): Promise<string> {
     return this.#changingTurn(async () => {
-      const { settings, codec } = this.#prepared();
+      const { settings } = this.#prepared();
       const weights = initialWeights(settings.model, settings.seed);
       this.#update?.clearMoments();
-      if (codec !== 'fp32') (await this.#openUpdate()).setMaster(weights);
+      if (hasMasterWeights(settings)) (await this.#openUpdate()).setMaster(weights);
       this.#standing = 'coordinator';
+      this.#local?.forget();
       this.#forgetDropped();
       return this.#setReplica(0, weights);
     });
@@ -129,18 +133,17 @@ class GpuTrainer implements Trainer {
 
   restore(state: MasterState): Promise<string> {
     return this.#changingTurn(async () => {
-      const run = this.#prepared();
-      const bytes = run.layout.totalElements * bytesPerElement;
-      const { weights, firstMoments, secondMoments, masterWeights = weights } = state;
-      for (const [part, { byteLength: given }] of Object.entries({ weights, firstMoments, secondMoments, masterWeights })) {
+      const { layout, settings } = this.#prepared();
+      const bytes = layout.totalElements * bytesPerElement;
+      const parts = masterPartsOf(settings).map((part) => [part, partOf(state, part)] as const);
+      for (const [part, { byteLength: given }] of [['weights', state.weights] as const, ...parts]) {
         if (given !== bytes) throw new RangeError(`the saved ${part} have ${given} bytes, and this model's have ${bytes}`);
       }
       const update = await this.#openUpdate();
-      update.setMoments(new Float32Array(firstMoments), new Float32Array(secondMoments));
-      if (run.codec !== 'fp32') update.setMaster(new Float32Array(masterWeights));
+      for (const [part, values] of parts) update.write(part, 0, new Float32Array(values));
       this.#standing = 'coordinator';
       this.#forgetDropped();
-      return this.#setReplica(state.step, new Float32Array(weights));
+      return this.#setReplica(state.step, new Float32Array(state.weights));
     });
   }
 
@@ -188,7 +191,7 @@ class GpuTrainer implements Trainer {
   beginFollowing(): Promise<number> {
     return this.#turn(async () => {
       const { run, step } = this.#withReplica();
-      this.#standing = new Following(await this.#openUpdate(), run.layout, masterPartsOf(run.codec));
+      this.#standing = new Following(await this.#openUpdate(), run.layout, masterPartsOf(run.settings));
       return step;
     });
   }
@@ -208,7 +211,10 @@ class GpuTrainer implements Trainer {
       for (const { rows } of job.microbatches) checkShape(rows, settings);
       this.#held = null;
       const machine = { engine, program: training, gradients, lossSum, mixed, seed: settings.seed };
-      const result = await computeGradientJob(machine, job, () => control.cancelled);
+      const isCancelled = (): boolean => control.cancelled;
+      const result = hasLocalSteps(settings)
+        ? await (this.#local ??= await LocalSteps.open(this.#prepared())).compute(machine, job, isCancelled)
+        : await computeGradientJob(machine, job, isCancelled);
       if (!result.cancelled) this.#held = { assignment: job.assignment, step: job.step };
       return result;
     });
@@ -298,8 +304,9 @@ class GpuTrainer implements Trainer {
     return this.#turn(async () => {
       const { run, step } = this.#withReplica();
       const leading = await this.#leading();
-      const [weights, firstMoments, secondMoments] = await Promise.all([run.engine.read(run.weights), leading.read('firstMoments'), leading.read('secondMoments')]);
-      return { step, weights, firstMoments, secondMoments, ...(run.codec !== 'fp32' && { masterWeights: await leading.read('masterWeights') }) };
+      const parts = await Promise.all(masterPartsOf(run.settings).map(async (part) => [part, await leading.read(part)] as const));
+      const none = new ArrayBuffer(0);
+      return { step, weights: await run.engine.read(run.weights), firstMoments: none, secondMoments: none, ...Object.fromEntries(parts) };
     });
   }
 
@@ -427,6 +434,7 @@ class GpuTrainer implements Trainer {
     const run = this.#run;
     this.#run = null;
     this.#update = null;
+    this.#local = null;
     this.#compressor = null;
     this.#expander = null;
     this.#standing = 'member';
@@ -443,4 +451,9 @@ async function explained<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     throw error instanceof EngineError ? asTrainerError(error) : error;
   }
+}
+
+/** A run that had no master weights of its own had the replica. */
+function partOf(state: MasterState, part: MasterPart): ArrayBuffer {
+  return part === 'masterWeights' ? (state.masterWeights ?? state.weights) : state[part];
 }

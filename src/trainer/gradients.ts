@@ -28,7 +28,8 @@ export interface GradientMachine {
  */
 const runAhead = 2;
 
-class Pace {
+/** Keeps the queue full, and no fuller. */
+export class Pace {
   readonly #queue: GPUQueue;
   readonly #inFlight: Promise<unknown>[] = [];
 
@@ -74,11 +75,8 @@ export async function computeGradientJob(
   job: GradientJob,
   isCancelled: () => boolean,
 ): Promise<GradientResult> {
-  const { program, mixed } = machine;
   const startedMs = performance.now();
-  const { lossSum, weightSum, tokens } =
-    (mixed && (await computeMixed(machine, mixed, job, isCancelled))) ??
-    (await computeScaled(machine, mixed ? await mixed.exactProgram() : program, job, 1, isCancelled));
+  const { lossSum, weightSum, tokens } = await sumGradients(machine, job, isCancelled);
   return {
     assignment: job.assignment,
     step: job.step,
@@ -88,6 +86,15 @@ export async function computeGradientJob(
     tokens,
     cancelled: isCancelled(),
   };
+}
+
+/** Overwrites the sums, and waits for them. */
+export async function sumGradients(machine: GradientMachine, job: GradientJob, isCancelled: () => boolean): Promise<Sums> {
+  const { program, mixed } = machine;
+  return (
+    (mixed && (await computeMixed(machine, mixed, job, isCancelled))) ??
+    computeScaled(machine, mixed ? await mixed.exactProgram() : program, job, 1, isCancelled)
+  );
 }
 
 /** With as large a scale as doesn't overflow; null when f16 can't hold this job at any. */
@@ -110,27 +117,44 @@ async function computeMixed(
   }
 }
 
-interface Sums {
-  readonly lossSum: number;
+interface Queued {
   readonly weightSum: number;
   readonly tokens: number;
+}
+
+export interface Sums extends Queued {
+  readonly lossSum: number;
   /** Of loss and gradients; unknown, and taken for true, without a scaler. */
   readonly areFinite: boolean;
 }
 
 /** Sums gradients of the losses times `scale`, and scales them down again. */
 async function computeScaled(
-  { engine, gradients, lossSum, seed }: GradientMachine,
+  machine: GradientMachine,
   program: Program,
-  { step, microbatches }: GradientJob,
+  job: GradientJob,
   scale: number,
   isCancelled: () => boolean,
   scaler?: GradientScaler,
 ): Promise<Sums> {
+  const { engine, gradients, lossSum } = machine;
+  engine.clear(gradients, lossSum);
+  const queued = await queueMicrobatches(machine, program, job, { scale, isCancelled, pace: new Pace(engine) });
+  scaler?.multiply(1 / scale);
+  // Also when cancelled: it waits until the GPU has done what was submitted.
+  const [loss, wereFinite] = await Promise.all([readLoss(machine), scaler?.wereFinite() ?? true]);
+  return { ...queued, lossSum: loss / scale, areFinite: wereFinite && Number.isFinite(loss) };
+}
+
+/** Adds to sums of gradients and losses, times `scale`; they are not waited for. */
+export async function queueMicrobatches(
+  { seed }: GradientMachine,
+  program: Program,
+  { step, microbatches }: GradientJob,
+  { scale, isCancelled, pace }: { readonly scale: number; readonly isCancelled: () => boolean; readonly pace: Pace },
+): Promise<Queued> {
   let weightSum = 0;
   let tokens = 0;
-  const pace = new Pace(engine);
-  engine.clear(gradients, lossSum);
   for (const { index, rows } of microbatches) {
     await pace.ready();
     if (isCancelled()) break;
@@ -141,9 +165,10 @@ async function computeScaled(
     weightSum += weightOf(rows);
     tokens += rows.rows * rows.contextLength;
   }
-  scaler?.multiply(1 / scale);
-  // Also when cancelled: it waits until the GPU has done what was submitted.
-  const [bytes, wereFinite] = await Promise.all([engine.read(lossSum), scaler?.wereFinite() ?? true]);
-  const [loss = Number.NaN] = new Float32Array(bytes);
-  return { lossSum: loss / scale, weightSum, tokens, areFinite: wereFinite && Number.isFinite(loss) };
+  return { weightSum, tokens };
+}
+
+export async function readLoss({ engine, lossSum }: Pick<GradientMachine, 'engine' | 'lossSum'>): Promise<number> {
+  const [loss = Number.NaN] = new Float32Array(await engine.read(lossSum));
+  return loss;
 }

@@ -13,6 +13,7 @@ import { memoryTable } from './memory-table.ts';
 import { LossScale } from './loss-scale.ts';
 import { usablePrecision } from './mixed-precision.ts';
 import type { MixedPrecision } from './mixed-precision.ts';
+import { hasLocalSteps } from './types.ts';
 import type { TrainerSettings } from './types.ts';
 
 export interface Run {
@@ -21,8 +22,10 @@ export interface Run {
   /** Of contributions and updates. */
   readonly codec: CodecName;
   readonly layout: ParameterLayout;
-  /** The replica; on the coordinator also the master weights, unless updates are in a lossy codec. */
+  /** The replica; on the coordinator also the master weights, unless `hasMasterWeights`. */
   readonly weights: Memory;
+  /** What gradients are of: the replica, or with local steps what the device's own steps have made of it. */
+  readonly trained: Memory;
   readonly gradients: Memory;
   readonly lossSum: Region;
   readonly evaluationLossSum: Region;
@@ -58,6 +61,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
   const { model, contextLength, rowsPerMicrobatch } = settings;
   const layout = parameterLayoutOf(model);
   const weights = engine.allocateFlat('weights', layout);
+  const trained = hasLocalSteps(settings) ? engine.allocateFlat('locally trained weights', layout) : weights;
   const gradients = engine.allocateFlat('gradients', layout);
   const lossSum = engine.allocate('loss', 1);
   const evaluationLossSum = engine.allocate('evaluation loss', 1);
@@ -67,7 +71,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
   const recomputesLayers = engine.activationBytes(plain) > budget;
   const graphOf = (chosen: Precision): Graph => trainingGraph(model, rowsPerMicrobatch, contextLength, { recomputesLayers, precision: chosen });
   const totals = new Map([['loss', lossSum]]);
-  const compileTraining = (graph: Graph): Promise<Program> => engine.compile(graph, { parameters: weights, layout, gradients, totals });
+  const compileTraining = (graph: Graph): Promise<Program> => engine.compile(graph, { parameters: trained, layout, gradients, totals });
   const training = await compileTraining(recomputesLayers ? graphOf(precision) : plain);
   const exactProgram = remembered(() => compileTraining(graphOf('f32')));
   const mixed =
@@ -81,6 +85,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
     codec: settings.codec ?? 'fp32',
     layout,
     weights,
+    trained,
     gradients,
     lossSum,
     evaluationLossSum,

@@ -1,13 +1,15 @@
 /**
- * A coordinator's half of a step: the sum of everybody's gradients, and the update that AdamW makes of it. Of the members
+ * A coordinator's half of a step: the sum of everybody's gradients, and the update that AdamW makes of it; with local steps, the sum of
+ * their changes and outer momentum. Of the members
  * only a successor opens one (`following.ts`), so the others need no memory for it. Who contributes what, and when a step is
  * complete, is the room's decision.
  */
 import { Compressor, Expander, fp32Codec } from '../codec/index.ts';
 import { sliceOf } from '../engine/index.ts';
 import type { Memory, Sequence } from '../engine/index.ts';
-import { AdamW, ContributionAdder, learningRateAt, scheduleAt, uncheckedAdder } from '../optim/index.ts';
+import { AdamW, ContributionAdder, OuterMomentum, localLearningRateAt, outerDefaults, scheduleAt, uncheckedAdder } from '../optim/index.ts';
 import type { Run } from './run.ts';
+import { hasLocalSteps, hasMasterWeights } from './types.ts';
 import type { CommitOptions, CommitResult, FollowedStep, MasterPart } from './types.ts';
 
 /** Adds gradients that were sent; throws `CodecError`, in which they are called `what`, with nothing added, when the bytes can't be that. */
@@ -18,7 +20,7 @@ export class StepUpdate {
   readonly #sum: Memory;
   /** What the optimizer updates: the replica itself, or with a lossy codec what the replica follows. */
   readonly #master: Memory;
-  readonly #optimizer: AdamW;
+  readonly #optimizer: AdamW | OuterMomentum;
   readonly #ownAddition: Sequence;
   /** From the replica to the master weights; null where they are the same. */
   readonly #change: Compressor | null;
@@ -29,7 +31,7 @@ export class StepUpdate {
   /** The step whose sum this is; null before the first. */
   #step: number | null = null;
 
-  private constructor(run: Run, sum: Memory, master: Memory, optimizer: AdamW, ownAddition: Sequence, change: Compressor | null) {
+  private constructor(run: Run, sum: Memory, master: Memory, optimizer: AdamW | OuterMomentum, ownAddition: Sequence, change: Compressor | null) {
     this.#run = run;
     this.#sum = sum;
     this.#master = master;
@@ -42,8 +44,11 @@ export class StepUpdate {
   static async open(run: Run): Promise<StepUpdate> {
     const { engine, layout, weights, gradients, settings, codec } = run;
     const sum = engine.allocateFlat('gradient sum', layout);
-    const master = codec === 'fp32' ? weights : engine.allocateFlat('master weights', layout);
-    const optimizer = await AdamW.create(engine, layout, { weights: master, gradientSum: sum }, settings.optimizer);
+    const master = hasMasterWeights(settings) ? engine.allocateFlat('master weights', layout) : weights;
+    const updated = { weights: master, gradientSum: sum };
+    const optimizer = hasLocalSteps(settings)
+      ? await OuterMomentum.create(engine, layout, updated, { ...outerDefaults, ...settings.optimizer })
+      : await AdamW.create(engine, layout, updated, settings.optimizer);
     const change = codec === 'fp32' ? null : await Compressor.ofChange(engine, codec, master, weights);
     return new StepUpdate(run, sum, master, optimizer, await uncheckedAdder(engine, 'own gradients', sum, gradients), change);
   }
@@ -91,7 +96,7 @@ export class StepUpdate {
     }
     const { engine, weights, settings } = this.#run;
     const now = scheduleAt(settings.optimizer, settings.steps, changes, step);
-    const learningRate = learningRateAt(now.settings, step, now.steps);
+    const learningRate = localLearningRateAt(now.settings, step, now.steps, settings.localSteps ?? 1, 0);
     const change = this.#change;
     const rounding = encodeGradient ? await this.#openRounding() : null;
     // Before anything is made of it, so that coordinator and successor make the same.
@@ -135,12 +140,7 @@ export class StepUpdate {
   }
 
   clearMoments(): void {
-    this.#run.engine.clear(this.#optimizer.firstMoment, this.#optimizer.secondMoment);
-  }
-
-  setMoments(first: Float32Array, second: Float32Array): void {
-    this.#run.engine.write(this.#optimizer.firstMoment, first);
-    this.#run.engine.write(this.#optimizer.secondMoment, second);
+    this.#run.engine.clear(...[...this.#moments.values()]);
   }
 
   /** Before the replica, where they are the same. */
@@ -158,7 +158,15 @@ export class StepUpdate {
   }
 
   #memoryOf(part: MasterPart): Memory {
-    return { firstMoments: this.#optimizer.firstMoment, secondMoments: this.#optimizer.secondMoment, masterWeights: this.#master }[part];
+    const memory = part === 'masterWeights' ? this.#master : this.#moments.get(part);
+    if (memory === undefined) throw new RangeError(`this run has no ${part}`);
+    return memory;
+  }
+
+  get #moments(): ReadonlyMap<MasterPart, Memory> {
+    const optimizer = this.#optimizer;
+    const first = ['firstMoments', optimizer.firstMoment] as const;
+    return new Map(optimizer instanceof AdamW ? [first, ['secondMoments', optimizer.secondMoment]] : [first]);
   }
 
   #checkStep(step: number): void {

@@ -38,6 +38,11 @@ export interface TrainerSettings {
   readonly seed: number;
   /** Of contributions and updates. Default `fp32`. */
   readonly codec?: CodecName;
+  /**
+   * Steps that each device takes alone in one of the room's, with AdamW on its own share of the batch; the room's step is then the
+   * mean of their changes, with outer momentum. Default 1: the room's step is AdamW's.
+   */
+  readonly localSteps?: number;
   /** Default `f32`; `mixed` is used where the GPU has f16 and gets a known answer right with it. */
   readonly precision?: Precision;
   /** Layers are computed again on the way back when activations would take more; default: what one buffer may hold. */
@@ -49,9 +54,14 @@ export interface GradientJob {
   readonly step: number;
   /** (index in the step's batch, its rows) */
   readonly microbatches: readonly { readonly index: number; readonly rows: MicrobatchRows }[];
+  /** Of the run's schedule so far: local steps follow it. Default: none. */
+  readonly changes?: readonly ScheduleChange[];
 }
 
-/** Sums, never means: the coordinator divides once by the weight of the whole batch. */
+/**
+ * Sums, never means: the coordinator divides once by the weight of the whole batch. With local steps losses are those of the weights
+ * that each step began with.
+ */
 export interface GradientResult {
   readonly assignment: string;
   readonly step: number;
@@ -96,9 +106,20 @@ export interface FollowedStep {
 /** What a coordinator has beside the replica: f32, by the parameter layout, padding included. */
 export type MasterPart = 'firstMoments' | 'secondMoments' | 'masterWeights';
 
-/** Where updates are the new weights themselves, the replica is the master's. */
-export function masterPartsOf(codec: CodecName): readonly MasterPart[] {
-  return codec === 'fp32' ? ['firstMoments', 'secondMoments'] : ['firstMoments', 'secondMoments', 'masterWeights'];
+type StateSettings = Pick<TrainerSettings, 'codec' | 'localSteps'>;
+
+export function hasLocalSteps({ localSteps = 1 }: StateSettings): boolean {
+  return localSteps > 1;
+}
+
+/** Otherwise updates are the new weights themselves, and the replica is the master's. */
+export function hasMasterWeights(settings: StateSettings): boolean {
+  return (settings.codec ?? 'fp32') !== 'fp32';
+}
+
+export function masterPartsOf(settings: StateSettings): readonly MasterPart[] {
+  const moments: readonly MasterPart[] = hasLocalSteps(settings) ? ['firstMoments'] : ['firstMoments', 'secondMoments'];
+  return hasMasterWeights(settings) ? [...moments, 'masterWeights'] : moments;
 }
 
 export interface SampleRequest {
@@ -154,7 +175,10 @@ export interface Trainer {
    * After the last range of all parts this member's master state is the coordinator's, and it can lead.
    */
   writeMaster(step: number, part: MasterPart, offsetBytes: number, bytes: ArrayBuffer): Promise<void>;
-  /** Gradient sums of the job's micro-batches; the result stays on the GPU until taken, added or overwritten by the next job. */
+  /**
+   * Gradient sums of the job's micro-batches, or with local steps the change that they come to, from new to old weights, times the
+   * loss weight; the result stays on the GPU until taken, added or overwritten by the next job.
+   */
   computeGradients(job: GradientJob): Promise<GradientResult>;
   /** Which op first gave a value that is not finite when this job is computed; null when none did. For when a step failed. */
   explainNonFinite(job: GradientJob): Promise<string | null>;

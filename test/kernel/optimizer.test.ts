@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parameterLayout } from '../../src/engine/index.ts';
 import type { Engine, Memory } from '../../src/engine/index.ts';
 import { partLengths, rowRanges } from '../../src/engine/ranges.ts';
-import { AdamW, AdamWReference, ContributionAdder, ReplicaHash, replicaHashOf } from '../../src/optim/index.ts';
+import { AdamW, AdamWReference, ContributionAdder, OuterMomentum, OuterMomentumReference, ReplicaHash, replicaHashOf } from '../../src/optim/index.ts';
 import { freshEngine } from './harness.ts';
 import { randomValues, relativeError } from './check-op.ts';
 
@@ -47,6 +47,34 @@ describe.each([
     expect(relativeError(await read(weights), reference.weights)).toBeLessThan(1e-6);
     expect(relativeError(await read(optimizer.firstMoment), reference.firstMoment)).toBeLessThan(1e-5);
     expect(relativeError(await read(optimizer.secondMoment), reference.secondMoment)).toBeLessThan(1e-5);
+  });
+
+  test('outer momentum follows its f64 reference over 10 updates, and changes nothing when a change is not finite', async () => {
+    const weights = engine.allocateFlat('weights', layout);
+    const gradientSum = engine.allocateFlat('gradient sum', layout);
+    const start = Float32Array.from(randomValues(layout.totalElements, 7));
+    engine.write(weights, start);
+    const outer = { outerLearningRate: 0.7, outerMomentum: 0.9 };
+    const optimizer = await OuterMomentum.create(engine, layout, { weights, gradientSum }, outer);
+    const reference = new OuterMomentumReference(Float64Array.from(start), outer);
+    for (let update = 1; update <= 10; update++) {
+      const changes = Float32Array.from(randomValues(layout.totalElements, 200 + update), (change) => change * 0.37);
+      engine.write(gradientSum, changes);
+      reference.gradientSum.set(changes);
+      optimizer.commit({ weightSum: 37 });
+      const { gradNorm } = reference.commit({ weightSum: 37 });
+      const result = await optimizer.result();
+      expect(result.applied).toBe(true);
+      expect(Math.abs(result.gradNorm / gradNorm - 1)).toBeLessThan(1e-5);
+    }
+    const read = async (memory: Memory) => Float64Array.from(new Float32Array(await engine.read(memory)));
+    expect(relativeError(await read(weights), reference.weights)).toBeLessThan(1e-6);
+    expect(relativeError(await read(optimizer.firstMoment), reference.firstMoment)).toBeLessThan(1e-5);
+    const before = await read(weights);
+    engine.write(gradientSum, Float32Array.of(Number.NaN), layout.totalElements - 1);
+    optimizer.commit({ weightSum: 37 });
+    expect((await optimizer.result()).applied).toBe(false);
+    expect(await read(weights)).toEqual(before);
   });
 
   test.each([Number.NaN, Number.POSITIVE_INFINITY, 3e38])('changes nothing when a gradient is %s', async (value) => {

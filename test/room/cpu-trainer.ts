@@ -13,8 +13,9 @@ import type { Graph, ParameterLayout } from '../../src/engine/index.ts';
 import { evaluationGraph, trainingGraph } from '../../src/model/decoder.ts';
 import { initialWeights } from '../../src/model/initial.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
-import { AdamWReference, learningRateAt, replicaHashOf, scheduleAt } from '../../src/optim/index.ts';
-import { masterPartsOf } from '../../src/trainer/types.ts';
+import { AdamWReference, OuterMomentumReference, localLearningRateAt, outerDefaults, replicaHashOf, scheduleAt } from '../../src/optim/index.ts';
+import { groupsOf } from '../../src/trainer/local-groups.ts';
+import { hasLocalSteps, masterPartsOf } from '../../src/trainer/types.ts';
 import type { CommitOptions, CommitResult, FollowedStep, GradientJob, GradientResult, MasterPart, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
 
 /** What a room asks of a trainer. */
@@ -38,6 +39,9 @@ type RoomCalls =
   | 'masterState'
   | 'evaluate';
 
+/** Of the room. */
+type MasterOptimizer = AdamWReference | OuterMomentumReference;
+
 /** A successor, and how much it has of what the coordinator had. */
 interface Following {
   /** Of each part, how many elements are there. */
@@ -46,6 +50,12 @@ interface Following {
 
 /** Gradients and loss of one micro-batch, summed; by replica hash, step and index. */
 export type GradientMemo = Pick<Map<string, MemorizedGradient>, 'get' | 'set'>;
+
+/** Of a job; `sums` of gradients, or the change that local steps come to. */
+interface JobSums extends MemorizedGradient {
+  readonly weightSum: number;
+  readonly tokens: number;
+}
 
 export interface MemorizedGradient {
   readonly sums: Float64Array;
@@ -87,12 +97,14 @@ export class CpuTrainer implements RoomTrainer {
   readonly #training: Graph;
   readonly #evaluation: Graph;
   /** Of a coordinator or a successor. */
-  #optimizer: AdamWReference | null = null;
+  #optimizer: MasterOptimizer | null = null;
+  /** Of this peer's own steps, from its first job with local steps on, and how many there were. */
+  #local: { readonly optimizer: AdamWReference; updates: number } | null = null;
   #following: Following | null = null;
   /** What the codec did not say of this peer's contributions so far. */
   #dropped: Float32Array<ArrayBuffer> = new Float32Array();
   #weights: Float32Array<ArrayBuffer> = new Float32Array();
-  #parameters: ReadonlyMap<string, Float64Array> = new Map();
+  #parameters: Parameters = new Map();
   #hash = '';
   #step = 0;
   #held: { readonly assignment: string; readonly step: number; readonly sums: Float32Array<ArrayBuffer> } | null = null;
@@ -125,14 +137,15 @@ export class CpuTrainer implements RoomTrainer {
 
   async initialize(): Promise<string> {
     const weights = Float32Array.from(initialWeights(this.#settings.model, this.#settings.seed));
+    this.#local = null;
     this.#lead(weights, weights, 0);
     return this.hash;
   }
 
-  async restore({ step, weights, firstMoments, secondMoments, masterWeights = weights }: MasterState): Promise<string> {
+  async restore(state: MasterState): Promise<string> {
+    const { step, weights, masterWeights = weights } = state;
     const optimizer = this.#lead(new Float32Array(weights.slice(0)), new Float32Array(masterWeights), step);
-    optimizer.firstMoment.set(new Float32Array(firstMoments));
-    optimizer.secondMoment.set(new Float32Array(secondMoments));
+    for (const part of masterPartsOf(this.#settings)) if (part !== 'masterWeights') partOf(optimizer, part).set(new Float32Array(state[part]));
     return this.hash;
   }
 
@@ -168,7 +181,7 @@ export class CpuTrainer implements RoomTrainer {
   async beginFollowing(): Promise<number> {
     this.#optimizer = this.#optimizerOf(new Float64Array(this.#weights.length));
     if (!this.#isLossy) this.#optimizer.weights.set(this.#weights);
-    this.#following = { received: new Map(masterPartsOf(this.#settings.codec ?? 'fp32').map((part) => [part, 0])) };
+    this.#following = { received: new Map(masterPartsOf(this.#settings).map((part) => [part, 0])) };
     return this.#step;
   }
 
@@ -197,19 +210,49 @@ export class CpuTrainer implements RoomTrainer {
 
   async computeGradients(job: GradientJob): Promise<GradientResult> {
     if (job.step !== this.#step) throw new RangeError(`work of step ${job.step} with a replica at ${this.#step}`);
+    const { assignment, step } = job;
+    const { sums, ...totals } = hasLocalSteps(this.#settings) ? this.#localSteps(job) : this.#sums(this.#parameters, this.#hash, job);
+    this.#held = { assignment, step, sums: Float32Array.from(sums) };
+    return { assignment, step, ...totals, computeMs: 0, cancelled: false };
+  }
+
+  #sums(parameters: Parameters, weightsHash: string, { step, microbatches }: Pick<GradientJob, 'step' | 'microbatches'>): JobSums {
     const sums = new Float64Array(this.#layout.totalElements);
     let lossSum = 0;
     let weightSum = 0;
     let tokens = 0;
-    for (const { index, rows } of job.microbatches) {
-      const microbatch = this.#microbatch(job.step, index, rows);
+    for (const { index, rows } of microbatches) {
+      const microbatch = this.#microbatch(parameters, `${weightsHash}.${step}.${index}`, step, index, rows);
       for (let at = 0; at < sums.length; at += 1) sums[at] = (sums[at] ?? 0) + (microbatch.sums[at] ?? 0);
       lossSum += microbatch.lossSum;
       weightSum += weightOf(rows);
       tokens += rows.inputIds.length;
     }
-    this.#held = { assignment: job.assignment, step: job.step, sums: Float32Array.from(sums) };
-    return { assignment: job.assignment, step: job.step, lossSum, weightSum, computeMs: 0, tokens, cancelled: false };
+    return { sums, lossSum, weightSum, tokens };
+  }
+
+  /** AdamW on a copy of the replica after each group of micro-batches, and what it comes to. */
+  #localSteps({ step, microbatches, changes = [] }: GradientJob): JobSums {
+    const { optimizer: settings, steps, localSteps = 1 } = this.#settings;
+    this.#local ??= { updates: 0, optimizer: new AdamWReference(new Float64Array(this.#weights.length), this.#layout.decayedElements, settings) };
+    const { optimizer } = this.#local;
+    optimizer.weights.set(this.#weights);
+    const now = scheduleAt(settings, steps, changes, step);
+    const groups = groupsOf(microbatches, localSteps);
+    const totals = { lossSum: 0, weightSum: 0, tokens: 0 };
+    for (const [at, group] of groups.entries()) {
+      const local = Float32Array.from(optimizer.weights);
+      const { sums, lossSum, weightSum, tokens } = this.#sums(parametersOf(this.#layout, local), replicaHashOf(local), { step, microbatches: group });
+      totals.lossSum += lossSum;
+      totals.weightSum += weightSum;
+      totals.tokens += tokens;
+      optimizer.gradientSum.set(sums);
+      this.#local.updates += 1;
+      const learningRate = localLearningRateAt(now.settings, step, now.steps, localSteps, (at / groups.length) * localSteps);
+      optimizer.commit({ learningRate, update: this.#local.updates, weightSum });
+      for (const values of [optimizer.weights, optimizer.firstMoment, optimizer.secondMoment]) roundToF32(values);
+    }
+    return { sums: optimizer.weights.map((weight, at) => ((this.#weights[at] ?? 0) - weight) * totals.weightSum), ...totals };
   }
 
   async takeContribution(assignment: string): Promise<ArrayBuffer> {
@@ -244,7 +287,7 @@ export class CpuTrainer implements RoomTrainer {
     roundToF32(optimizer.gradientSum);
     const sum = options.encodeGradient ? this.#roundedSum(optimizer) : null;
     const now = scheduleAt(this.#settings.optimizer, this.#settings.steps, options.changes ?? [], step);
-    const learningRate = learningRateAt(now.settings, step, now.steps);
+    const learningRate = localLearningRateAt(now.settings, step, now.steps, this.#settings.localSteps ?? 1, 0);
     const { gradNorm, applied } = this.#update(optimizer, step, weightSum, learningRate);
     this.#summedStep = null;
     const update = applied ? this.#moved(optimizer, step) : null;
@@ -253,7 +296,7 @@ export class CpuTrainer implements RoomTrainer {
   }
 
   /** What a successor gets of the sum; from then on it is what these bytes say. What is not finite stays so. */
-  #roundedSum({ gradientSum }: AdamWReference): ArrayBuffer {
+  #roundedSum({ gradientSum }: MasterOptimizer): ArrayBuffer {
     const sum = Float32Array.from(gradientSum);
     const bytes = this.#codec.encode(sum.slice(), 'dithered');
     if (sum.every(Number.isFinite)) gradientSum.set(this.#decoded(this.#codec, bytes, 'sum'));
@@ -261,7 +304,7 @@ export class CpuTrainer implements RoomTrainer {
   }
 
   /** Takes the replica to the master weights, as far as the codec can say; what it says of it. */
-  #moved(optimizer: AdamWReference, step: number): ArrayBuffer {
+  #moved(optimizer: MasterOptimizer, step: number): ArrayBuffer {
     if (!this.#isLossy) {
       this.#use(Float32Array.from(optimizer.weights), step + 1);
       return fp32Codec.encode(this.#weights.slice());
@@ -277,14 +320,10 @@ export class CpuTrainer implements RoomTrainer {
   }
 
   async masterState(): Promise<MasterState> {
-    const { weights, firstMoment, secondMoment } = this.#coordinating();
-    return {
-      step: this.#step,
-      weights: this.#weights.slice().buffer,
-      firstMoments: Float32Array.from(firstMoment).buffer,
-      secondMoments: Float32Array.from(secondMoment).buffer,
-      ...(this.#isLossy && { masterWeights: Float32Array.from(weights).buffer }),
-    };
+    const optimizer = this.#coordinating();
+    const parts = masterPartsOf(this.#settings).map((part) => [part, Float32Array.from(partOf(optimizer, part)).buffer] as const);
+    const none = new ArrayBuffer(0);
+    return { step: this.#step, weights: this.#weights.slice().buffer, firstMoments: none, secondMoments: none, ...Object.fromEntries(parts) };
   }
 
   async evaluate(batches: readonly MicrobatchRows[]): Promise<number> {
@@ -298,12 +337,12 @@ export class CpuTrainer implements RoomTrainer {
     return lossSum / weightSum;
   }
 
-  #microbatch(step: number, index: number, rows: MicrobatchRows): { readonly sums: Float64Array; readonly lossSum: number } {
-    const key = `${this.#hash}.${step}.${index}`;
+  /** `key`: names the weights and the micro-batch. */
+  #microbatch(parameters: Parameters, key: string, step: number, index: number, rows: MicrobatchRows): MemorizedGradient {
     const known = this.#memo.get(key);
     if (known !== undefined) return known;
     const seed = Float64Array.of(this.#settings.seed, step, index, 0);
-    const { gradients, totals } = interpret(this.#training, { parameters: this.#parameters, inputs: inputsOf(rows, seed) });
+    const { gradients, totals } = interpret(this.#training, { parameters, inputs: inputsOf(rows, seed) });
     const sums = new Float64Array(this.#layout.totalElements);
     for (const { name, offsetElements } of this.#layout.entries) {
       (gradients.get(name) ?? new Float64Array()).forEach((value, at) => {
@@ -315,7 +354,7 @@ export class CpuTrainer implements RoomTrainer {
     return result;
   }
 
-  #lead(weights: Float32Array<ArrayBuffer>, master: Float32Array, step: number): AdamWReference {
+  #lead(weights: Float32Array<ArrayBuffer>, master: Float32Array, step: number): MasterOptimizer {
     const optimizer = this.#optimizerOf(Float64Array.from(master));
     this.#optimizer = optimizer;
     this.#following = null;
@@ -337,13 +376,14 @@ export class CpuTrainer implements RoomTrainer {
     return codec.decode(bytes.slice(0), this.#layout.totalElements, what);
   }
 
-  #optimizerOf(weights: Float64Array): AdamWReference {
+  #optimizerOf(weights: Float64Array): MasterOptimizer {
+    if (hasLocalSteps(this.#settings)) return new OuterMomentumReference(weights, { ...outerDefaults, ...this.#settings.optimizer });
     return new AdamWReference(weights, this.#layout.decayedElements, this.#settings.optimizer);
   }
 
-  #update(optimizer: AdamWReference, step: number, weightSum: number, learningRate: number): Pick<CommitResult, 'gradNorm' | 'applied'> {
+  #update(optimizer: MasterOptimizer, step: number, weightSum: number, learningRate: number): Pick<CommitResult, 'gradNorm' | 'applied'> {
     const result = optimizer.commit({ learningRate, update: step + 1, weightSum });
-    for (const values of [optimizer.weights, optimizer.firstMoment, optimizer.secondMoment]) roundToF32(values);
+    for (const part of ['masterWeights', ...masterPartsOf(this.#settings)] as const) roundToF32(partOf(optimizer, part));
     return result;
   }
 
@@ -351,21 +391,16 @@ export class CpuTrainer implements RoomTrainer {
     this.#weights = weights;
     this.#hash = replicaHashOf(weights);
     this.#step = step;
-    this.#parameters = new Map(
-      this.#layout.entries.map(({ name, offsetElements, lengthElements }) => [
-        name,
-        Float64Array.from(weights.subarray(offsetElements, offsetElements + lengthElements)),
-      ]),
-    );
+    this.#parameters = parametersOf(this.#layout, weights);
   }
 
-  #coordinating(): AdamWReference {
+  #coordinating(): MasterOptimizer {
     const isPart = [...(this.#following?.received.values() ?? [])].some((received) => received < this.#layout.totalElements);
     if (this.#optimizer === null || isPart) throw new RangeError("this member has no coordinator's master state");
     return this.#optimizer;
   }
 
-  #followingOptimizer(): { readonly following: Following; readonly optimizer: AdamWReference } {
+  #followingOptimizer(): { readonly following: Following; readonly optimizer: MasterOptimizer } {
     const [following, optimizer] = [this.#following, this.#optimizer];
     if (following === null || optimizer === null) throw new RangeError('this member follows no coordinator');
     return { following, optimizer };
@@ -382,8 +417,19 @@ export class CpuTrainer implements RoomTrainer {
   }
 }
 
-function partOf({ firstMoment, secondMoment, weights }: AdamWReference, part: MasterPart): Float64Array {
-  return { firstMoments: firstMoment, secondMoments: secondMoment, masterWeights: weights }[part];
+function partOf(optimizer: MasterOptimizer, part: MasterPart): Float64Array {
+  if (part === 'masterWeights') return optimizer.weights;
+  if (part === 'firstMoments') return optimizer.firstMoment;
+  if (optimizer instanceof AdamWReference) return optimizer.secondMoment;
+  throw new RangeError(`this run has no ${part}`);
+}
+
+type Parameters = ReadonlyMap<string, Float64Array>;
+
+function parametersOf(layout: ParameterLayout, weights: Float32Array): Parameters {
+  return new Map(
+    layout.entries.map(({ name, offsetElements, lengthElements }) => [name, Float64Array.from(weights.subarray(offsetElements, offsetElements + lengthElements))]),
+  );
 }
 
 function roundToF32(values: Float64Array): void {

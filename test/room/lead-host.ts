@@ -407,7 +407,7 @@ export class LeadHost implements Role {
     });
   }
 
-  #computeOwn({ assignment, step, microbatches }: Extract<CoordinatorEffect, { type: 'computeOwn' }>): void {
+  #computeOwn({ assignment, step, microbatches, changes }: Extract<CoordinatorEffect, { type: 'computeOwn' }>): void {
     const result = { type: 'ownResult', assignment, step, computeMs: 1, tokens: 1 } as const;
     this.gpu.submit(assignment, microbatches.length * this.gpu.msPerMicrobatch, async (isCancelled) => {
       if (isCancelled) {
@@ -416,7 +416,7 @@ export class LeadHost implements Role {
         });
       }
       const jobs = microbatches.map((index) => ({ index, rows: this.world.run.source.draw(step, index) }));
-      const { lossSum, weightSum } = await this.#trainer.computeGradients({ assignment, step, microbatches: jobs });
+      const { lossSum, weightSum } = await this.#trainer.computeGradients({ assignment, step, changes, microbatches: jobs });
       this.#held = { step, microbatches, replicaHash: this.#trainer.hash, by: this.machine };
       this.#enter(() => {
         this.dispatch({ ...result, lossSum, weightSum, failed: false });
@@ -475,7 +475,7 @@ export class LeadHost implements Role {
     const { run } = this.world;
     const end = this.#ends.get(to);
     const corpus = corpusOf(run);
-    const masterParts = masterPartsOf(run.settings.codec ?? 'fp32');
+    const masterParts = masterPartsOf(run.settings);
     const masterBytes = this.#trainer.masterBytes;
     end?.sendBlob({ kind: 'appointment', term: this.term, step: since, unannounced, masterBytes, masterParts: [...masterParts], corpusBytes: corpus.byteLength }, new ArrayBuffer(0));
     const isWanted = (): boolean => this.#state.successor?.peer === to && this.#state.successor.since === since;

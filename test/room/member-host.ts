@@ -481,7 +481,7 @@ export class MemberHost implements Role {
     });
   }
 
-  #compute({ assignment, step, microbatches, ref }: Extract<MemberEffect, { type: 'compute' }>): void {
+  #compute({ assignment, step, microbatches, changes, ref }: Extract<MemberEffect, { type: 'compute' }>): void {
     const { ledger } = this.world;
     const bytes = this.#shelf.take(ref);
     const result = { type: 'computed', assignment, step, computeMs: 1, tokens: 1 } as const;
@@ -494,7 +494,7 @@ export class MemberHost implements Role {
           this.dispatch({ ...result, lossSum: 0, weightSum: 0, failed: true });
         });
       }
-      const computed = trainer.computeGradients({ assignment, step, microbatches: job });
+      const computed = trainer.computeGradients({ assignment, step, changes, microbatches: job });
       const sums = await computed.catch((error: unknown) => this.#refused(error));
       if (sums === null) {
         return this.#enter(() => {

@@ -107,7 +107,7 @@ class LoneRun {
     const step = this.losses.length;
     await trainer.beginStep(step);
     const microbatches = Array.from({ length: source.microbatchesPerStep }, (_, index) => ({ index, rows: source.draw(step, index) }));
-    const { lossSum, weightSum } = await trainer.computeGradients({ assignment: 'all', step, microbatches });
+    const { lossSum, weightSum } = await trainer.computeGradients({ assignment: 'all', step, microbatches, changes: this.#changes });
     await trainer.addOwnContribution('all');
     await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false, changes: this.#changes });
     this.losses.push(lossSum / weightSum);

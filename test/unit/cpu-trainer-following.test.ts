@@ -6,4 +6,5 @@ import type { TrainerSettings } from '../../src/trainer/types.ts';
 const open = (settings: TrainerSettings): Promise<CpuTrainer> => Promise.resolve(new CpuTrainer(settings, new Map()));
 
 for (const seed of [1, 5]) followingContract(`the CPU, sizes of seed ${seed}`, seed, open);
-followingContract('the CPU', 1, open, undefined, 'int8');
+followingContract('the CPU', 1, open, undefined, { codec: 'int8' });
+followingContract('the CPU', 1, open, undefined, { localSteps: 2 });

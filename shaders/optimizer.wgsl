@@ -1,16 +1,18 @@
-// Global gradient norm, clipping and AdamW over flat buffers, in three steps of one submit.
+// Global gradient norm, clipping and an update over flat buffers, in three steps of one submit.
 //
 //   squares:  parts[p] = sum over the 4096 elements of group p of (gradientSum[i] / weightSum)^2
 //             parts[PARTS + p] = 1 where one of them is not finite, else 0
 //   judge:    norm = sqrt(sum of parts); clip = min(1, gradientClip / (norm + 1e-6)), 1 where gradientClip is 0
 //             status = norm, clip / weightSum, applied (1 or 0)
-//   update:   g = gradientSum clip / weightSum;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
+//   adamw:    g = gradientSum clip / weightSum;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
 //             w = w (1 - learningRate weightDecay) - stepSize m / (sqrt(v) / rootCorrection2 + epsilon)
-//             where stepSize = learningRate / (1 - beta1^t), rootCorrection2 = sqrt(1 - beta2^t);
-//             decay only for i < DECAYED; nothing changes unless status says applied
+//             where stepSize = learningRate / (1 - beta1^t), rootCorrection2 = sqrt(1 - beta2^t); decay only for i < DECAYED
+//   momentum: g = gradientSum clip / weightSum;  m = beta1 m + g;  w -= stepSize (g + beta1 m)
+//   neither changes anything unless status says applied
 //
 // gradientSum, weights, m, v: [COUNT], a range of the flat buffers; parts: [2 PARTS], of which the range owns those from
-// FIRST_PART on; status: [3]. squares and update: a workgroup owns 4096 consecutive elements. judge: one workgroup.
+// FIRST_PART on; status: [3]. judge: one workgroup; all others: a workgroup owns 4096
+// consecutive elements.
 
 struct Settings {
   inverseWeightSum: f32,
@@ -108,7 +110,7 @@ fn judge(@builtin(local_invocation_index) lane: u32) {
 }
 
 @compute @workgroup_size(64)
-fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn adamw(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   if (status.applied == 0.0) {
     return;
   }
@@ -122,5 +124,21 @@ fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
     v[i] = second;
     let kept = weights[i] * select(1.0, settings.decayFactor, i < DECAYED);
     weights[i] = kept - settings.stepSize * first / (sqrt(second) / settings.rootCorrection2 + settings.epsilon);
+  }
+}
+
+@compute @workgroup_size(64)
+fn momentum(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  if (status.applied == 0.0) {
+    return;
+  }
+  let start = (group.y * GROUPS_X + group.x) * elementsPerGroup;
+  let end = min(start + elementsPerGroup, COUNT);
+  let beta = 1.0 - settings.oneMinusBeta1;
+  for (var i = start + lane; i < end; i += 64u) {
+    let gradient = gradientSum[i] * status.scale;
+    let first = beta * m[i] + gradient;
+    m[i] = first;
+    weights[i] -= settings.stepSize * (gradient + beta * first);
   }
 }

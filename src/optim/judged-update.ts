@@ -1,0 +1,90 @@
+/**
+ * An update of all parameters from a sum of gradients, of which no element is changed unless all are finite: global norm, verdict
+ * and update in one submit that never waits. What the update does to an element is the shader's entry point.
+ */
+import shader from '../../shaders/optimizer.wgsl?raw';
+import { flatRanges, partOf } from '../engine/index.ts';
+import type { DirectDispatch, Engine, Memory, ParameterLayout, Region, Sequence } from '../engine/index.ts';
+import type { UpdateFactors, UpdateResult } from './adamw-rule.ts';
+
+const settingsElements = 9;
+const statusElements = 3;
+
+/** The shader's, by the same names. */
+export interface UpdateNumbers extends UpdateFactors {
+  readonly gradientClip: number;
+  readonly oneMinusBeta1: number;
+  readonly beta2: number;
+  readonly oneMinusBeta2: number;
+  readonly epsilon: number;
+}
+
+export class JudgedUpdate {
+  readonly #engine: Engine;
+  readonly #settings: Region;
+  readonly #status: Region;
+  readonly #sequence: Sequence;
+
+  private constructor(engine: Engine, settings: Region, status: Region, sequence: Sequence) {
+    this.#engine = engine;
+    this.#settings = settings;
+    this.#status = status;
+    this.#sequence = sequence;
+  }
+
+  /** `changed`: what the entry point binds after the gradients and the norm's parts, in its order. */
+  static async create(
+    engine: Engine,
+    { decayedElements }: ParameterLayout,
+    entryPoint: 'adamw' | 'momentum',
+    { gradientSum, changed }: { readonly gradientSum: Memory; readonly changed: readonly Memory[] },
+  ): Promise<JudgedUpdate> {
+    const settings = engine.allocate('optimizer settings', settingsElements);
+    const status = engine.allocate('optimizer status', statusElements);
+    const ranges = flatRanges(gradientSum, engine.profile);
+    const parts = ranges.reduce((sum, { groups }) => sum + groups, 0);
+    const partSums = engine.allocate('norm parts', 2 * parts);
+    const dispatch = (entry: string, range: (typeof ranges)[number]): DirectDispatch => ({
+      label: `${entryPoint} ${entry}`,
+      shader,
+      entryPoint: entry,
+      constants: {
+        COUNT: range.count,
+        DECAYED: Math.max(0, Math.min(range.count, decayedElements - range.start)),
+        FIRST_PART: range.firstGroup,
+        GROUPS_X: range.groupsX,
+        PARTS: parts,
+      },
+      bindings: [settings, status, partOf(gradientSum, range), partSums, ...changed.map((memory) => partOf(memory, range))],
+      workgroups: entry === 'judge' ? [1, 1, 1] : range.workgroups,
+    });
+    const sequence = await engine.sequence(entryPoint, [
+      ...ranges.map((range) => dispatch('squares', range)),
+      ...ranges.slice(0, 1).map((range) => dispatch('judge', range)),
+      ...ranges.map((range) => dispatch(entryPoint, range)),
+    ]);
+    return new JudgedUpdate(engine, settings, status, sequence);
+  }
+
+  run(numbers: UpdateNumbers): void {
+    const values = Float32Array.of(
+      numbers.inverseWeightSum,
+      numbers.gradientClip,
+      numbers.decayFactor,
+      numbers.stepSize,
+      numbers.rootCorrection2,
+      numbers.oneMinusBeta1,
+      numbers.beta2,
+      numbers.oneMinusBeta2,
+      numbers.epsilon,
+    );
+    this.#engine.write(this.#settings, values);
+    this.#sequence.run();
+  }
+
+  /** What the last run did. Waits for it. */
+  async result(): Promise<UpdateResult> {
+    const [norm = Number.NaN, , applied] = new Float32Array(await this.#engine.read(this.#status));
+    return { gradNorm: norm, applied: applied === 1 };
+  }
+}

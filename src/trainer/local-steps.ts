@@ -1,0 +1,109 @@
+/**
+ * Steps that a device takes alone between two of the room's (DiLoCo: Douillard et al., 2023): a job's micro-batches in as many
+ * groups, an AdamW update after each, on a copy of the replica. What it comes to is the change of the weights times the loss weight it
+ * stands for, left where gradient sums are, so that the room adds, sends and commits it like those.
+ *
+ * Moments are the device's own, from its first job on, whoever leads; the replica never moves here.
+ */
+import shader from '../../shaders/local-steps.wgsl?raw';
+import { flatRanges, partOf } from '../engine/index.ts';
+import type { DirectDispatch, Engine, Memory, Region, Sequence } from '../engine/index.ts';
+import { AdamW, localLearningRateAt, scheduleAt } from '../optim/index.ts';
+import { queueMicrobatches, readLoss, sumGradients, Pace } from './gradients.ts';
+import type { GradientMachine } from './gradients.ts';
+import { groupsOf } from './local-groups.ts';
+import type { Run } from './run.ts';
+import type { GradientJob, GradientResult, TrainerSettings } from './types.ts';
+
+export class LocalSteps {
+  readonly #engine: Engine;
+  readonly #settings: TrainerSettings;
+  readonly #optimizer: AdamW;
+  readonly #weight: Region;
+  readonly #begin: Sequence;
+  readonly #change: Sequence;
+  /** Of the own AdamW, whose bias corrections count them. */
+  #updates = 0;
+
+  private constructor(engine: Engine, settings: TrainerSettings, optimizer: AdamW, weight: Region, begin: Sequence, change: Sequence) {
+    this.#engine = engine;
+    this.#settings = settings;
+    this.#optimizer = optimizer;
+    this.#weight = weight;
+    this.#begin = begin;
+    this.#change = change;
+  }
+
+  static async open({ engine, layout, weights, trained, gradients, settings }: Run): Promise<LocalSteps> {
+    const weight = engine.allocate('weight of the change', 1);
+    const optimizer = await AdamW.create(engine, layout, { weights: trained, gradientSum: gradients }, settings.optimizer);
+    const sequence = (entryPoint: string, memories: readonly Memory[], more: readonly Region[]): Promise<Sequence> =>
+      engine.sequence(
+        `local steps ${entryPoint}`,
+        flatRanges(weights, engine.profile).map((range): DirectDispatch => ({
+          label: `local steps ${entryPoint}`,
+          shader,
+          entryPoint,
+          constants: { COUNT: range.count, GROUPS_X: range.groupsX },
+          bindings: [...memories.map((memory) => partOf(memory, range)), ...more],
+          workgroups: range.workgroups,
+        })),
+      );
+    const begin = await sequence('begin', [weights, trained], []);
+    const change = await sequence('change', [weights, trained, gradients], [weight]);
+    return new LocalSteps(engine, settings, optimizer, weight, begin, change);
+  }
+
+  /** Overwrites the gradient sums. `isCancelled` is asked before every micro-batch. */
+  async compute(machine: GradientMachine, job: GradientJob, isCancelled: () => boolean): Promise<GradientResult> {
+    const { assignment, step } = job;
+    const startedMs = performance.now();
+    const groups = groupsOf(job.microbatches, this.#settings.localSteps ?? 1);
+    const total = { lossSum: 0, weightSum: 0, tokens: 0 };
+    const pace = new Pace(this.#engine);
+    this.#begin.run();
+    this.#engine.clear(machine.lossSum);
+    for (const [at, microbatches] of groups.entries()) {
+      const group = { ...job, microbatches };
+      let sums;
+      if (machine.mixed === null) {
+        this.#engine.clear(machine.gradients);
+        sums = { ...(await queueMicrobatches(machine, machine.program, group, { scale: 1, isCancelled, pace })), lossSum: 0 };
+      } else {
+        sums = await sumGradients(machine, group, isCancelled);
+      }
+      if (isCancelled()) break;
+      total.lossSum += sums.lossSum;
+      total.weightSum += sums.weightSum;
+      total.tokens += sums.tokens;
+      if (sums.weightSum > 0) this.#update(job, at / groups.length, sums.weightSum);
+    }
+    this.#engine.write(this.#weight, Float32Array.of(total.weightSum));
+    this.#change.run();
+    // Also when cancelled: it waits until the GPU has done what was submitted.
+    const loss = await readLoss(machine);
+    return {
+      assignment,
+      step,
+      ...total,
+      lossSum: machine.mixed === null ? loss : total.lossSum,
+      computeMs: performance.now() - startedMs,
+      cancelled: isCancelled(),
+    };
+  }
+
+  /** For a run that begins anew. */
+  forget(): void {
+    this.#updates = 0;
+    this.#engine.clear(this.#optimizer.firstMoment, this.#optimizer.secondMoment);
+  }
+
+  /** `progress`: share of the job that comes before this update. */
+  #update({ step, changes = [] }: GradientJob, progress: number, weightSum: number): void {
+    const { optimizer, steps, localSteps = 1 } = this.#settings;
+    const now = scheduleAt(optimizer, steps, changes, step);
+    const learningRate = localLearningRateAt(now.settings, step, now.steps, localSteps, progress * localSteps);
+    this.#updates += 1;
+    this.#optimizer.commit({ learningRate, update: this.#updates, weightSum });
+  }
+}
