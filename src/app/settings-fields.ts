@@ -140,6 +140,11 @@ export const settingsFields = [
     read: (s) => s.codec,
   },
   {
+    key: 'localSteps', group: 'Run', kind: 'number', label: 'Local steps', min: 1, max: 1000, step: 1,
+    help: 'How many steps each device takes alone before weights are averaged, for slow networks: each of the room’s steps is then as many. 1 is exact; more learn a little less from the same text.',
+    read: (s) => s.localSteps,
+  },
+  {
     key: 'seed', group: 'Run', kind: 'number', label: 'Seed', min: 0, max: 4_294_967_295, step: 1,
     help: 'Starts all chance in the run: the same seed gives the same run.',
     read: (s) => s.seed,
@@ -192,7 +197,7 @@ function modelOf(defaults: RunSettings, edits: Edits): CreateSettings['model'] {
   };
 }
 
-const runKeys = ['contextLength', 'rowsPerStep', 'rowsPerMicrobatch', 'order', 'steps', 'evalEvery', 'seed', 'precision', 'codec'] as const;
+const runKeys = ['contextLength', 'rowsPerStep', 'rowsPerMicrobatch', 'order', 'steps', 'evalEvery', 'seed', 'precision', 'codec', 'localSteps'] as const;
 const optimizerKeys = ['learningRate', 'minLearningRate', 'schedule', 'warmupSteps', 'weightDecay', 'gradientClip'] as const;
 
 function pick(edits: Edits, keys: readonly FieldKey[]): Record<string, number | string> {

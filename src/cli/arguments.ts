@@ -40,7 +40,7 @@ Trains alone, without a browser, exactly as a room of one would.
   --run run.json         The run, as JSON. Keys and what they are when left out:
                            model             folder or Hugging Face config object (needed here or by --model)
                            steps 300, rowsPerStep 8, rowsPerMicrobatch 2, contextLength 128
-                           order "shuffled" (or "sequential"), seed 1, codec "fp32" (of rooms), precision "f32" (or "mixed")
+                           order "shuffled" (or "sequential"), seed 1, codec "fp32" (of rooms), localSteps 1, precision "f32" (or "mixed")
                            evalEvery 0       validation loss every so many steps, on the last tenth of a text
                            optimizer         learningRate 0.001, minLearningRate 0.0001, warmupSteps 0,
                                              schedule "cosine" (or "linear", "constant"), beta1 0.9, beta2 0.95,

@@ -23,6 +23,8 @@ const optimizerEntries = {
   epsilon: v.optional(finite(0), 1e-8),
   weightDecay: v.optional(finite(0), 0.1),
   gradientClip: v.optional(finite(0), 1),
+  outerLearningRate: v.exactOptional(finite(0)),
+  outerMomentum: v.exactOptional(share),
 };
 
 const entries = {
@@ -34,6 +36,7 @@ const entries = {
   order: v.optional(v.picklist(['shuffled', 'sequential']), 'shuffled'),
   seed: v.optional(v.pipe(count(0), v.maxValue(2 ** 32 - 1)), 1),
   codec: v.optional(v.picklist(codecNames), 'fp32'),
+  localSteps: v.optional(count(1), 1),
   precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
   evalEvery: v.optional(count(0), 0),
   optimizer: v.optional(v.object(optimizerEntries), {}),

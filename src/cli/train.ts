@@ -14,7 +14,7 @@ import { parseConfig } from '../model/config.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { GradientJob, Trainer, TrainerInfo } from '../trainer/types.ts';
 import type { TrainArguments } from './arguments.ts';
-import { precisionNotice } from '../session/run.ts';
+import { precisionNotice, rowsOfStep } from '../session/run.ts';
 import { debuggingAt } from './debug.ts';
 import type { Debugging } from './debug.ts';
 import { CliError } from './errors.ts';
@@ -97,7 +97,7 @@ async function prepare(options: TrainArguments, host: TrainHost): Promise<Prepar
       const limits = { vocabularySize: config.vocab_size, contextLength: run.contextLength };
       const rows = parseTokenRows(await readText(options.data), basename(options.data), limits);
       if (run.evalEvery > 0) host.warn('evalEvery is not used: pre-tokenized rows have no validation part');
-      return { run, config, source, tokenizer: null, batches: rowBatches(rows, run) };
+      return { run, config, source, tokenizer: null, batches: rowBatches(rows, { ...run, rowsPerStep: rowsOfStep(run) }) };
     }
     case '.txt': {
       const text = await readText(options.data);
@@ -106,7 +106,7 @@ async function prepare(options: TrainArguments, host: TrainHost): Promise<Prepar
       const problem = textProblem(tokens.length, run.contextLength);
       if (problem !== null) throw new CliError(`${options.data}: ${problem.message} ${problem.whatToDo}`);
       const share = run.evalEvery > 0 ? validationShare : 0;
-      return { run, config, source, tokenizer, batches: corpusBatches(tokens, { ...run, validationShare: share }) };
+      return { run, config, source, tokenizer, batches: corpusBatches(tokens, { ...run, rowsPerStep: rowsOfStep(run), validationShare: share }) };
     }
     default:
       throw new CliError(`--data ${options.data}: expected a .jsonl or .txt file`);
@@ -129,8 +129,8 @@ async function start(
   model: DecoderConfig,
   weights: Float32Array<ArrayBuffer> | null,
 ): Promise<TrainerInfo> {
-  const { contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision } = run;
-  const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, precision });
+  const { contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision } = run;
+  const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision });
   if (weights === null) await trainer.initialize();
   else {
     const zeros = () => new ArrayBuffer(weights.byteLength);

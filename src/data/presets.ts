@@ -41,6 +41,7 @@ export interface PresetSettings {
   readonly order: 'shuffled' | 'sequential';
   readonly seed: number;
   readonly codec: 'fp32';
+  readonly localSteps: 1;
   readonly precision: 'f32';
   readonly evalEvery: number;
   readonly optimizer: PresetOptimizer;
@@ -123,6 +124,7 @@ const memorizingSettings: PresetSettings = {
   order: 'shuffled',
   seed: 1,
   codec: 'fp32',
+  localSteps: 1,
   precision: 'f32',
   evalEvery: 0,
   optimizer: {
@@ -147,6 +149,7 @@ const bookSettings: PresetSettings = {
   order: 'shuffled',
   seed: 1,
   codec: 'fp32',
+  localSteps: 1,
   precision: 'f32',
   evalEvery: 100,
   optimizer: { ...memorizingSettings.optimizer, warmupSteps: 50 },

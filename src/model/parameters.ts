@@ -69,12 +69,19 @@ export function parameterCount(config: DecoderConfig): number {
 }
 
 /**
- * About how many bytes training takes on one device: weights, gradients, the step's sum and two moments in f32, and
- * the activations of one micro-batch that the backward pass needs. An estimate for people, not the plan's figure.
+ * About how many bytes training takes on one device: weights, gradients, the step's sum and two moments in f32, with local steps
+ * also their weights and moments, and the activations of one micro-batch that the backward pass needs. An estimate for people, not the
+ * plan's figure.
  */
-export function estimateMemoryBytes(config: DecoderConfig, rows: number, contextLength: number): number {
+export function estimateMemoryBytes(run: {
+  readonly model: DecoderConfig;
+  readonly rowsPerMicrobatch: number;
+  readonly contextLength: number;
+  readonly localSteps: number;
+}): number {
+  const { model: config, rowsPerMicrobatch: rows, contextLength } = run;
   const bytesPerElement = 4;
-  const weightCopies = 5;
+  const weightCopies = run.localSteps > 1 ? 7 : 5;
   const { hidden_size: hidden, intermediate_size: intermediate } = config;
   const queries = config.num_attention_heads * config.head_dim;
   const keys = config.num_key_value_heads * config.head_dim;

@@ -16,7 +16,7 @@ export interface OuterSettings {
 }
 
 /** docs/DECISIONS.md, "local steps". */
-export const outerDefaults: OuterSettings = { outerLearningRate: 0.7, outerMomentum: 0.9 };
+export const outerDefaults: OuterSettings = { outerLearningRate: 0.9, outerMomentum: 0.5 };
 
 export class OuterMomentum {
   readonly firstMoment: Memory;

@@ -29,6 +29,9 @@ export class RunError extends Error {
 const presetIds = ['repeated-pattern', 'tiny-rhyme', 'counting-list', 'moby-dick', 'own-text'] as const;
 const maxContextLength = 8192;
 const maxRows = 4096;
+const maxLocalSteps = 1000;
+/** More would take minutes to draw and send. */
+const maxRowsBetweenUpdates = 65_536;
 
 const whole = (min: number, max: number) => v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
 const between = (min: number, max: number) => v.pipe(v.number(), v.finite(), v.minValue(min), v.maxValue(max));
@@ -43,7 +46,8 @@ const settingsSchema = v.object({
   order: v.picklist(['shuffled', 'sequential']),
   seed: whole(0, 2 ** 32 - 1),
   codec: v.picklist(codecNames),
-  // Older pages don't send it.
+  // Older pages don't send these two.
+  localSteps: v.optional(whole(1, maxLocalSteps), 1),
   precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
   evalEvery: whole(0, longestRunSteps),
   optimizer: v.object({
@@ -56,6 +60,8 @@ const settingsSchema = v.object({
     epsilon: between(1e-20, 1),
     weightDecay: between(0, 10),
     gradientClip: between(0, 1e9),
+    outerLearningRate: v.exactOptional(between(1e-3, 10)),
+    outerMomentum: v.exactOptional(between(0, 0.999)),
   }),
 });
 
@@ -104,6 +110,9 @@ function checkedSettings(given: unknown, vocabularySize: number): RunSettings {
   if (settings.rowsPerMicrobatch > settings.rowsPerStep) {
     throw badSettings(`rowsPerMicrobatch ${settings.rowsPerMicrobatch} is more than rowsPerStep ${settings.rowsPerStep}.`);
   }
+  if (settings.rowsPerStep * settings.localSteps > maxRowsBetweenUpdates) {
+    throw badSettings(`${settings.localSteps} local steps of ${settings.rowsPerStep} rows are more than ${maxRowsBetweenUpdates} rows.`);
+  }
   return { ...settings, model };
 }
 
@@ -151,7 +160,10 @@ export function composeRun(given: CreateSettings, text: string): ComposedRun {
   const tooShort = textProblem(tokens.length, contextLength);
   if (tooShort) throw new RunError(tooShort);
   const rowsPerStep = given.rowsPerStep ?? defaults.rowsPerStep;
-  const steps = given.steps ?? defaults.steps;
+  const localSteps = given.localSteps ?? defaults.localSteps;
+  // A preset's numbers of steps are those of a run without local ones.
+  const fewer = (steps: number): number => (steps === 0 ? 0 : Math.max(1, Math.round(steps / localSteps)));
+  const steps = given.steps ?? fewer(defaults.steps);
   const model = {
     ...defaults.model,
     ...given.model,
@@ -171,13 +183,14 @@ export function composeRun(given: CreateSettings, text: string): ComposedRun {
       order: given.order ?? defaults.order,
       seed: given.seed ?? defaults.seed,
       codec: given.codec ?? defaults.codec,
+      localSteps,
       precision: given.precision ?? defaults.precision,
-      evalEvery: given.evalEvery ?? defaults.evalEvery,
+      evalEvery: given.evalEvery ?? fewer(defaults.evalEvery),
       optimizer: {
         ...optimizer,
         // A peak below the preset's floor, or a run shorter than its warm-up, is a wish, not a mistake.
         minLearningRate: given.optimizer?.minLearningRate ?? Math.min(optimizer.minLearningRate, optimizer.learningRate),
-        warmupSteps: given.optimizer?.warmupSteps ?? Math.min(optimizer.warmupSteps, Math.floor(steps / 5)),
+        warmupSteps: given.optimizer?.warmupSteps ?? Math.min(fewer(optimizer.warmupSteps), Math.floor(steps / 5)),
       },
     },
     tokenizer.vocabularySize,
@@ -215,22 +228,28 @@ function figures(settings: RunSettings): Pick<RunEstimate, 'settings' | 'paramet
   return {
     settings,
     parameterCount: parameterCount(settings.model),
-    memoryBytes: estimateMemoryBytes(settings.model, settings.rowsPerMicrobatch, settings.contextLength),
+    memoryBytes: estimateMemoryBytes(settings),
     expectedInitialLoss: Math.log(settings.model.vocab_size),
-    tokensPerStep: settings.rowsPerStep * settings.contextLength,
+    tokensPerStep: rowsOfStep(settings) * settings.contextLength,
   };
+}
+
+/** All that devices learn from before their weights are the same again. */
+export function rowsOfStep({ rowsPerStep, localSteps }: Pick<RunSettings, 'rowsPerStep' | 'localSteps'>): number {
+  return rowsPerStep * localSteps;
 }
 
 /** What the coordinator draws from; a pure function of the description and the corpus. */
 export function batchesOf(description: RunDescription, tokens: Uint32Array): BatchSource {
-  const { rowsPerStep, rowsPerMicrobatch, contextLength, order, seed } = description.settings;
+  const { rowsPerMicrobatch, contextLength, order, seed } = description.settings;
+  const rowsPerStep = rowsOfStep(description.settings);
   const { validationShare } = presetById(description.preset);
   return corpusBatches(tokens, { rowsPerStep, rowsPerMicrobatch, contextLength, order, seed, validationShare });
 }
 
 export function trainerSettings({ settings }: RunDescription): TrainerSettings {
-  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, precision } = settings;
-  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, precision };
+  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision } = settings;
+  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision };
 }
 
 /** What to tell a person whose device can't compute as the run asks; null when it can. */

@@ -23,6 +23,8 @@ export interface RunSettings {
   readonly order: 'shuffled' | 'sequential';
   readonly seed: number;
   readonly codec: CodecName;
+  /** Steps of each device alone in one of the room's, which is as many times `rowsPerStep`; 1: none. */
+  readonly localSteps: number;
   readonly precision: Precision;
   readonly evalEvery: number;
   readonly optimizer: OptimizerSettings;
@@ -43,6 +45,8 @@ export interface CreateSettings {
   readonly order?: 'shuffled' | 'sequential';
   readonly seed?: number;
   readonly codec?: CodecName;
+  /** Where steps, warm-up and evaluations are not given, the preset's are as many times fewer. */
+  readonly localSteps?: number;
   readonly precision?: Precision;
   readonly evalEvery?: number;
   readonly optimizer?: Partial<OptimizerSettings>;

@@ -146,9 +146,10 @@ interface BaseRun {
 const baseRuns = new Map<string, Promise<BaseRun>>();
 const differentRuns = 8;
 
-async function baseRun(seed: number, steps: number): Promise<BaseRun> {
+async function baseRun(seed: number, steps: number, localSteps: number): Promise<BaseRun> {
   const memo = new Map<string, MemorizedGradient>();
-  const run = { ...tinyRun(seed, steps), memo };
+  const { settings, ...tiny } = tinyRun(seed, steps);
+  const run = { ...tiny, settings: { ...settings, localSteps }, memo };
   return { run, undisturbed: await undisturbedLosses(run), memo };
 }
 
@@ -156,10 +157,10 @@ async function baseRun(seed: number, steps: number): Promise<BaseRun> {
  * For thousands of rooms: one of a few runs, whose undisturbed gradients are computed once. What a room computes besides is
  * forgotten with it.
  */
-export async function sharedRun(seed: number, steps: number): Promise<{ readonly run: TinyRun; readonly undisturbed: readonly number[] }> {
+export async function sharedRun(seed: number, steps: number, localSteps: number): Promise<{ readonly run: TinyRun; readonly undisturbed: readonly number[] }> {
   const which = seed % differentRuns;
-  const key = `${which} ${steps}`;
-  const base = baseRuns.get(key) ?? baseRun(which, steps);
+  const key = `${which} ${steps} ${localSteps}`;
+  const base = baseRuns.get(key) ?? baseRun(which, steps, localSteps);
   baseRuns.set(key, base);
   const { run, undisturbed, memo } = await base;
   const own = new Map<string, MemorizedGradient>();

@@ -95,6 +95,7 @@ const defaults: RunSettings = {
   order: 'shuffled',
   seed: 1,
   codec: 'fp32',
+  localSteps: 1,
   precision: 'f32',
   evalEvery: 0,
   optimizer: {

@@ -48,6 +48,7 @@ describe('the run file', () => {
       order: 'shuffled',
       seed: 1,
       codec: 'fp32',
+      localSteps: 1,
       precision: 'f32',
       evalEvery: 0,
       optimizer: {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { corpusBatches } from '../../src/data/batches.ts';
 import { presets } from '../../src/data/presets.ts';
 import type { HistoryPoint, PeerId, PeerRow, Step, Term } from '../../src/room/messages.ts';
 import { TrainingClock, recentSpeed } from '../../src/session/figures.ts';
@@ -39,22 +40,53 @@ describe('room links', () => {
 
 describe('rows on the wire', () => {
   const vocabularySize = 11;
-  const shapes = fc.record({ microbatches: fc.integer({ min: 1, max: 4 }), rows: fc.integer({ min: 1, max: 3 }), contextLength: fc.integer({ min: 2, max: 9 }) });
+  const shapes = fc.record({
+    microbatches: fc.integer({ min: 1, max: 4 }),
+    rows: fc.integer({ min: 1, max: 3 }),
+    contextLength: fc.integer({ min: 2, max: 9 }),
+    size: fc.constantFrom(vocabularySize, 256, 257, 65_536, 65_537, 250_000),
+    isPlain: fc.boolean(),
+  });
 
   it('arrive as they were sent', () => {
     fc.assert(
-      fc.property(shapes, fc.infiniteStream(fc.nat(vocabularySize - 1)), ({ microbatches, rows, contextLength }, ids) => {
+      fc.property(shapes, fc.infiniteStream(fc.nat(2 ** 30)), ({ microbatches, rows, contextLength, size, isPlain }, chance) => {
         const positions = rows * contextLength;
-        const draw = (): Uint32Array => Uint32Array.from({ length: positions }, () => ids.next().value as number);
-        const sent = Array.from({ length: microbatches }, () => ({
-          rows,
-          contextLength,
-          inputIds: draw(),
-          targets: draw(),
-          lossWeights: Float32Array.from(draw(), (id) => id / 2),
-        }));
-        expect(decodeRows(encodeRows(sent), { microbatches, rows, contextLength, vocabularySize })).toEqual(sent);
+        const draw = (below: number = size): Uint32Array => Uint32Array.from({ length: positions }, () => (chance.next().value as number) % below);
+        const sent = Array.from({ length: microbatches }, () => {
+          const inputIds = draw();
+          const next = inputIds.map((_, at) => ((at + 1) % contextLength === 0 ? 0 : (inputIds[at + 1] ?? 0)));
+          return { rows, contextLength, inputIds, targets: isPlain ? next : draw(), lossWeights: Float32Array.from(draw(3), (weight) => weight / 2) };
+        });
+        expect(decodeRows(encodeRows(sent), { microbatches, rows, contextLength, vocabularySize: size })).toEqual(sent);
       }),
+    );
+  });
+
+  it('of a book by character take little more than a byte for each', () => {
+    const options = { contextLength: 128, order: 'shuffled', seed: 1, validationShare: 0, rowsPerStep: 4, rowsPerMicrobatch: 4 } as const;
+    const source = corpusBatches(Uint32Array.from({ length: 1000 }, (_, at) => at % 90), options);
+    expect(encodeRows([source.draw(0, 0)]).byteLength).toBeLessThan(4 * 128 * 1.2);
+  });
+
+  it('that were cut or changed anywhere are refused, or are rows all the same', () => {
+    const source = { rows: 2, contextLength: 5, inputIds: Uint32Array.from({ length: 10 }, (_, at) => at), targets: new Uint32Array(10), lossWeights: new Float32Array(10).fill(1) };
+    const expected = { microbatches: 2, rows: 2, contextLength: 5, vocabularySize };
+    const good = new Uint8Array(encodeRows([source, source]));
+    fc.assert(
+      fc.property(fc.nat(good.length), fc.array(fc.record({ at: fc.nat(good.length - 1), value: fc.nat(255) }), { maxLength: 3 }), (length, changes) => {
+        const bent = good.slice(0, length);
+        for (const { at, value } of changes) bent[at] = value;
+        try {
+          for (const { inputIds, targets, lossWeights } of decodeRows(bent.buffer, expected)) {
+            expect([...inputIds, ...targets].every((id) => id < vocabularySize)).toBe(true);
+            expect(lossWeights.every((weight) => weight >= 0 && Number.isFinite(weight))).toBe(true);
+          }
+        } catch (error) {
+          expect(error).toBeInstanceOf(RowsError);
+        }
+      }),
+      { numRuns: 2000 },
     );
   });
 
@@ -75,6 +107,18 @@ describe('rows on the wire', () => {
 });
 
 describe('composing a run', () => {
+  it('with local steps takes the preset’s steps for theirs, and draws as many rows for each of the room’s', () => {
+    const text = 'the quick brown fox jumps over the lazy dog. '.repeat(100);
+    const { description, tokens } = composeRun({ preset: 'own-text', text, localSteps: 30 }, text);
+    const { settings } = description;
+    expect(settings).toMatchObject({ localSteps: 30, steps: 33, evalEvery: 3, rowsPerStep: 16, optimizer: { warmupSteps: 2 } });
+    expect(batchesOf(description, tokens).microbatchesPerStep).toBe((30 * 16) / 2);
+    expect(trainerSettings(description)).toMatchObject({ localSteps: 30, steps: 33 });
+    expect(estimateRun({ preset: 'own-text', text, localSteps: 30 }, text).tokensPerStep).toBe(30 * 16 * 128);
+    expect(composeRun({ preset: 'own-text', text, localSteps: 30, steps: 7 }, text).description.settings.steps).toBe(7);
+    expect(estimateRun({ preset: 'own-text', text, localSteps: 1000, rowsPerStep: 100 }, text).problem?.code).toBe('bad-settings');
+  });
+
   it('fills in every preset so that it survives the trip to another peer', () => {
     for (const preset of presets) {
       const text = preset.text.kind === 'inline' ? preset.text.text : 'The whale, the sea and the ship. '.repeat(40);
