@@ -3,7 +3,7 @@ import type { Locator, Page } from '@playwright/test';
 import type { PageStatus } from '../../src/session/page-api.ts';
 import type { CreateSettings } from '../../src/session/types.ts';
 import { expect, test } from './fixtures.ts';
-import { createRoom, expectNoProblem, joinRoom, statusOf, statusWhen, untilStep } from './support.ts';
+import { createPausedRoom, createRoom, expectNoProblem, joinRoom, statusOf, statusWhen, untilStep } from './support.ts';
 
 // Each has pages of its own.
 test.describe.configure({ mode: 'parallel' });
@@ -105,6 +105,28 @@ test('three pages share one curve and hold the same weights', async ({ openPage 
   expect(Math.min(...carried.map(({ bytesUp }) => bytesUp))).toBeLessThan(2.2 * parameters);
   expect(Math.max(...carried.map(({ bytesDown }) => bytesDown))).toBeLessThan(3.3 * parameters);
   for (const page of pages) await expectNoProblem(page);
+});
+
+test('with local steps three pages learn, hold the same weights, and go on when their leader is closed', async ({ openPage }) => {
+  const [ada, ben, eva] = [await openPage(), await openPage(), await openPage()];
+  const localSteps = 5;
+  const link = await createPausedRoom(ada, { ...shared, name: 'Ada', steps: 12, localSteps, codec: 'int8' });
+  await joined(ben, link, 'Ben');
+  await joined(eva, link, 'Eva');
+  await ada.evaluate(() => window.cotrain.resume());
+  const { peers } = await statusWhen(ada, 'three peers computed a step, and one can follow', (status) => workingPeers(status) === 3 && hasSuccessor(status));
+  expect(peers.reduce((sum, { microbatches }) => sum + microbatches, 0)).toBe(localSteps * 6);
+  const { step, history } = await statusOf(ada);
+  expect(step).toBeLessThan(10);
+  await ada.close();
+  const [left, right] = await Promise.all([finished(ben), finished(eva)]);
+  expect(left.history.slice(0, history.length)).toEqual(history);
+  expect(left.history.map((point) => point.step)).toEqual(left.history.map((_, index) => index));
+  expect(right.replicaHash).toBe(left.replicaHash);
+  expect(right.history).toEqual(left.history);
+  expect(left.loss).toBeLessThan(0.5 * (history[0]?.loss ?? 0));
+  // Each of the room's steps sends what one step without local ones would.
+  expect(left.history.at(-1)?.bytesUp).toBeLessThan(200_000);
 });
 
 test('who computes does not matter: one peer, three, and a changing three draw the same curve', async ({ openPage }) => {
