@@ -9,13 +9,26 @@ import { Simulation } from '../room/simulator.ts';
 import { inCodec, tinyRun } from '../room/tiny-run.ts';
 import type { Table } from './benchmark.ts';
 
-const codecs: readonly CodecName[] = ['fp32', 'bf16', 'int8'];
+/** How weights and changes are sent, and how many steps devices take alone in between. */
+interface Mode {
+  readonly codec: CodecName;
+  readonly localSteps: number;
+}
+
+const modes: readonly Mode[] = [
+  { codec: 'fp32', localSteps: 1 },
+  { codec: 'bf16', localSteps: 1 },
+  { codec: 'int8', localSteps: 1 },
+  { codec: 'int8', localSteps: 30 },
+];
 const mbits = [100, 10, 1];
 const parameterCounts = [1e6, 1e7];
 const peerCounts = [4, 16, 30, 64];
-const microbatchesPerPeer = 2;
-/** Rows of 128 tokens, with ids, targets and weights. */
-const bytesPerMicrobatch = 8 * 128 * 12;
+/** In a step; with local steps there are more, and shares can be finer. */
+const microbatchesPerPeerAlone = 2;
+const microbatchesPerPeerTogether = 20;
+/** Rows of 128 tokens, a byte each, and two runs of loss weights. */
+const bytesPerMicrobatch = 8 * (128 + 16);
 const seed = 1;
 const readyWithinMs = 600_000;
 /** Until shares follow the speeds that are measured on these links. */
@@ -23,8 +36,7 @@ const firstSteps = 6;
 
 export const options = { seconds: 1, steps: 8, peers: 0 };
 
-interface Case {
-  readonly codec: CodecName;
+interface Case extends Mode {
   readonly peers: number;
   readonly parameters: number;
   readonly mbit: number;
@@ -33,8 +45,12 @@ interface Case {
 }
 
 /** The time of a step if nothing but computing took any, by the mean time of the last steps. */
-async function shareOfIdeal({ codec, peers, parameters, mbit, secondsPerStep, steps }: Case): Promise<number> {
+async function shareOfIdeal({ codec, localSteps, peers, parameters, mbit, secondsPerStep: secondsAlone, steps }: Case): Promise<number> {
+  const microbatchesPerPeer = localSteps > 1 ? microbatchesPerPeerTogether : microbatchesPerPeerAlone;
+  // The weights are those of a run without local steps: only what is sent and when makes a difference here.
   const run = inCodec(tinyRun(seed, 100_000, microbatchesPerPeer * peers), codec);
+  const secondsPerStep = secondsAlone * localSteps;
+  const rowBytesPerPeer = bytesPerMicrobatch * microbatchesPerPeerAlone * localSteps;
   const room = new Simulation({ seed, run, undisturbed: new Array<number>(100_000).fill(0), countsOnly: true, checkpointEverySteps: 0 });
   const settings = { msPerMicrobatch: (secondsPerStep * 1000) / microbatchesPerPeer };
   await room.lead('peer 0', { ...settings, startPaused: true });
@@ -46,7 +62,7 @@ async function shareOfIdeal({ codec, peers, parameters, mbit, secondsPerStep, st
   const heavier = parameters / totalElements;
   room.world.network.capacity = {
     bytesPerMs: (mbit * 1e6) / 8 / 1000,
-    weigh: (header, bytes) => (kindOf(header) === 'assignment' ? bytesPerMicrobatch * microbatchesPerPeer : bytes * heavier),
+    weigh: (header, bytes) => (kindOf(header) === 'assignment' ? rowBytesPerPeer : bytes * heavier),
   };
   const patienceMs = 1000 * (secondsPerStep + (3 * peers * codecOf(codec).byteLength(Math.round(parameters / 64) * 64) * 8) / (mbit * 1e6));
   const { step } = room.coordinator.view;
@@ -67,11 +83,11 @@ export async function run({ seconds, steps, peers }: typeof options): Promise<re
   for (const parameters of parameterCounts) {
     for (const count of counts) {
       const row = [`${parameters / 1e6} M, ${count} peers`];
-      for (const mbit of mbits) for (const codec of codecs) row.push((await shareOfIdeal({ codec, peers: count, parameters, mbit, secondsPerStep: seconds, steps })).toFixed(3));
+      for (const mbit of mbits) for (const mode of modes) row.push((await shareOfIdeal({ ...mode, peers: count, parameters, mbit, secondsPerStep: seconds, steps })).toFixed(3));
       rows.push(row);
     }
   }
-  const columns = ['room', ...mbits.flatMap((mbit) => codecs.map((codec) => `${codec} ${mbit}`))];
-  const notes = [`share of the speed of as many devices whose links take no time; Mbit/s each way for each machine; ${seconds} s of computing in a step, star`];
+  const columns = ['room', ...mbits.flatMap((mbit) => modes.map(({ codec, localSteps }) => `${codec}${localSteps > 1 ? ` ×${localSteps}` : ''} ${mbit}`))];
+  const notes = [`share of the speed of as many devices whose links take no time; Mbit/s each way for each machine; ${seconds} s of computing in a step, star; ×30: 30 local steps`];
   return [{ title: 'rooms on slow links', columns, rows, notes }];
 }
