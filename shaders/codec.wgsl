@@ -1,5 +1,5 @@
 // Gradients and changes of weights as fewer bytes, with error feedback, and back: what the codec drops goes along with the next.
-// The formats are those of src/codec/bf16.ts and int8.ts.
+// The formats are those of src/codec/bf16.ts, int8.ts and int2.ts.
 //
 //   encode:       x = source + kept;  encoded = codec(x);  kept = x - decoded(encoded)      gradients; kept is the residual
 //     CHANGE:     x = source - kept;  encoded = codec(x);  kept = kept + decoded(encoded)   master weights; kept is the replica
@@ -8,7 +8,7 @@
 //
 // source, kept, sum: [COUNT], a range of the flat buffers, in which blocks FIRST_BLOCK and after it lie. A workgroup owns
 // 4096 consecutive elements, an invocation one block of 64. halves: [COUNT / 2] words, two elements each, the first below;
-// numbers: [COUNT / 4] words, four elements each; exponents: of all ranges, a byte for each block, cleared before, since the
+// numbers: [COUNT / 4] words, four elements each; levels: [COUNT / 16] words, sixteen each; exponents: of all ranges, a byte for each block, cleared before, since the
 // blocks of one word may lie in two ranges.
 
 #if ROUNDED
@@ -21,11 +21,13 @@
 @group(0) @binding(1) var<storage, read_write> kept: array<f32>;
 @group(0) @binding(2) var<storage, read_write> newHalves: array<u32>;
 @group(0) @binding(2) var<storage, read_write> newNumbers: array<u32>;
+@group(0) @binding(2) var<storage, read_write> newLevels: array<u32>;
 @group(0) @binding(3) var<storage, read_write> newExponents: array<atomic<u32>>;
 #endif
 @group(0) @binding(0) var<storage, read_write> sum: array<f32>;
 @group(0) @binding(1) var<storage, read> halves: array<u32>;
 @group(0) @binding(1) var<storage, read> numbers: array<u32>;
+@group(0) @binding(1) var<storage, read> levels: array<u32>;
 @group(0) @binding(2) var<storage, read> exponents: array<u32>;
 
 const elementsPerBlock = 64u;
@@ -186,6 +188,109 @@ fn addInt8(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     for (var j = 0u; j < 4u; j++) {
       let number = bitcast<i32>(word << (24u - 8u * j)) >> 24u;
       sum[i + j] += f32(number) * scale;
+    }
+  }
+}
+
+#if !ROUNDED
+const candidates = 4u;
+const biasDifference = 64u;
+const mostLevelExponent = 126u;
+const levelsNotFinite = 127u;
+const negative = 128u;
+const fixedBits = 16u;
+const droppedErrorBits = 5u;
+
+fn isNegative(x: f32) -> bool {
+  return x < 0.0;
+}
+
+fn levelOf(magnitude: u32, scaleBits: u32, isSameSign: bool) -> u32 {
+  return min((magnitude + (1u << (scaleBits - 1u))) >> scaleBits, select(1u, 2u, isSameSign));
+}
+
+@compute @workgroup_size(64)
+fn encodeInt2(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let block = blockOf(group, lane);
+  let start = block * elementsPerBlock;
+  if (start >= COUNT) {
+    return;
+  }
+  var largest = 0u;
+  var sign = false;
+  for (var i = start; i < start + elementsPerBlock; i++) {
+    let x = given(i);
+    let magnitude = bitcast<u32>(x) & 0x7fffffffu;
+    if (magnitude > largest) {
+      largest = magnitude;
+      sign = isNegative(x);
+    }
+  }
+  let exponent = largest >> 23u;
+  let isTooSmall = exponent + 1u <= biasDifference + candidates;
+  let isTooLarge = exponent + 1u > biasDifference + mostLevelExponent;
+  let at = FIRST_BLOCK + block;
+  if (isTooSmall || isTooLarge) {
+    atomicOr(&newExponents[at / 4u], select(0u, levelsNotFinite, isTooLarge) << (8u * (at % 4u)));
+    for (var word = start / 16u; word < start / 16u + 4u; word++) {
+      newLevels[word] = 0u;
+    }
+    return;
+  }
+  let toFixed = bitcast<f32>((254u + fixedBits - 1u - exponent) << 23u);
+  var leastErrors = 0xffffffffu;
+  var below = 0u;
+  for (var candidate = 0u; candidate < candidates; candidate++) {
+    let scaleBits = fixedBits - candidate;
+    var errors = 0u;
+    for (var i = start; i < start + elementsPerBlock; i++) {
+      let x = given(i);
+      let magnitude = u32(abs(x) * toFixed);
+      let reached = levelOf(magnitude, scaleBits, isNegative(x) == sign) << scaleBits;
+      let error = (max(magnitude, reached) - min(magnitude, reached)) >> droppedErrorBits;
+      errors += error * error;
+    }
+    if (errors < leastErrors) {
+      leastErrors = errors;
+      below = candidate;
+    }
+  }
+  let code = exponent + 1u - biasDifference - below;
+  atomicOr(&newExponents[at / 4u], (code | select(0u, negative, sign)) << (8u * (at % 4u)));
+  let scale = bitcast<f32>((code + biasDifference) << 23u);
+  for (var word = start / 16u; word < start / 16u + 4u; word++) {
+    var packed = 0u;
+    for (var j = 0u; j < 16u; j++) {
+      let i = word * 16u + j;
+      let x = given(i);
+      let isSameSign = isNegative(x) == sign;
+      let level = levelOf(u32(abs(x) * toFixed), fixedBits - below, isSameSign);
+      packed |= select(1u - level, 1u + level, isSameSign) << (2u * j);
+      keep(i, x, select(scale, -scale, isNegative(x)) * f32(level));
+    }
+    newLevels[word] = packed;
+  }
+}
+#endif
+
+@compute @workgroup_size(64)
+fn addInt2(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let block = blockOf(group, lane);
+  let start = block * elementsPerBlock;
+  if (start >= COUNT) {
+    return;
+  }
+  let at = FIRST_BLOCK + block;
+  let code = (exponents[at / 4u] >> (8u * (at % 4u))) & 0xffu;
+  if (code == 0u) {
+    return;
+  }
+  let magnitude = bitcast<f32>(((code & 127u) + 64u) << 23u);
+  let scale = select(magnitude, -magnitude, code >= 128u);
+  for (var word = start / 16u; word < start / 16u + 4u; word++) {
+    let packed = levels[word];
+    for (var j = 0u; j < 16u; j++) {
+      sum[word * 16u + j] += (f32((packed >> (2u * j)) & 3u) - 1.0) * scale;
     }
   }
 }

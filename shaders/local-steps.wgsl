@@ -1,35 +1,21 @@
-// What a device's own steps begin with, and what they come to.
+// What a device's own steps come to.
 //
-//   begin:   local[i] = replica[i]
 //   change:  gradients[i] = (replica[i] - local[i]) weight         from new to old, so that it is a gradient's like
 //
 // replica, local, gradients: [COUNT], a range of the flat buffers; weight: [1], the loss weight that the change stands for.
 // A workgroup owns 4096 consecutive elements.
 
 @group(0) @binding(0) var<storage, read> replica: array<f32>;
-@group(0) @binding(1) var<storage, read_write> newLocal: array<f32>;
 @group(0) @binding(1) var<storage, read> local: array<f32>;
 @group(0) @binding(2) var<storage, read_write> gradients: array<f32>;
 @group(0) @binding(3) var<storage, read> weight: array<f32>;
 
 const elementsPerGroup = 4096u;
 
-fn startOf(group: vec3u, lane: u32) -> u32 {
-  return (group.y * GROUPS_X + group.x) * elementsPerGroup + lane;
-}
-
-@compute @workgroup_size(64)
-fn begin(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let start = startOf(group, lane);
-  for (var i = start; i < min(start - lane + elementsPerGroup, COUNT); i += 64u) {
-    newLocal[i] = replica[i];
-  }
-}
-
 @compute @workgroup_size(64)
 fn change(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let start = startOf(group, lane);
-  for (var i = start; i < min(start - lane + elementsPerGroup, COUNT); i += 64u) {
+  let start = (group.y * GROUPS_X + group.x) * elementsPerGroup;
+  for (var i = start + lane; i < min(start + elementsPerGroup, COUNT); i += 64u) {
     gradients[i] = (replica[i] - local[i]) * weight[0];
   }
 }

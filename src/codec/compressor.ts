@@ -1,50 +1,46 @@
 /**
- * Flat buffers on the GPU as bytes of a lossy codec: gradients, of which what was dropped stays here and goes along with the next
- * ones, the way from a replica to the master weights, of which it stays between the two, or a sum, which is rounded to what is said of it.
+ * Flat buffers on the GPU as bytes of a lossy codec: gradients, of which what was dropped stays with the sender and goes along with
+ * the next ones, the way from a replica to the master weights, of which it stays between the two, or a sum, which is rounded to what is said of it.
  */
-import type { Engine, Memory, ParameterLayout, Sequence } from '../engine/index.ts';
+import type { Engine, Memory, Sequence } from '../engine/index.ts';
 import { allocatePlanes, codecDispatches } from './planes.ts';
-import type { LossyCodecName, Planes } from './planes.ts';
+import type { LossyCodecName, Planes, RoundingCodecName } from './planes.ts';
 
 export class Compressor {
   readonly #engine: Engine;
   readonly #planes: Planes;
   readonly #sequence: Sequence;
-  /** Null where what is dropped is no memory of its own. */
-  readonly #residual: Memory | null;
 
-  private constructor(engine: Engine, planes: Planes, sequence: Sequence, residual: Memory | null) {
+  private constructor(engine: Engine, planes: Planes, sequence: Sequence) {
     this.#engine = engine;
     this.#planes = planes;
     this.#sequence = sequence;
-    this.#residual = residual;
   }
 
-  static ofGradients(engine: Engine, codec: LossyCodecName, layout: ParameterLayout, gradients: Memory): Promise<Compressor> {
-    const residual = engine.allocateFlat('codec residual', layout);
-    return Compressor.#create(engine, codec, { what: 'encode', flat: [gradients, residual] }, residual);
+  /** Each encoding takes along what is in `residual`, and leaves there what it drops. */
+  static ofGradients(engine: Engine, codec: LossyCodecName, gradients: Memory, residual: Memory): Promise<Compressor> {
+    return Compressor.#create(engine, codec, { what: 'encode', flat: [gradients, residual] });
   }
 
   /** Each encoding takes the replica along, as `Expander` takes everybody else's. */
   static ofChange(engine: Engine, codec: LossyCodecName, master: Memory, replica: Memory): Promise<Compressor> {
-    return Compressor.#create(engine, codec, { what: 'encode', flat: [master, replica], isChange: true }, null);
+    return Compressor.#create(engine, codec, { what: 'encode', flat: [master, replica], isChange: true });
   }
 
   /** Rounds a sum of gradients, dithered, to what its bytes say. */
-  static ofSum(engine: Engine, codec: LossyCodecName, sum: Memory): Promise<Compressor> {
-    return Compressor.#create(engine, codec, { what: 'round', flat: [sum] }, null);
+  static ofSum(engine: Engine, codec: RoundingCodecName, sum: Memory): Promise<Compressor> {
+    return Compressor.#create(engine, codec, { what: 'round', flat: [sum] });
   }
 
   static async #create(
     engine: Engine,
     codec: LossyCodecName,
     kernel: { readonly what: 'encode' | 'round'; readonly flat: readonly [Memory, ...Memory[]]; readonly isChange?: boolean },
-    residual: Memory | null,
   ): Promise<Compressor> {
     const { what, flat, isChange = false } = kernel;
     const planes = allocatePlanes(engine, codec, isChange ? 'encoded change' : 'encoded gradients', flat[0]);
     const dispatches = codecDispatches(engine, codec, { ...kernel, planes });
-    return new Compressor(engine, planes, await engine.sequence(`${what} ${codec}`, dispatches), residual);
+    return new Compressor(engine, planes, await engine.sequence(`${what} ${codec}`, dispatches));
   }
 
   /** Queues the encoding of what is there when everything queued before is done. */
@@ -58,11 +54,6 @@ export class Compressor {
     const planes = await Promise.all(this.#planes.memories.map((memory) => this.#engine.read(memory)));
     const [only, ...more] = planes;
     return only !== undefined && more.length === 0 ? only : concatenated(planes);
-  }
-
-  /** What was dropped belongs to gradients that nobody waits for any more. */
-  forget(): void {
-    if (this.#residual !== null) this.#engine.clear(this.#residual);
   }
 }
 

@@ -1,11 +1,12 @@
 /** Adds what is encoded in a lossy codec to a flat buffer on the GPU: contributions to a sum, changes to a replica. */
 import type { Engine, Memory, Sequence } from '../engine/index.ts';
 import { checkHalves } from './bf16.ts';
+import { checkLevels } from './int2.ts';
 import { checkBlocks } from './int8.ts';
 import { allocatePlanes, codecDispatches } from './planes.ts';
 import type { LossyCodecName, Planes } from './planes.ts';
 
-const checks = { bf16: checkHalves, int8: checkBlocks } as const;
+const checks = { bf16: checkHalves, int8: checkBlocks, int2: checkLevels } as const;
 
 export class Expander {
   readonly #engine: Engine;

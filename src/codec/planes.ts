@@ -7,6 +7,8 @@ import type { CodecName } from './types.ts';
 
 /** What has kernels here. */
 export type LossyCodecName = Exclude<CodecName, 'fp32'>;
+/** Fine enough that nobody has to keep what is dropped. */
+export type RoundingCodecName = Exclude<LossyCodecName, 'int2'>;
 
 export interface Planes {
   /** After one another they are the bytes of the codec. */
@@ -18,14 +20,14 @@ export interface Planes {
 }
 
 const bytesPerWord = 4;
-const elementsPerWord = { bf16: 2, int8: 4 } as const;
+const elementsPerWord = { bf16: 2, int8: 4, int2: 16 } as const;
 
 /** For flat buffers like this one. */
 export function allocatePlanes(engine: Engine, codec: LossyCodecName, label: string, flat: Memory): Planes {
   const perWord = elementsPerWord[codec];
   const parts = partsOf(flat).map(({ lengthElements }) => engine.allocate(label, lengthElements / perWord));
   const values: FlatMemory = { parts, lengthElements: flat.lengthElements / perWord };
-  const scales = codec === 'int8' ? [engine.allocate(`${label} scales`, exponentBytes(flat.lengthElements) / bytesPerWord)] : [];
+  const scales = codec !== 'bf16' ? [engine.allocate(`${label} scales`, exponentBytes(flat.lengthElements) / bytesPerWord)] : [];
   return {
     memories: [...scales, values],
     cleared: scales,
@@ -34,21 +36,20 @@ export function allocatePlanes(engine: Engine, codec: LossyCodecName, label: str
 }
 
 const entryPoints = {
-  encode: { bf16: 'encodeBf16', int8: 'encodeInt8' },
-  round: { bf16: 'encodeBf16', int8: 'encodeInt8' },
-  add: { bf16: 'addBf16', int8: 'addInt8' },
+  encode: { bf16: 'encodeBf16', int8: 'encodeInt8', int2: 'encodeInt2' },
+  add: { bf16: 'addBf16', int8: 'addInt8', int2: 'addInt2' },
 } as const;
 
 /** One kernel over all of `flat`, which are bound first; `isChange`: see the shader. */
 export function codecDispatches(
   engine: Engine,
   codec: LossyCodecName,
-  { what, flat, planes, isChange = false }: { readonly what: keyof typeof entryPoints; readonly flat: readonly [Memory, ...Memory[]]; readonly planes: Planes; readonly isChange?: boolean },
+  { what, flat, planes, isChange = false }: { readonly what: 'encode' | 'round' | 'add'; readonly flat: readonly [Memory, ...Memory[]]; readonly planes: Planes; readonly isChange?: boolean },
 ): readonly DirectDispatch[] {
   return flatRanges(flat[0], engine.profile).map((range) => ({
     label: `${what} ${codec}`,
     shader,
-    entryPoint: entryPoints[what][codec],
+    entryPoint: entryPoints[what === 'add' ? 'add' : 'encode'][codec],
     constants: { COUNT: range.count, GROUPS_X: range.groupsX, FIRST_BLOCK: range.start / elementsPerBlock, CHANGE: isChange, ROUNDED: what === 'round' },
     bindings: [...flat.map((memory) => partOf(memory, range)), ...planes.bindings(range)],
     workgroups: range.workgroups,

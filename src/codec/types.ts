@@ -7,8 +7,12 @@ export class CodecError extends Error {
   override readonly name = 'CodecError';
 }
 
-export const codecNames = ['fp32', 'bf16', 'int8'] as const;
+export const codecNames = ['fp32', 'bf16', 'int8', 'int2'] as const;
 export type CodecName = (typeof codecNames)[number];
+
+/** What a room sends: always the same, or what its network asks for. */
+export const codecChoices = ['auto', ...codecNames] as const;
+export type CodecChoice = (typeof codecChoices)[number];
 
 /**
  * `nearest`: what is dropped must be kept, or small values are lost for good. `dithered`: up or down by chance, so that the mean of many

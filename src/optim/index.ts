@@ -6,6 +6,7 @@ export { AdamWReference } from './adamw-reference.ts';
 export { OuterMomentum, outerDefaults } from './outer-momentum.ts';
 export { OuterMomentumReference } from './outer-momentum-reference.ts';
 export { ContributionAdder, uncheckedAdder } from './contribution.ts';
+export { flatCopy } from './flat-copy.ts';
 export { GradientScaler } from './gradient-scale.ts';
 export { ReplicaHash, replicaHashOf } from './replica-hash.ts';
 export { learningRateAt, localLearningRateAt, scheduleAt } from './schedule.ts';

@@ -50,7 +50,7 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
       // Answered like every call, but there is nothing to wait for: the job's result says whether it was cancelled.
       remote.cancel(assignment).catch(() => undefined);
     },
-    takeContribution: (assignment) => orFailure(remote.takeContribution(assignment)),
+    takeContribution: (assignment, codec) => orFailure(remote.takeContribution(assignment, codec)),
     beginStep: (step) => orFailure(remote.beginStep(step)),
     addOwnContribution: (assignment) => orFailure(remote.addOwnContribution(assignment)),
     addContribution: (step, bytes) => orFailure(remote.addContribution(step, transfer(bytes, [bytes]))),

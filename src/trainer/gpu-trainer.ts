@@ -5,7 +5,8 @@
  * Calls run one after another in the order made. `cancel`, `whenLost` and `dispose` act at once; `sample` takes its turn
  * once and then computes token by token between the other calls, so that it never holds them up.
  */
-import { Compressor, Expander, fp32Codec } from '../codec/index.ts';
+import { codecOfBytes, fp32Codec } from '../codec/index.ts';
+import type { CodecName } from '../codec/index.ts';
 import type { MasterState } from '../checkpoint/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import { EngineError } from '../engine/index.ts';
@@ -13,6 +14,7 @@ import type { DispatchTiming } from '../engine/index.ts';
 import { initialWeights } from '../model/initial.ts';
 import { checkDevice } from './device-check.ts';
 import type { DeviceCheckOptions } from './device-check.ts';
+import { ContributionEncoder, EncodedAdder } from './encoded-gradients.ts';
 import { TrainerError, asTrainerError, problems } from './errors.ts';
 import { Failure } from './failure.ts';
 import { Following } from './following.ts';
@@ -71,10 +73,10 @@ class GpuTrainer implements Trainer {
   #update: StepUpdate | null = null;
   /** From the first job with local steps on. */
   #local: LocalSteps | null = null;
-  /** Of a member's contributions, from the first in a lossy codec on. */
-  #compressor: Compressor | null = null;
-  /** Of updates in a lossy codec, from the first one on. */
-  #expander: Expander | null = null;
+  /** Of a member, from its first contribution on. */
+  #encoder: ContributionEncoder | null = null;
+  /** Of updates in a lossy codec to the replica, from the first one on. */
+  #changesOfReplica: EncodedAdder | null = null;
   /** Whose the moments are: a member has none, though there may be old ones on the GPU. */
   #standing: 'member' | 'coordinator' | Following = 'member';
   /** Updates that the weights have had; null while they are undefined. */
@@ -161,13 +163,15 @@ class GpuTrainer implements Trainer {
     return this.#changingTurn(async () => {
       const run = this.#atStep(step);
       const following = followed && this.#following();
-      if (run.codec !== 'fp32') this.#expander ??= await Expander.create(run.engine, run.codec, run.weights);
-      const weights = this.#expander === null ? fp32Codec.decode(bytes, run.layout.totalElements, 'update') : null;
-      this.#expander?.check(bytes, 'update');
+      const { engine, layout } = run;
+      const isExact = codecOfBytes(bytes, layout.totalElements, 'update') === fp32Codec;
+      const weights = isExact ? fp32Codec.decode(bytes, layout.totalElements, 'update') : null;
+      this.#changesOfReplica ??= new EncodedAdder(engine, layout, run.weights);
+      const change = isExact ? null : await this.#changesOfReplica.prepare(bytes, 'update');
       if (following) await following.take(step, followed);
       else this.#standing = 'member';
       if (weights !== null) return this.#setReplica(step + 1, weights);
-      this.#expander?.add(bytes);
+      change?.();
       this.#replicaStep = step + 1;
       this.#held = null;
       return run.hash();
@@ -250,14 +254,12 @@ class GpuTrainer implements Trainer {
     if (job) job.cancelled = true;
   }
 
-  takeContribution(assignment: string): Promise<ArrayBuffer> {
+  takeContribution(assignment: string, codec?: CodecName): Promise<ArrayBuffer> {
     return this.#turn(async () => {
-      const { engine, layout, gradients, codec } = this.#prepared();
+      const run = this.#prepared();
       this.#checkHeld(assignment);
-      if (codec === 'fp32') return fp32Codec.encode(new Float32Array(await engine.read(gradients)));
-      this.#compressor ??= await Compressor.ofGradients(engine, codec, layout, gradients);
-      this.#compressor.run();
-      return this.#compressor.read();
+      this.#encoder ??= new ContributionEncoder(run.engine, run.layout, run.gradients);
+      return this.#encoder.encode(codec ?? run.codec);
     });
   }
 
@@ -427,7 +429,7 @@ class GpuTrainer implements Trainer {
 
   /** What a codec dropped of gradients of other weights. */
   #forgetDropped(): void {
-    this.#compressor?.forget();
+    this.#encoder?.forget();
   }
 
   #close(): void {
@@ -435,8 +437,8 @@ class GpuTrainer implements Trainer {
     this.#run = null;
     this.#update = null;
     this.#local = null;
-    this.#compressor = null;
-    this.#expander = null;
+    this.#encoder = null;
+    this.#changesOfReplica = null;
     this.#standing = 'member';
     this.#replicaStep = null;
     this.#held = null;

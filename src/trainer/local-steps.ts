@@ -7,8 +7,8 @@
  */
 import shader from '../../shaders/local-steps.wgsl?raw';
 import { flatRanges, partOf } from '../engine/index.ts';
-import type { DirectDispatch, Engine, Memory, Region, Sequence } from '../engine/index.ts';
-import { AdamW, localLearningRateAt, scheduleAt } from '../optim/index.ts';
+import type { DirectDispatch, Engine, Region, Sequence } from '../engine/index.ts';
+import { AdamW, flatCopy, localLearningRateAt, scheduleAt } from '../optim/index.ts';
 import { queueMicrobatches, readLoss, sumGradients, Pace } from './gradients.ts';
 import type { GradientMachine } from './gradients.ts';
 import { groupsOf } from './local-groups.ts';
@@ -37,20 +37,18 @@ export class LocalSteps {
   static async open({ engine, layout, weights, trained, gradients, settings }: Run): Promise<LocalSteps> {
     const weight = engine.allocate('weight of the change', 1);
     const optimizer = await AdamW.create(engine, layout, { weights: trained, gradientSum: gradients }, settings.optimizer);
-    const sequence = (entryPoint: string, memories: readonly Memory[], more: readonly Region[]): Promise<Sequence> =>
-      engine.sequence(
-        `local steps ${entryPoint}`,
-        flatRanges(weights, engine.profile).map((range): DirectDispatch => ({
-          label: `local steps ${entryPoint}`,
-          shader,
-          entryPoint,
-          constants: { COUNT: range.count, GROUPS_X: range.groupsX },
-          bindings: [...memories.map((memory) => partOf(memory, range)), ...more],
-          workgroups: range.workgroups,
-        })),
-      );
-    const begin = await sequence('begin', [weights, trained], []);
-    const change = await sequence('change', [weights, trained, gradients], [weight]);
+    const begin = await flatCopy(engine, 'begin local steps', weights, trained);
+    const change = await engine.sequence(
+      'local steps',
+      flatRanges(weights, engine.profile).map((range): DirectDispatch => ({
+        label: 'change of local steps',
+        shader,
+        entryPoint: 'change',
+        constants: { COUNT: range.count, GROUPS_X: range.groupsX },
+        bindings: [partOf(weights, range), partOf(trained, range), partOf(gradients, range), weight],
+        workgroups: range.workgroups,
+      })),
+    );
     return new LocalSteps(engine, settings, optimizer, weight, begin, change);
   }
 

@@ -19,7 +19,7 @@ import type { TrainerSettings } from './types.ts';
 export interface Run {
   readonly engine: Engine;
   readonly settings: TrainerSettings;
-  /** Of contributions and updates. */
+  /** Of contributions and updates, unless another one is asked for. */
   readonly codec: CodecName;
   readonly layout: ParameterLayout;
   /** The replica; on the coordinator also the master weights, unless `hasMasterWeights`. */
@@ -82,7 +82,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
   return {
     engine,
     settings,
-    codec: settings.codec ?? 'fp32',
+    codec: settings.codec === undefined || settings.codec === 'auto' ? 'fp32' : settings.codec,
     layout,
     weights,
     trained,

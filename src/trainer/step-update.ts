@@ -4,16 +4,18 @@
  * only a successor opens one (`following.ts`), so the others need no memory for it. Who contributes what, and when a step is
  * complete, is the room's decision.
  */
-import { Compressor, Expander, fp32Codec } from '../codec/index.ts';
+import { codecOfBytes, Compressor, fp32Codec, sumCodecOf } from '../codec/index.ts';
+import type { CodecName, RoundingCodecName } from '../codec/index.ts';
 import { sliceOf } from '../engine/index.ts';
 import type { Memory, Sequence } from '../engine/index.ts';
-import { AdamW, ContributionAdder, OuterMomentum, localLearningRateAt, outerDefaults, scheduleAt, uncheckedAdder } from '../optim/index.ts';
+import { AdamW, OuterMomentum, flatCopy, localLearningRateAt, outerDefaults, scheduleAt, uncheckedAdder } from '../optim/index.ts';
+import { EncodedAdder } from './encoded-gradients.ts';
 import type { Run } from './run.ts';
 import { hasLocalSteps, hasMasterWeights } from './types.ts';
 import type { CommitOptions, CommitResult, FollowedStep, MasterPart } from './types.ts';
 
-/** Adds gradients that were sent; throws `CodecError`, in which they are called `what`, with nothing added, when the bytes can't be that. */
-type Addition = (bytes: ArrayBuffer, what: string) => void;
+/** Takes the replica to the master weights, as far as its codec can say. */
+type Change = Pick<Compressor, 'run' | 'read'>;
 
 export class StepUpdate {
   readonly #run: Run;
@@ -22,35 +24,32 @@ export class StepUpdate {
   readonly #master: Memory;
   readonly #optimizer: AdamW | OuterMomentum;
   readonly #ownAddition: Sequence;
-  /** From the replica to the master weights; null where they are the same. */
-  readonly #change: Compressor | null;
-  /** With a lossy codec, from the first step on that a successor follows: it gets the sum in no more bytes than an update. */
-  #rounding: Compressor | null = null;
-  /** From the first contribution of another peer on. */
-  #addition: Addition | null = null;
+  readonly #addition: EncodedAdder;
+  readonly #changes = new Map<CodecName, Change>();
+  /** For steps that a successor follows in a lossy codec: it gets the sum in few bytes, too. */
+  readonly #roundings = new Map<RoundingCodecName, Compressor>();
   /** The step whose sum this is; null before the first. */
   #step: number | null = null;
 
-  private constructor(run: Run, sum: Memory, master: Memory, optimizer: AdamW | OuterMomentum, ownAddition: Sequence, change: Compressor | null) {
+  private constructor(run: Run, sum: Memory, master: Memory, optimizer: AdamW | OuterMomentum, ownAddition: Sequence) {
     this.#run = run;
     this.#sum = sum;
     this.#master = master;
     this.#optimizer = optimizer;
     this.#ownAddition = ownAddition;
-    this.#change = change;
+    this.#addition = new EncodedAdder(run.engine, run.layout, sum);
   }
 
   /** Moments start at zero, and so do master weights that are memory of their own. */
   static async open(run: Run): Promise<StepUpdate> {
-    const { engine, layout, weights, gradients, settings, codec } = run;
+    const { engine, layout, weights, gradients, settings } = run;
     const sum = engine.allocateFlat('gradient sum', layout);
     const master = hasMasterWeights(settings) ? engine.allocateFlat('master weights', layout) : weights;
     const updated = { weights: master, gradientSum: sum };
     const optimizer = hasLocalSteps(settings)
       ? await OuterMomentum.create(engine, layout, updated, { ...outerDefaults, ...settings.optimizer })
       : await AdamW.create(engine, layout, updated, settings.optimizer);
-    const change = codec === 'fp32' ? null : await Compressor.ofChange(engine, codec, master, weights);
-    return new StepUpdate(run, sum, master, optimizer, await uncheckedAdder(engine, 'own gradients', sum, gradients), change);
+    return new StepUpdate(run, sum, master, optimizer, await uncheckedAdder(engine, 'own gradients', sum, gradients));
   }
 
   begin(step: number): void {
@@ -67,29 +66,11 @@ export class StepUpdate {
   /** Adds another peer's gradients. Throws `CodecError`, with nothing added, when the bytes can't be that. */
   async add(step: number, bytes: ArrayBuffer, what = 'contribution'): Promise<void> {
     this.#checkStep(step);
-    this.#addition ??= await this.#openAddition();
-    this.#addition(bytes, what);
-  }
-
-  async #openAddition(): Promise<Addition> {
-    const { engine, layout, codec } = this.#run;
-    if (codec !== 'fp32') {
-      const expander = await Expander.create(engine, codec, this.#sum);
-      return (bytes, what) => {
-        expander.check(bytes, what);
-        expander.add(bytes);
-      };
-    }
-    const memory = engine.allocateFlat('contribution', layout);
-    const adder = await ContributionAdder.create(engine, this.#sum, memory);
-    return (bytes, what) => {
-      engine.write(memory, fp32Codec.decode(bytes, layout.totalElements, what));
-      adder.add();
-    };
+    (await this.#addition.prepare(bytes, what))();
   }
 
   /** One update of the weights by the mean gradient; none when anything was not finite. */
-  async commit(step: number, weightSum: number, { changes = [], encodeUpdate, encodeGradient }: CommitOptions): Promise<Omit<CommitResult, 'step'>> {
+  async commit(step: number, weightSum: number, { changes = [], codec = this.#run.codec, encodeUpdate, encodeGradient }: CommitOptions): Promise<Omit<CommitResult, 'step'>> {
     this.#checkStep(step);
     if (!(weightSum > 0 && Number.isFinite(weightSum))) {
       throw new RangeError(`step ${step} has a loss weight of ${weightSum}, which nothing can be divided by`);
@@ -97,8 +78,8 @@ export class StepUpdate {
     const { engine, weights, settings } = this.#run;
     const now = scheduleAt(settings.optimizer, settings.steps, changes, step);
     const learningRate = localLearningRateAt(now.settings, step, now.steps, settings.localSteps ?? 1, 0);
-    const change = this.#change;
-    const rounding = encodeGradient ? await this.#openRounding() : null;
+    const change = await this.#change(codec);
+    const rounding = encodeGradient ? await this.#rounding(sumCodecOf(codec)) : null;
     // Before anything is made of it, so that coordinator and successor make the same.
     rounding?.run();
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
@@ -113,10 +94,26 @@ export class StepUpdate {
     return { gradNorm, learningRate, applied, replicaHash, update, gradient };
   }
 
-  async #openRounding(): Promise<Compressor | null> {
-    const { engine, codec } = this.#run;
-    if (codec !== 'fp32') this.#rounding ??= await Compressor.ofSum(engine, codec, this.#sum);
-    return this.#rounding;
+  /** Null where the replica is the master weights. */
+  async #change(codec: CodecName): Promise<Change | null> {
+    const { engine, weights, settings } = this.#run;
+    if (!hasMasterWeights(settings)) return null;
+    const change = this.#changes.get(codec) ?? (codec === 'fp32' ? await this.#exactChange() : await Compressor.ofChange(engine, codec, this.#master, weights));
+    this.#changes.set(codec, change);
+    return change;
+  }
+
+  async #exactChange(): Promise<Change> {
+    const { engine, weights } = this.#run;
+    const copy = await flatCopy(engine, 'replica of the master weights', this.#master, weights);
+    return { run: () => copy.run(), read: () => engine.read(weights) };
+  }
+
+  async #rounding(codec: 'fp32' | RoundingCodecName): Promise<Compressor | null> {
+    if (codec === 'fp32') return null;
+    const rounding = this.#roundings.get(codec) ?? (await Compressor.ofSum(this.#run.engine, codec, this.#sum));
+    this.#roundings.set(codec, rounding);
+    return rounding;
   }
 
   /**
@@ -125,9 +122,10 @@ export class StepUpdate {
    * after it, until the step's update is written. Throws `CodecError`, with nothing changed, when the bytes can't be a sum.
    */
   async follow(step: number, { gradient, weightSum, learningRate }: FollowedStep): Promise<boolean> {
-    const { engine, layout, codec } = this.#run;
+    const { engine, layout } = this.#run;
     this.begin(step);
-    if (codec === 'fp32') engine.write(this.#sum, fp32Codec.decode(gradient, layout.totalElements, 'gradient'));
+    const isExact = codecOfBytes(gradient, layout.totalElements, 'gradient') === fp32Codec;
+    if (isExact) engine.write(this.#sum, fp32Codec.decode(gradient, layout.totalElements, 'gradient'));
     else await this.add(step, gradient, 'gradient');
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });
     return (await this.#optimizer.result()).applied;

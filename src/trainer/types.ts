@@ -3,7 +3,7 @@
  * (through Comlink), the command line in process, the simulator on a CPU. Calls run one after another in the order made.
  */
 import type { MasterState } from '../checkpoint/types.ts';
-import type { CodecName } from '../codec/types.ts';
+import type { CodecChoice, CodecName } from '../codec/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import type { DispatchTiming } from '../engine/index.ts';
 import type { Precision } from '../model/decoder.ts';
@@ -36,8 +36,8 @@ export interface TrainerSettings {
   readonly steps: number;
   /** Seeds the initial weights and dropout. */
   readonly seed: number;
-  /** Of contributions and updates. Default `fp32`. */
-  readonly codec?: CodecName;
+  /** Of contributions and updates; `auto`: whoever asks for them says which. Default `fp32`. */
+  readonly codec?: CodecChoice;
   /**
    * Steps that each device takes alone in one of the room's, with AdamW on its own share of the batch; the room's step is then the
    * mean of their changes, with outer momentum. Default 1: the room's step is AdamW's.
@@ -82,7 +82,7 @@ export interface CommitResult {
   readonly replicaHash: string;
   /** Encoded update for the other peers; null when none was asked for or nothing was applied. */
   readonly update: ArrayBuffer | null;
-  /** The step's gradient sum, not normalised, in the run's codec: what the weights were changed by. Null like `update`. */
+  /** The step's gradient sum, not normalised, in the update's codec, or a finer one: what the weights were changed by. Null like `update`. */
   readonly gradient: ArrayBuffer | null;
 }
 
@@ -90,6 +90,8 @@ export interface CommitOptions {
   readonly encodeUpdate: boolean;
   /** For a successor, which follows the moments by it. */
   readonly encodeGradient: boolean;
+  /** Of update and gradient. Default: the run's, or `fp32` where that is `auto`. */
+  readonly codec?: CodecName;
   /** Of the run's schedule so far; this step's learning rate follows from them. Default: none. */
   readonly changes?: readonly ScheduleChange[];
 }
@@ -189,9 +191,9 @@ export interface Trainer {
   /** Stops the job between micro-batches; its result comes back with `cancelled`. Takes effect at once, not in turn. */
   cancel(assignment: string): void;
   /**
-   * Member: the last job's contribution in the run's codec. Once for each job: what the codec dropped goes along with the next.
+   * Member: the last job's contribution, in this codec or the run's. Once for each job: what was dropped goes along with the next.
    */
-  takeContribution(assignment: string): Promise<ArrayBuffer>;
+  takeContribution(assignment: string, codec?: CodecName): Promise<ArrayBuffer>;
   /** Coordinator: starts the step's sum at zero. `RangeError` for a member without a coordinator's moments. */
   beginStep(step: number): Promise<void>;
   /** Coordinator: adds its own last job to the step's sum. */

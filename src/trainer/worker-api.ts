@@ -93,8 +93,8 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     cancel: (assignment) => {
       trainer.cancel(assignment);
     },
-    async takeContribution(assignment) {
-      const bytes = await trainer.takeContribution(assignment);
+    async takeContribution(assignment, codec) {
+      const bytes = await trainer.takeContribution(assignment, codec);
       return transfer(bytes, [bytes]);
     },
     beginStep: (step) => trainer.beginStep(step),

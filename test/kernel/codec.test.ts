@@ -13,6 +13,7 @@ const layout = parameterLayout([
   ['shift', [77]],
 ]);
 const elements = layout.totalElements;
+const lossy = ['bf16', 'int8', 'int2'] as const;
 
 /** Large and small blocks, and some of zeros alone. */
 function gradientsOf(seed: number): Float32Array<ArrayBuffer> {
@@ -37,11 +38,12 @@ describe.each([
   });
   afterAll(() => engine.destroy());
 
-  test.each(['bf16', 'int8'] as const)('%s encodes what it dropped before along with each gradient, and adds what it decodes', async (name) => {
+  test.each(lossy)('%s encodes what it dropped before along with each gradient, and adds what it decodes', async (name) => {
     const codec = codecOf(name);
     const gradients = engine.allocateFlat('gradients', layout);
     const sum = engine.allocateFlat('sum', layout);
-    const compressor = await Compressor.ofGradients(engine, name, layout, gradients);
+    const residual = engine.allocateFlat('residual', layout);
+    const compressor = await Compressor.ofGradients(engine, name, gradients, residual);
     const expander = await Expander.create(engine, name, sum);
     let dropped = new Float32Array(elements);
     const expectedSum = new Float32Array(elements);
@@ -66,21 +68,22 @@ describe.each([
       const missing = (exactSum[at] ?? 0) - (expectedSum[at] ?? 0) - (dropped[at] ?? 0);
       expect(Math.abs(missing), 'of sums up to 2^12 in f32').toBeLessThan(2 ** 12 * 2 ** -23);
     }
-    compressor.forget();
+    engine.clear(residual);
     engine.write(gradients, gradientsOf(9));
     expect(new Uint8Array(await encoded(compressor))).toEqual(new Uint8Array(codec.encode(gradientsOf(9))));
   });
 
-  test.each(['bf16', 'int8'] as const)('%s refuses what is not finite or mis-sized', async (name) => {
+  test.each(lossy)('%s refuses what is not finite or mis-sized', async (name) => {
     const gradients = engine.allocateFlat('gradients', layout);
     const sum = engine.allocateFlat('sum', layout);
-    const compressor = await Compressor.ofGradients(engine, name, layout, gradients);
+    const residual = engine.allocateFlat('residual', layout);
+    const compressor = await Compressor.ofGradients(engine, name, gradients, residual);
     const expander = await Expander.create(engine, name, sum);
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY, -3.4e38 * 1.0007]) {
       engine.write(gradients, gradientsOf(1));
       engine.write(gradients, Float32Array.of(value), elements - 3);
       const bytes = await encoded(compressor);
-      compressor.forget();
+      engine.clear(residual);
       expect(() => {
         expander.check(bytes, 'test');
       }, `${value}`).toThrow(/a test holds a value that is not finite/);
@@ -90,7 +93,7 @@ describe.each([
     }
   });
 
-  test.each(['bf16', 'int8'] as const)('%s takes two replicas along the same way to the master weights, bit for bit', async (name) => {
+  test.each(lossy)('%s takes two replicas along the same way to the master weights, bit for bit', async (name) => {
     const codec = codecOf(name);
     const [master, replica, other] = ['master', 'replica', 'other'].map((label) => engine.allocateFlat(label, layout));
     if (master === undefined || replica === undefined || other === undefined) throw new Error('three are asked for');

@@ -3,8 +3,8 @@
  * reference AdamW, the real codec. It computes in f64 and, like a GPU, keeps nothing between calls but f32: what was saved, sent
  * or followed is then all there is. Small models only. What a room has no use for (device check, sampling) is not here.
  */
-import { CodecError, codecOf, fp32Codec } from '../../src/codec/index.ts';
-import type { Codec } from '../../src/codec/index.ts';
+import { CodecError, codecOf, codecOfBytes, fp32Codec, sumCodecOf } from '../../src/codec/index.ts';
+import type { Codec, CodecName } from '../../src/codec/index.ts';
 import type { MasterState } from '../../src/checkpoint/types.ts';
 import type { MicrobatchRows } from '../../src/data/types.ts';
 import { weightOf } from '../../src/data/batches.ts';
@@ -15,7 +15,7 @@ import { initialWeights } from '../../src/model/initial.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { AdamWReference, OuterMomentumReference, localLearningRateAt, outerDefaults, replicaHashOf, scheduleAt } from '../../src/optim/index.ts';
 import { groupsOf } from '../../src/trainer/local-groups.ts';
-import { hasLocalSteps, masterPartsOf } from '../../src/trainer/types.ts';
+import { hasLocalSteps, hasMasterWeights, masterPartsOf } from '../../src/trainer/types.ts';
 import type { CommitOptions, CommitResult, FollowedStep, GradientJob, GradientResult, MasterPart, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
 
 /** What a room asks of a trainer. */
@@ -150,7 +150,7 @@ export class CpuTrainer implements RoomTrainer {
   }
 
   async loadReplica(step: number, bytes: ArrayBuffer): Promise<string> {
-    const weights = this.#decoded(fp32Codec, bytes, 'replica');
+    const weights = fp32Codec.decode(bytes.slice(0), this.#layout.totalElements, 'replica');
     this.#optimizer = null;
     this.#following = null;
     this.#dropped = new Float32Array(weights.length);
@@ -160,19 +160,20 @@ export class CpuTrainer implements RoomTrainer {
 
   async applyUpdate(step: number, bytes: ArrayBuffer, followed?: FollowedStep): Promise<string> {
     if (step !== this.#step) throw new RangeError(`update of step ${step} for a replica at ${this.#step}`);
-    const update = this.#decoded(this.#codec, bytes, 'update');
-    const weights = this.#isLossy ? this.#weights.map((weight, at) => weight + (update[at] ?? 0)) : update;
+    const update = this.#decoded(bytes, 'update');
+    const isExact = codecOfBytes(bytes, update.length, 'update') === fp32Codec;
+    const weights = isExact ? update : this.#weights.map((weight, at) => weight + (update[at] ?? 0));
     if (followed === undefined) {
       this.#optimizer = null;
       this.#following = null;
     } else {
       const { optimizer } = this.#followingOptimizer();
       const { gradient, weightSum, learningRate } = followed;
-      optimizer.gradientSum.set(this.#decoded(this.#codec, gradient, 'gradient'));
+      optimizer.gradientSum.set(this.#decoded(gradient, 'gradient'));
       if (!(weightSum > 0 && Number.isFinite(weightSum))) throw new CodecError(`a loss weight of ${weightSum}`);
       if (!(learningRate >= 0 && Number.isFinite(learningRate))) throw new CodecError(`a learning rate of ${learningRate}`);
       if (!this.#update(optimizer, step, weightSum, learningRate).applied) throw new CodecError('a gradient too large');
-      if (!this.#isLossy) optimizer.weights.set(weights);
+      if (!this.#hasMaster) optimizer.weights.set(weights);
     }
     this.#use(weights, step + 1);
     return this.hash;
@@ -180,7 +181,7 @@ export class CpuTrainer implements RoomTrainer {
 
   async beginFollowing(): Promise<number> {
     this.#optimizer = this.#optimizerOf(new Float64Array(this.#weights.length));
-    if (!this.#isLossy) this.#optimizer.weights.set(this.#weights);
+    if (!this.#hasMaster) this.#optimizer.weights.set(this.#weights);
     this.#following = { received: new Map(masterPartsOf(this.#settings).map((part) => [part, 0])) };
     return this.#step;
   }
@@ -255,8 +256,8 @@ export class CpuTrainer implements RoomTrainer {
     return { sums: optimizer.weights.map((weight, at) => ((this.#weights[at] ?? 0) - weight) * totals.weightSum), ...totals };
   }
 
-  async takeContribution(assignment: string): Promise<ArrayBuffer> {
-    const codec = this.#codec;
+  async takeContribution(assignment: string, name: CodecName = this.#ownCodec): Promise<ArrayBuffer> {
+    const codec = codecOf(name);
     const sums = this.#heldSums(assignment);
     const values = sums.map((sum, at) => sum + (this.#dropped[at] ?? 0));
     const bytes = codec.encode(values.slice());
@@ -278,39 +279,40 @@ export class CpuTrainer implements RoomTrainer {
 
   async addContribution(step: number, bytes: ArrayBuffer): Promise<void> {
     if (step !== this.#summedStep) throw new RangeError(`contribution to step ${step} while step ${this.#summedStep} is summed`);
-    this.#add(this.#decoded(this.#codec, bytes, 'contribution'));
+    this.#add(this.#decoded(bytes, 'contribution'));
   }
 
   async commit(step: number, weightSum: number, options: CommitOptions): Promise<CommitResult> {
     if (step !== this.#summedStep) throw new RangeError(`commit of step ${step} while step ${this.#summedStep} is summed`);
     const optimizer = this.#coordinating();
     roundToF32(optimizer.gradientSum);
-    const sum = options.encodeGradient ? this.#roundedSum(optimizer) : null;
+    const { codec = this.#ownCodec } = options;
+    const sum = options.encodeGradient ? this.#roundedSum(optimizer, codecOf(sumCodecOf(codec))) : null;
     const now = scheduleAt(this.#settings.optimizer, this.#settings.steps, options.changes ?? [], step);
     const learningRate = localLearningRateAt(now.settings, step, now.steps, this.#settings.localSteps ?? 1, 0);
     const { gradNorm, applied } = this.#update(optimizer, step, weightSum, learningRate);
     this.#summedStep = null;
-    const update = applied ? this.#moved(optimizer, step) : null;
+    const update = applied ? this.#moved(optimizer, step, codecOf(codec)) : null;
     const gradient = applied ? sum : null;
     return { step, gradNorm, learningRate, applied, replicaHash: this.hash, update: options.encodeUpdate ? update : null, gradient };
   }
 
   /** What a successor gets of the sum; from then on it is what these bytes say. What is not finite stays so. */
-  #roundedSum({ gradientSum }: MasterOptimizer): ArrayBuffer {
+  #roundedSum({ gradientSum }: MasterOptimizer, codec: Codec): ArrayBuffer {
     const sum = Float32Array.from(gradientSum);
-    const bytes = this.#codec.encode(sum.slice(), 'dithered');
-    if (sum.every(Number.isFinite)) gradientSum.set(this.#decoded(this.#codec, bytes, 'sum'));
+    const bytes = codec.encode(sum.slice(), 'dithered');
+    if (sum.every(Number.isFinite)) gradientSum.set(this.#decoded(bytes, 'sum'));
     return bytes;
   }
 
   /** Takes the replica to the master weights, as far as the codec can say; what it says of it. */
-  #moved(optimizer: MasterOptimizer, step: number): ArrayBuffer {
-    if (!this.#isLossy) {
+  #moved(optimizer: MasterOptimizer, step: number, codec: Codec): ArrayBuffer {
+    if (codec === fp32Codec) {
       this.#use(Float32Array.from(optimizer.weights), step + 1);
       return fp32Codec.encode(this.#weights.slice());
     }
-    const bytes = this.#codec.encode(this.#weights.map((weight, at) => (optimizer.weights[at] ?? 0) - weight));
-    const change = this.#decoded(this.#codec, bytes, 'update');
+    const bytes = codec.encode(this.#weights.map((weight, at) => (optimizer.weights[at] ?? 0) - weight));
+    const change = this.#decoded(bytes, 'update');
     this.#use(this.#weights.map((weight, at) => weight + (change[at] ?? 0)), step + 1);
     return bytes;
   }
@@ -363,17 +365,20 @@ export class CpuTrainer implements RoomTrainer {
     return optimizer;
   }
 
-  get #codec(): Codec {
-    return codecOf(this.#settings.codec ?? 'fp32');
+  /** Where none is asked for. */
+  get #ownCodec(): CodecName {
+    const { codec = 'fp32' } = this.#settings;
+    return codec === 'auto' ? 'fp32' : codec;
   }
 
-  get #isLossy(): boolean {
-    return this.#codec !== fp32Codec;
+  get #hasMaster(): boolean {
+    return hasMasterWeights(this.#settings);
   }
 
   /** Of a copy: messages may be delivered twice. */
-  #decoded(codec: Codec, bytes: ArrayBuffer, what: string): Float32Array<ArrayBuffer> {
-    return codec.decode(bytes.slice(0), this.#layout.totalElements, what);
+  #decoded(bytes: ArrayBuffer, what: string): Float32Array<ArrayBuffer> {
+    const { totalElements } = this.#layout;
+    return codecOfBytes(bytes, totalElements, what).decode(bytes.slice(0), totalElements, what);
   }
 
   #optimizerOf(weights: Float64Array): MasterOptimizer {

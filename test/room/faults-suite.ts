@@ -32,7 +32,7 @@ interface Circumstances {
 }
 
 /** What a lossy codec drops depends on who computes, and a run of so few parameters shows it. Replicas are equal all the same. */
-const lossTolerance = { fp32: 1e-4, bf16: 0.05, int8: 0.3 } as const;
+const lossTolerance = { fp32: 1e-4, bf16: 0.05, int8: 0.3, int2: 1 } as const;
 /** What peers learn alone depends on who has which share. */
 const localLossTolerance = 1;
 
@@ -54,7 +54,7 @@ async function survives(seed: number, circumstances: Circumstances): Promise<voi
  * everything when it is restarted; every eighth room's codec is lossy, and in nearly as many peers take local steps.
  */
 function circumstancesOf(seed: number): Circumstances {
-  const codec = seed % 16 === 7 ? 'int8' : seed % 16 === 15 ? 'bf16' : 'fp32';
+  const codec = seed % 16 === 7 ? 'int8' : seed % 32 === 15 ? 'bf16' : seed % 32 === 31 ? 'int2' : 'fp32';
   return { hasOrders: (seed >> 2) % 4 === 1, forgets: (seed >> 4) % 4 === 1, codec, localSteps: seed % 16 === 3 || seed % 32 === 7 ? 2 : 1 };
 }
 

@@ -19,7 +19,7 @@ function roundTrip(codec: Codec, values: Float32Array<ArrayBuffer>): Float32Arra
 }
 
 describe.each(codecNames.map((name) => [name, codecOf(name)] as const))('%s', (name, codec) => {
-  const bytesPerElement = { fp32: 4, bf16: 2, int8: 1 + 1 / 64 }[name];
+  const bytesPerElement = { fp32: 4, bf16: 2, int8: 1 + 1 / 64, int2: 1 / 4 + 1 / 64 }[name];
 
   it('has bytes in proportion to the elements', () => {
     fc.assert(
@@ -32,8 +32,9 @@ describe.each(codecNames.map((name) => [name, codecOf(name)] as const))('%s', (n
   });
 
   it('keeps each value but for a share of the largest of its block, and loses none for good', () => {
-    // Half of the last place kept: of 8 bits of each value itself, of 7 of the largest in the block, rounded up to a power of two.
-    const share = { fp32: 0, bf16: 2 ** -9, int8: 2 ** -7 }[name];
+    // Half of the last place kept: of 8 bits of each value itself, of 7 of the largest in the block, rounded up to a power of two. Two
+    // bits may keep nothing of one value: what they do keep is tested below.
+    const share = { fp32: 0, bf16: 2 ** -9, int8: 2 ** -7, int2: 1 }[name];
     fc.assert(
       fc.property(flat, (values) => {
         const kept = roundTrip(codec, values);
@@ -125,4 +126,34 @@ test('fp32 makes no copy of memory that is given away whole', () => {
   expect(fp32Codec.encode(values)).toBe(values.buffer);
   expect(fp32Codec.decode(values.buffer, 64, 'test').buffer).toBe(values.buffer);
   expect(fp32Codec.encode(values.subarray(1, 3)).byteLength).toBe(8);
+});
+
+test('int2 keeps more than half of what a block is, and all of it in the end', () => {
+  const energy = (values: Float32Array): number => values.reduce((sum, value) => sum + value * value, 0);
+  const int2 = codecOf('int2');
+  fc.assert(
+    fc.property(flat, (values) => {
+      let rest = values;
+      for (let round = 0; round < 12; round += 1) {
+        const kept = roundTrip(int2, rest);
+        const next = rest.map((value, at) => value - (kept[at] ?? 0));
+        for (let start = 0; start < values.length; start += 64) {
+          expect(energy(next.subarray(start, start + 64))).toBeLessThanOrEqual(0.5 * energy(rest.subarray(start, start + 64)));
+        }
+        rest = next;
+      }
+    }),
+  );
+});
+
+test('int2 finds the scale by which least is dropped, and its sign', () => {
+  const int2 = codecOf('int2');
+  const values = (...first: readonly number[]): Float32Array<ArrayBuffer> => Float32Array.from({ length: 64 }, (_, at) => first[at] ?? 0);
+  // One large value among nothing, both ways; levels of every kind; and a block of noise with a value that is clipped.
+  for (const exact of [values(1), values(-8), values(0.5, -0.25, 0.25, 0, 0.5), values(-3e-6, 1.5e-6).map((value) => Math.sign(value) * 2 ** Math.round(Math.log2(Math.abs(value) || 1)))]) {
+    expect(roundTrip(int2, exact)).toEqual(exact);
+  }
+  const noise = Float32Array.from({ length: 64 }, (_, at) => (at === 9 ? -4 : at % 2 === 0 ? 1 : -1));
+  expect(roundTrip(int2, noise)[9]).toBe(-2);
+  expect(roundTrip(int2, noise)[10]).toBe(1);
 });

@@ -64,7 +64,7 @@ function cpuTrainer(memo: GradientMemo): Trainer {
     kernelTimes: notHere,
     compareKernels: notHere,
     cancel: () => undefined,
-    takeContribution: (assignment) => trainer().takeContribution(assignment),
+    takeContribution: (assignment, codec) => trainer().takeContribution(assignment, codec),
     beginStep: (step) => trainer().beginStep(step),
     addOwnContribution: (assignment) => trainer().addOwnContribution(assignment),
     addContribution: (step, bytes) => trainer().addContribution(step, bytes),
