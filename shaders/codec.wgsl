@@ -193,21 +193,10 @@ fn addInt8(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 }
 
 #if !ROUNDED
-const candidates = 4u;
-const biasDifference = 64u;
-const mostLevelExponent = 126u;
-const levelsNotFinite = 127u;
-const negative = 128u;
+const candidates = 5u;
+const leastTop = 17u;
 const fixedBits = 16u;
 const droppedErrorBits = 5u;
-
-fn isNegative(x: f32) -> bool {
-  return x < 0.0;
-}
-
-fn levelOf(magnitude: u32, scaleBits: u32, isSameSign: bool) -> u32 {
-  return min((magnitude + (1u << (scaleBits - 1u))) >> scaleBits, select(1u, 2u, isSameSign));
-}
 
 @compute @workgroup_size(64)
 fn encodeInt2(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -217,37 +206,31 @@ fn encodeInt2(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
     return;
   }
   var largest = 0u;
-  var sign = false;
   for (var i = start; i < start + elementsPerBlock; i++) {
-    let x = given(i);
-    let magnitude = bitcast<u32>(x) & 0x7fffffffu;
-    if (magnitude > largest) {
-      largest = magnitude;
-      sign = isNegative(x);
-    }
+    largest = max(largest, bitcast<u32>(given(i)) & 0x7fffffffu);
   }
-  let exponent = largest >> 23u;
-  let isTooSmall = exponent + 1u <= biasDifference + candidates;
-  let isTooLarge = exponent + 1u > biasDifference + mostLevelExponent;
+  let top = (largest >> 23u) + 1u;
+  let isTooSmall = top < leastTop;
+  let isTooLarge = top > mostExponent;
   let at = FIRST_BLOCK + block;
   if (isTooSmall || isTooLarge) {
-    atomicOr(&newExponents[at / 4u], select(0u, levelsNotFinite, isTooLarge) << (8u * (at % 4u)));
+    atomicOr(&newExponents[at / 4u], select(0u, notFinite, isTooLarge) << (8u * (at % 4u)));
     for (var word = start / 16u; word < start / 16u + 4u; word++) {
       newLevels[word] = 0u;
     }
     return;
   }
-  let toFixed = bitcast<f32>((254u + fixedBits - 1u - exponent) << 23u);
+  // Of a power of two, so exact.
+  let toFixed = bitcast<f32>((254u + fixedBits - top) << 23u);
   var leastErrors = 0xffffffffu;
   var below = 0u;
   for (var candidate = 0u; candidate < candidates; candidate++) {
     let scaleBits = fixedBits - candidate;
     var errors = 0u;
     for (var i = start; i < start + elementsPerBlock; i++) {
-      let x = given(i);
-      let magnitude = u32(abs(x) * toFixed);
-      let reached = levelOf(magnitude, scaleBits, isNegative(x) == sign) << scaleBits;
-      let error = (max(magnitude, reached) - min(magnitude, reached)) >> droppedErrorBits;
+      let fixed = u32(abs(given(i)) * toFixed);
+      let reached = select(1u, 3u, (fixed >> scaleBits) > 0u) << (scaleBits - 1u);
+      let error = (max(fixed, reached) - min(fixed, reached)) >> droppedErrorBits;
       errors += error * error;
     }
     if (errors < leastErrors) {
@@ -255,18 +238,18 @@ fn encodeInt2(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_ind
       below = candidate;
     }
   }
-  let code = exponent + 1u - biasDifference - below;
-  atomicOr(&newExponents[at / 4u], (code | select(0u, negative, sign)) << (8u * (at % 4u)));
-  let scale = bitcast<f32>((code + biasDifference) << 23u);
+  let exponent = top - below;
+  atomicOr(&newExponents[at / 4u], exponent << (8u * (at % 4u)));
+  let scale = bitcast<f32>(exponent << 23u);
   for (var word = start / 16u; word < start / 16u + 4u; word++) {
     var packed = 0u;
     for (var j = 0u; j < 16u; j++) {
       let i = word * 16u + j;
       let x = given(i);
-      let isSameSign = isNegative(x) == sign;
-      let level = levelOf(u32(abs(x) * toFixed), fixedBits - below, isSameSign);
-      packed |= select(1u - level, 1u + level, isSameSign) << (2u * j);
-      keep(i, x, select(scale, -scale, isNegative(x)) * f32(level));
+      let isLarge = abs(x) >= scale;
+      let isNegative = x < 0.0;
+      packed |= (select(0u, 1u, isLarge) | select(0u, 2u, isNegative)) << (2u * j);
+      keep(i, x, scale * select(0.5, 1.5, isLarge) * select(1.0, -1.0, isNegative));
     }
     newLevels[word] = packed;
   }
@@ -281,16 +264,16 @@ fn addInt2(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     return;
   }
   let at = FIRST_BLOCK + block;
-  let code = (exponents[at / 4u] >> (8u * (at % 4u))) & 0xffu;
-  if (code == 0u) {
+  let exponent = (exponents[at / 4u] >> (8u * (at % 4u))) & 0xffu;
+  if (exponent == 0u) {
     return;
   }
-  let magnitude = bitcast<f32>(((code & 127u) + 64u) << 23u);
-  let scale = select(magnitude, -magnitude, code >= 128u);
+  let scale = bitcast<f32>(exponent << 23u);
   for (var word = start / 16u; word < start / 16u + 4u; word++) {
     let packed = levels[word];
     for (var j = 0u; j < 16u; j++) {
-      sum[word * 16u + j] += (f32((packed >> (2u * j)) & 3u) - 1.0) * scale;
+      let level = packed >> (2u * j);
+      sum[word * 16u + j] += scale * select(0.5, 1.5, (level & 1u) != 0u) * select(1.0, -1.0, (level & 2u) != 0u);
     }
   }
 }

@@ -28,9 +28,11 @@ export interface ChoiceField extends FieldBase {
 export type SettingsField = NumberField | ChoiceField;
 
 const codecChoices: readonly { readonly value: RunSettings['codec']; readonly label: string }[] = [
+  { value: 'auto', label: 'chosen by the room: as exact as the network allows' },
   { value: 'fp32', label: '32-bit numbers, exact' },
   { value: 'bf16', label: '16-bit numbers: half the bytes' },
   { value: 'int8', label: '8-bit numbers: a quarter of the bytes' },
+  { value: 'int2', label: '2-bit numbers: a fifteenth of the bytes, for local steps' },
 ];
 
 export function codecInWords(codec: RunSettings['codec']): string {

@@ -4,8 +4,7 @@ import { styleMap } from 'lit/directives/style-map.js';
 import type { SessionState } from '../session/types.ts';
 import { baseStyles, panelStyles } from './base-styles.ts';
 import { formatBytes, formatDuration, formatShare } from './format.ts';
-import { codecInWords } from './settings-fields.ts';
-import { SentSoFar, limitInWords, parts, stepMs, togetherInWords } from './step-words.ts';
+import { SentSoFar, limitInWords, parts, sentAsInWords, stepMs, togetherInWords } from './step-words.ts';
 import type { Pace } from './step-words.ts';
 import './panel-header.ts';
 
@@ -84,7 +83,7 @@ export class StepPanel extends LitElement {
       <ul data-testid="step-parts">
         ${parts.map(({ part, name }) => html`<li><i class=${part} aria-hidden="true"></i>${name} <span class="data" data-part=${part} data-value=${pace[part]}>${formatShare(pace[part] / total)}</span></li>`)}
       </ul>
-      <p data-testid="limit">${limitInWords(pace, { codec: settings?.codec ?? null, workers })}</p>
+      <p data-testid="limit">${limitInWords(pace, { settings, workers })}</p>
     `;
   }
 
@@ -93,6 +92,7 @@ export class StepPanel extends LitElement {
     const { upPerStep, downPerStep, inAll } = this.#sent.of(state.history);
     const together = togetherInWords(state);
     const workers = state.peers.filter(({ role }) => role !== 'watcher').length;
+    const sentAs = sentAsInWords(state);
     return html`<section aria-label="What a step costs">
       <panel-header heading="What a step costs">
         A step is done when the last device’s gradients are added up, so the slowest counts. The bar shows that device’s time for
@@ -108,7 +108,8 @@ export class StepPanel extends LitElement {
               <dd class="data" data-testid="step-bytes">↑ ${formatBytes(upPerStep)} ↓ ${formatBytes(downPerStep)}</dd>
               <dt>In all</dt>
               <dd class="data" data-testid="bytes-in-all">${formatBytes(inAll)}</dd>`}
-        ${state.settings === null ? nothing : html`<dt>Sent as</dt><dd data-testid="sent-as">${codecInWords(state.settings.codec)}, as chosen when the room was made</dd>`}
+        ${sentAs === null ? nothing : html`<dt>Sent as</dt><dd data-testid="sent-as">${sentAs}</dd>`}
+        ${(state.settings?.localSteps ?? 1) > 1 ? html`<dt>Local steps</dt><dd data-testid="local-steps">${state.settings?.localSteps} on each device in each of the room’s steps</dd>` : nothing}
       </dl>
     </section>`;
   }

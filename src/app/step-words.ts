@@ -1,6 +1,7 @@
 /** What a step costs, in words and sums: where its time goes, what limits the room, what was sent. No drawing. */
-import type { SessionState } from '../session/types.ts';
+import type { RunSettings, SessionState } from '../session/types.ts';
 import type { HistoryPoint } from './history-columns.ts';
+import { codecInWords } from './settings-fields.ts';
 
 export type Pace = NonNullable<SessionState['pace']>;
 type Part = 'computeMs' | 'wayMs' | 'applyMs' | 'waitMs';
@@ -18,7 +19,7 @@ export function stepMs(pace: Pace): number {
 }
 
 /** The largest part, and what could be done about it. */
-export function limitInWords(pace: Pace, { codec, workers }: { readonly codec: string | null; readonly workers: number }): string {
+export function limitInWords(pace: Pace, { settings, workers }: { readonly settings: Pick<RunSettings, 'codec' | 'localSteps'> | null; readonly workers: number }): string {
   const largest = parts.reduce((best, { part }) => (pace[part] > pace[best] ? part : best), 'computeMs' as Part);
   const whom = pace.slowest ?? 'somebody';
   switch (largest) {
@@ -27,14 +28,34 @@ export function limitInWords(pace: Pace, { codec, workers }: { readonly codec: s
         ? `Computing limits this room: ${whom} is ready last most often. More or faster devices make steps shorter.`
         : 'Computing limits this room: more devices would share it.';
     case 'wayMs':
-      return `The network limits this room: weights to ${whom} and gradients back take most of a step.${
-        codec === 'int8' ? '' : ' A room with fewer bits for each number (“Sent as”) would send less.'
-      }`;
+      return `The network limits this room: weights to ${whom} and gradients back take most of a step.${lessToSend(settings)}`;
     case 'applyMs':
       return 'Adding up limits this room: whoever leads takes longest to add the gradients and to update the weights. Larger steps need it less often.';
     case 'waitMs':
       return 'Keeping steps safe limits this room: each waits until whoever would lead next has it, too.';
   }
+}
+
+/** What a room made anew could do about it. */
+function lessToSend(settings: Pick<RunSettings, 'codec' | 'localSteps'> | null): string {
+  if (settings === null) return '';
+  if (settings.codec === 'fp32' || settings.codec === 'bf16') return ' A room with fewer bits for each number (“Sent as”) would send less.';
+  return settings.localSteps > 1 ? '' : ' A room with local steps would send less often, and learn a little less from each.';
+}
+
+/** Which codec, and why. */
+export function sentAsInWords({ settings, sentAs }: Pick<SessionState, 'settings' | 'sentAs'>): string | null {
+  if (settings === null) return null;
+  if (settings.codec !== 'auto') return `${codecInWords(settings.codec)}, as chosen when the room was made`;
+  if (sentAs === null) return null;
+  const share = `${Math.round(100 * sentAs.wayShare)} %`;
+  const why = {
+    alone: 'there is nobody to send to',
+    start: 'to begin with; the room looks how fast its network is',
+    slow: `since step ${sentAs.since}, when the network took ${share} of a step`,
+    quick: `since step ${sentAs.since}, when the network took only ${share} of a step`,
+  }[sentAs.why];
+  return `${codecInWords(sentAs.codec)}: ${why}`;
 }
 
 /** "2.8 times as fast as you alone", or null while either is not known or there is nobody else. */

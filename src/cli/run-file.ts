@@ -1,6 +1,6 @@
 /** The run file (DESIGN §5): JSON text in, complete settings out, but for the model, which may be in a folder. */
 import * as v from 'valibot';
-import { codecNames } from '../codec/types.ts';
+import { codecChoices } from '../codec/types.ts';
 import type { RunSettings } from '../session/types.ts';
 import { CliError } from './errors.ts';
 
@@ -35,7 +35,7 @@ const entries = {
   contextLength: v.optional(count(2), 128),
   order: v.optional(v.picklist(['shuffled', 'sequential']), 'shuffled'),
   seed: v.optional(v.pipe(count(0), v.maxValue(2 ** 32 - 1)), 1),
-  codec: v.optional(v.picklist(codecNames), 'fp32'),
+  codec: v.optional(v.picklist(codecChoices), 'fp32'),
   localSteps: v.optional(count(1), 1),
   precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
   evalEvery: v.optional(count(0), 0),

@@ -40,7 +40,7 @@ export interface PresetSettings {
   readonly contextLength: number;
   readonly order: 'shuffled' | 'sequential';
   readonly seed: number;
-  readonly codec: 'fp32';
+  readonly codec: 'auto';
   readonly localSteps: 1;
   readonly precision: 'f32';
   readonly evalEvery: number;
@@ -123,7 +123,7 @@ const memorizingSettings: PresetSettings = {
   contextLength: 64,
   order: 'shuffled',
   seed: 1,
-  codec: 'fp32',
+  codec: 'auto',
   localSteps: 1,
   precision: 'f32',
   evalEvery: 0,
@@ -148,7 +148,7 @@ const bookSettings: PresetSettings = {
   contextLength: 128,
   order: 'shuffled',
   seed: 1,
-  codec: 'fp32',
+  codec: 'auto',
   localSteps: 1,
   precision: 'f32',
   evalEvery: 100,

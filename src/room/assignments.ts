@@ -43,7 +43,7 @@ export function assign(turn: Turn, workers: readonly Worker[], id: PeerId, micro
   turn.effects.push({
     type: 'assign',
     to: id,
-    header: { kind: 'assignment', term: config.term, step: work.step, assignment: assignment.id, microbatches: [...microbatches], ...(rules.changes.length > 0 && { changes: [...rules.changes] }) },
+    header: { kind: 'assignment', term: config.term, step: work.step, assignment: assignment.id, microbatches: [...microbatches], ...(rules.changes.length > 0 && { changes: [...rules.changes] }), ...(work.codec !== null && { codec: work.codec }) },
   });
 }
 

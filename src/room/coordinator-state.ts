@@ -8,6 +8,8 @@ import { ownSleepMs, ownStallMs } from './limits.ts';
 import type { Pace, StepTimes } from './pace.ts';
 import type { RoomRules } from './rules.ts';
 import type { Speed } from './speed.ts';
+import type { SentAs } from './codec-choice.ts';
+import type { RoomCodec } from './values.ts';
 
 /** The weights a peer holds, as far as the coordinator knows: a replica was sent at `base`, updates up to `sent`. */
 export interface Holding {
@@ -105,6 +107,8 @@ export interface StepWork {
   readonly spoiled: readonly { readonly microbatch: number; readonly worker: PeerId }[];
   readonly isCommitting: boolean;
   readonly times: StepTimes;
+  /** Of its contributions and its update; null: the run's. */
+  readonly codec: RoomCodec | null;
 }
 
 /**
@@ -145,6 +149,8 @@ export interface CoordinatorState {
   readonly committedAtMs: number;
   /** Null before the first step under this coordinator. */
   readonly pace: Pace | null;
+  /** Null where there is nothing to choose. */
+  readonly sentAs: SentAs | null;
   /** Who was asked to keep a copy of the replica for newcomers, and of which step's. */
   readonly sharing: { readonly step: Step; readonly peers: readonly PeerId[] } | null;
   /** Since when newcomers wait for somebody who could share the newest weights. */

@@ -16,10 +16,12 @@ import type {
   PeerRow,
   Presence,
   RoomPhase,
+  SentAsRow,
   Step,
   Term,
 } from './messages.ts';
 import type { DatedChange, OwnerCommand, RoomRules, SignedCommand } from './rules.ts';
+import type { RoomCodec } from './values.ts';
 
 /** Names the bytes of a received blob, which the driver keeps until an effect uses or discards them. */
 export type BlobRef = string & { readonly __brand: 'BlobRef' };
@@ -62,6 +64,8 @@ export interface CoordinatorConfig {
   readonly steps: number;
   readonly microbatchesPerStep: number;
   readonly tokensPerMicrobatch: number;
+  /** Between which the room may choose, from the most exact down; none: it is the run's. */
+  readonly codecs: readonly RoomCodec[];
   /** Sum of the loss weights of a micro-batch: a pure function of the run. What a peer claims is checked against it. */
   readonly weightOfMicrobatch: (step: Step, microbatch: number) => number;
   /** Its `problem` is set when this peer can't compute (it still coordinates). */
@@ -170,6 +174,8 @@ export type CoordinatorEffect =
       readonly encodeGradient: boolean;
       /** Of the run's schedule, up to this step or beyond. */
       readonly changes: readonly DatedChange[];
+      /** Of update and gradient; null: the run's. */
+      readonly codec: RoomCodec | null;
     }
   /** Validation loss of the weights as they are now, right after the update of `step`. */
   | { readonly type: 'evaluate'; readonly step: Step }
@@ -341,7 +347,7 @@ export type MemberEffect =
     }
   | { readonly type: 'cancel'; readonly assignment: string }
   /** Take the last result from the trainer and send it with this header. */
-  | { readonly type: 'sendContribution'; readonly header: MemberBlob }
+  | { readonly type: 'sendContribution'; readonly header: MemberBlob; readonly codec: RoomCodec | null }
   | { readonly type: 'discardBlob'; readonly ref: BlobRef; readonly reason: string }
   /** This peer's own command of this revision was not carried out. */
   | { readonly type: 'declined'; readonly revision: number; readonly code: 'outdated' | 'impossible'; readonly reason: string }
@@ -368,6 +374,8 @@ export interface RoomView {
   readonly gone: readonly GonePeer[];
   /** Where a step's time goes. */
   readonly pace: PaceRow | null;
+  /** Null where there is nothing to choose, or nothing known. */
+  readonly sentAs: SentAsRow | null;
   readonly problem: RoomProblem | null;
 }
 

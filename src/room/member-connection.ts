@@ -164,6 +164,7 @@ export function welcomed(turn: MemberTurn, message: Extract<CoordinatorMessage, 
     peers: state.room?.peers ?? [],
     gone: state.room?.gone ?? [],
     pace: state.room?.pace ?? null,
+    sentAs: state.room?.sentAs ?? null,
     sample: state.room?.sample ?? null,
   };
   setProblem(turn, null);

@@ -1,8 +1,9 @@
 /** What a member knows, and the turn in which one event changes it. As for the coordinator, states are never mutated. */
 import { ownStallMs } from './limits.ts';
 import type { BlobRef, MachineBlob, MasterPart, MemberConfig, MemberEffect, MemberPhase, RoomProblem, SavedState, SuccessionPart } from './machine.ts';
-import type { CoordinatorBlob, GonePeer, HistoryPoint, MemberMessage, PaceRow, PeerDevice, PeerId, PeerRow, Presence, RoomPhase, Step, Term } from './messages.ts';
+import type { CoordinatorBlob, GonePeer, HistoryPoint, MemberMessage, PaceRow, PeerDevice, PeerId, PeerRow, Presence, RoomPhase, SentAsRow, Step, Term } from './messages.ts';
 import type { RoomRules } from './rules.ts';
+import type { RoomCodec } from './values.ts';
 
 export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
 
@@ -65,6 +66,7 @@ export interface KnownRoom {
   readonly peers: readonly PeerRow[];
   readonly gone: readonly GonePeer[];
   readonly pace: PaceRow | null;
+  readonly sentAs: SentAsRow | null;
   readonly sample: { readonly step: Step; readonly text: string } | null;
 }
 
@@ -115,7 +117,7 @@ export interface MemberState {
   readonly blobs: readonly QueuedBlob[];
   /** Assignments for the replica at hand, to be computed one after another. */
   readonly assignments: readonly { readonly header: AssignmentHeader; readonly ref: BlobRef }[];
-  readonly computing: { readonly assignment: string; readonly isCancelled: boolean } | null;
+  readonly computing: { readonly assignment: string; readonly isCancelled: boolean; readonly codec: RoomCodec | null } | null;
   /** Cancels may overtake the assignments they are about. */
   readonly cancelled: readonly string[];
 }

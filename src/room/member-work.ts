@@ -92,8 +92,8 @@ function startNext(turn: MemberTurn): void {
   const [next, ...rest] = state.assignments;
   if (next === undefined || state.computing !== null || state.loading !== null) return;
   state.assignments = rest;
-  const { assignment, step, microbatches, changes = [] } = next.header;
-  state.computing = { assignment, isCancelled: false };
+  const { assignment, step, microbatches, changes = [], codec = null } = next.header;
+  state.computing = { assignment, isCancelled: false, codec };
   turn.effects.push({ type: 'compute', assignment, step, microbatches, changes, ref: next.ref });
 }
 
@@ -160,7 +160,7 @@ export function computed(
     else if (!Number.isFinite(lossSum)) decline(turn, assignment, 'non-finite');
     else {
       const sums = { lossSum, weightSum, computeMs, tokens };
-      turn.effects.push({ type: 'sendContribution', header: { kind: 'contribution', term: room.term, step, assignment, ...sums } });
+      turn.effects.push({ type: 'sendContribution', header: { kind: 'contribution', term: room.term, step, assignment, ...sums }, codec: computing.codec });
     }
   }
   takeBlobs(turn);

@@ -168,7 +168,7 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
     case 'validation':
       return validated(turn, message.step, message.loss);
     case 'peers':
-      return changeRoom(turn, { peers: message.peers, gone: message.gone ?? [], pace: message.pace ?? null });
+      return changeRoom(turn, { peers: message.peers, gone: message.gone ?? [], pace: message.pace ?? null, sentAs: message.sentAs ?? null });
     case 'share':
       return share(turn, message.step);
     case 'missing':
@@ -248,6 +248,7 @@ export function memberView(state: MemberState): MemberView {
     peers: room?.peers ?? [],
     gone: room?.gone ?? [],
     pace: room?.pace ?? null,
+    sentAs: room?.sentAs ?? null,
     problem: state.problem ?? room?.problem ?? null,
     connection: state.phase,
     wasWelcomed: room !== null,

@@ -301,6 +301,7 @@ export function sendPeersTable(turn: Turn): void {
     peers: [...peerRows(state)],
     ...(state.gone.length > 0 && { gone: [...goneRows(state)] }),
     ...(pace !== null && { pace }),
+    ...(state.sentAs !== null && { sentAs: state.sentAs }),
   });
 }
 

@@ -5,7 +5,7 @@
  */
 import * as v from 'valibot';
 import { changeSchema, datedChangesSchema, roomRulesSchema, signedCommandSchema } from './rules.ts';
-import { count, finite, hash, holderHash, identifier, longestRunSteps, maxStep, peerId, peerName, rate, step, term } from './values.ts';
+import { count, finite, hash, holderHash, identifier, longestRunSteps, maxStep, peerId, peerName, rate, roomCodec, step, term } from './values.ts';
 
 export type { PeerId, Step, Term } from './values.ts';
 
@@ -109,6 +109,10 @@ export type ReplicaPiece = v.InferOutput<typeof replicaPieceSchema>;
 const paceSchema = v.object({ computeMs: rate, wayMs: rate, waitMs: rate, applyMs: rate, slowest: v.nullable(peerName) });
 export type PaceRow = v.InferOutput<typeof paceSchema>;
 
+/** Where the room chooses its codec: see `codec-choice.ts`. */
+const sentAsSchema = v.object({ codec: roomCodec, why: v.picklist(['alone', 'start', 'slow', 'quick']), wayShare: rate, since: step });
+export type SentAsRow = v.InferOutput<typeof sentAsSchema>;
+
 const goneSchema = v.object({ name: peerName, reason: v.pipe(v.string(), v.maxLength(200)) });
 /** Somebody whose connection to the coordinator ended a moment ago, and how. */
 export type GonePeer = v.InferOutput<typeof goneSchema>;
@@ -207,6 +211,7 @@ export const coordinatorMessageSchema = v.variant('type', [
     peers: v.pipe(v.array(peerRowSchema), v.maxLength(maxPeers)),
     gone: v.optional(v.pipe(v.array(goneSchema), v.maxLength(maxPeers))),
     pace: v.optional(paceSchema),
+    sentAs: v.optional(sentAsSchema),
   }),
   v.object({ type: v.literal('sample'), term, step, text: v.pipe(v.string(), v.maxLength(maxText)) }),
   /** Keep a copy of the replica as it is after `step` updates: newcomers will ask for pieces of it. */
@@ -257,6 +262,8 @@ export const coordinatorBlobSchema = v.variant('kind', [
     microbatches: v.pipe(v.array(count), v.minLength(1), v.maxLength(maxMicrobatches)),
     /** By which local steps have their learning rates; none when left out. */
     changes: v.exactOptional(datedChangesSchema),
+    /** In which the contribution is wanted; the run's own when left out. */
+    codec: v.exactOptional(roomCodec),
   }),
   /**
    * No bytes: this member is to keep the master state from `step` on. Gradients of the steps follow at once, each before its

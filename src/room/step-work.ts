@@ -5,6 +5,7 @@
 import { assign, cancel, openAssignment } from './assignments.ts';
 import { broadcast, changePeer, changeWorkRecord, touchPeers, workRecord } from './coordinator-state.ts';
 import type { Assignment, CoordinatorState, Peer, StepWork, Turn } from './coordinator-state.ts';
+import { nextSentAs } from './codec-choice.ts';
 import { maxStrikes, weightTolerance } from './limits.ts';
 import type { BlobRef, RoomProblem } from './machine.ts';
 import type { MemberBlob, PeerId, Step } from './messages.ts';
@@ -24,7 +25,9 @@ type Withdrawal = 'late' | 'gone' | 'returned' | 'failed' | 'spoiled';
 
 export function beginStep(turn: Turn): void {
   const { state, nowMs } = turn;
-  const count = state.config.microbatchesPerStep;
+  const { microbatchesPerStep: count, codecs } = state.config;
+  const hasReceivers = [...state.peers.values()].some((peer) => holdsStep(peer, state.step));
+  state.sentAs = nextSentAs(state.sentAs, { codecs, pace: state.pace, hasReceivers, step: state.step });
   state.work = {
     step: state.step,
     beganAtMs: nowMs,
@@ -38,6 +41,7 @@ export function beginStep(turn: Turn): void {
     spoiled: [],
     isCommitting: false,
     times: noTimes,
+    codec: state.sentAs?.codec ?? null,
   };
   turn.effects.push({ type: 'beginStep', step: state.step });
 }
@@ -293,8 +297,8 @@ function commit(turn: Turn, work: StepWork): void {
   state.work = { ...work, isCommitting: true, times: { ...work.times, commitMs: nowMs } };
   const encodeUpdate = [...state.peers.values()].some((peer) => holdsStep(peer, work.step));
   const encodeGradient = isFollowed(state, work.step);
-  const { step, lossSum, weightSum } = work;
-  turn.effects.push({ type: 'commit', step, lossSum, weightSum, encodeUpdate, encodeGradient, changes: state.rules.changes });
+  const { step, lossSum, weightSum, codec } = work;
+  turn.effects.push({ type: 'commit', step, lossSum, weightSum, encodeUpdate, encodeGradient, changes: state.rules.changes, codec });
 }
 
 /** Everything up to this step was sent to it, so the next update is what it needs next. */

@@ -23,3 +23,7 @@ export type PeerId = v.InferOutput<typeof peerId>;
 export type Term = v.InferOutput<typeof term>;
 /** Number of updates applied before it: step s takes the replica from s to s + 1. */
 export type Step = v.InferOutput<typeof step>;
+
+/** How weights' changes and gradients are written as bytes; what that means is the trainer's. */
+export const roomCodec = v.picklist(['fp32', 'bf16', 'int8', 'int2']);
+export type RoomCodec = v.InferOutput<typeof roomCodec>;

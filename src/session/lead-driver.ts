@@ -411,8 +411,8 @@ export class LeadDriver {
     );
   }
 
-  #commit({ step, weightSum, encodeUpdate, encodeGradient, changes }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
-    this.#trainerCall(this.#options.trainer.commit(step, weightSum, { encodeUpdate, encodeGradient, changes }), (result) => {
+  #commit({ step, weightSum, encodeUpdate, encodeGradient, changes, codec }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
+    this.#trainerCall(this.#options.trainer.commit(step, weightSum, { encodeUpdate, encodeGradient, changes, ...(codec !== null && { codec }) }), (result) => {
       const { gradNorm, learningRate, replicaHash, applied, update, gradient } = result;
       this.#update = update === null ? null : { step, bytes: update, gradient };
       const bytes = { updateBytes: update?.byteLength ?? 0, gradientBytes: gradient?.byteLength ?? 0 };

@@ -7,6 +7,7 @@ import { weightOf } from '../data/batches.ts';
 import { parameterCount, parameterLayoutOf } from '../model/parameters.ts';
 import type { LeadClaim, WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
+import { roomCodecs } from '../room/codec-choice.ts';
 import { fromStep, noRules, reopened, stepsOf } from '../room/rules.ts';
 import type { RoomRules } from '../room/rules.ts';
 import type { RunRecord } from '../checkpoint/types.ts';
@@ -208,6 +209,7 @@ export async function beginReign(
       run: serializeRun(description),
       steps: settings.steps,
       microbatchesPerStep: source.microbatchesPerStep,
+      codecs: roomCodecs(settings.codec, settings.localSteps),
       tokensPerMicrobatch: settings.rowsPerMicrobatch * settings.contextLength,
       weightOfMicrobatch: (of, microbatch) => weightOf(source.draw(of, microbatch)),
       selfDevice: peerDevice(device),

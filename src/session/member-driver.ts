@@ -5,7 +5,7 @@
 import { createMember, memberStep, memberView } from '../room/member.ts';
 import type { PieceCache } from '../checkpoint/piece-cache.ts';
 import type { DirectoryLead, LeadClaim, MemberConfig, MemberEffect, MemberEvent, MemberView } from '../room/machine.ts';
-import type { CoordinatorBlob, MemberBlob, PeerDevice, PeerId, Step, Term } from '../room/messages.ts';
+import type { CoordinatorBlob, PeerDevice, PeerId, Step, Term } from '../room/messages.ts';
 import type { Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers, Endpoint } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
@@ -227,7 +227,7 @@ export class MemberDriver {
         this.#trainer?.cancel(effect.assignment);
         return;
       case 'sendContribution':
-        this.#sendContribution(effect.header);
+        this.#sendContribution(effect);
         return;
       case 'discardBlob':
         this.#blobs.discard(effect.ref);
@@ -417,11 +417,11 @@ export class MemberDriver {
     );
   }
 
-  #sendContribution(header: MemberBlob): void {
+  #sendContribution({ header, codec }: Extract<MemberEffect, { type: 'sendContribution' }>): void {
     const { trainer, connection } = { trainer: this.#trainer, connection: this.#link.connection };
     if (!trainer || !connection) return;
     this.#lastContribution = trainer
-      .takeContribution(header.assignment)
+      .takeContribution(header.assignment, codec ?? undefined)
       .then((bytes) => connection.sendBlob(header, bytes))
       // A lost GPU is reported by `whenLost`, a lost connection by itself; the coordinator re-assigns either way.
       .catch(() => undefined);

@@ -3,7 +3,7 @@
  * that travels with every welcome and lies beside every checkpoint. Draws no batches and computes no gradients.
  */
 import * as v from 'valibot';
-import { codecNames } from '../codec/types.ts';
+import { codecChoices } from '../codec/types.ts';
 import { corpusBatches } from '../data/batches.ts';
 import { CharacterTokenizer } from '../data/character-tokenizer.ts';
 import { presetById, textProblem } from '../data/presets.ts';
@@ -45,7 +45,7 @@ const settingsSchema = v.object({
   contextLength: whole(2, maxContextLength),
   order: v.picklist(['shuffled', 'sequential']),
   seed: whole(0, 2 ** 32 - 1),
-  codec: v.picklist(codecNames),
+  codec: v.picklist(codecChoices),
   // Older pages don't send these two.
   localSteps: v.optional(whole(1, maxLocalSteps), 1),
   precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),

@@ -35,6 +35,7 @@ export function shownState(role: RoleView, before: SessionState, elapsedMs: (his
     peers: view.peers,
     gone: view.gone,
     pace: view.pace,
+    sentAs: view.sentAs,
     changes: view.rules.changes,
     history: view.history,
     replicaHash: heldHash ?? last?.replicaHash ?? null,

@@ -23,6 +23,7 @@ export const initialState: SessionState = {
   peers: [],
   gone: [],
   pace: null,
+  sentAs: null,
   connections: [],
   history: [],
   replicaHash: null,

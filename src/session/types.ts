@@ -2,8 +2,8 @@
  * What a page (or script) sees of a session, and what it can ask of it. The Lit elements draw a `SessionState` and call
  * a `SessionController`; they know nothing else of training or sockets.
  */
-import type { CodecName } from '../codec/types.ts';
-import type { GonePeer, HistoryPoint, PaceRow, PeerRow } from '../room/messages.ts';
+import type { CodecChoice } from '../codec/types.ts';
+import type { GonePeer, HistoryPoint, PaceRow, PeerRow, SentAsRow } from '../room/messages.ts';
 import type { DatedChange } from '../room/rules.ts';
 import type { ConnectionRow } from './connections.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
@@ -22,7 +22,7 @@ export interface RunSettings {
   readonly contextLength: number;
   readonly order: 'shuffled' | 'sequential';
   readonly seed: number;
-  readonly codec: CodecName;
+  readonly codec: CodecChoice;
   /** Steps of each device alone in one of the room's, which is as many times `rowsPerStep`; 1: none. */
   readonly localSteps: number;
   readonly precision: Precision;
@@ -44,7 +44,7 @@ export interface CreateSettings {
   readonly contextLength?: number;
   readonly order?: 'shuffled' | 'sequential';
   readonly seed?: number;
-  readonly codec?: CodecName;
+  readonly codec?: CodecChoice;
   /** Where steps, warm-up and evaluations are not given, the preset's are as many times fewer. */
   readonly localSteps?: number;
   readonly precision?: Precision;
@@ -134,6 +134,8 @@ export interface SessionState {
   readonly gone: readonly GonePeer[];
   /** Where the time of a step goes; null until the first one is done. */
   readonly pace: PaceRow | null;
+  /** What the room has chosen; null where it can't, or nothing is known. */
+  readonly sentAs: SentAsRow | null;
   /** Of the peers that this page is connected to: all others where it leads, else the coordinator. */
   readonly connections: readonly ConnectionRow[];
   /** A new array whenever a point was added; points are never mutated. */

@@ -11,6 +11,7 @@ import { createPausedRoom, joinRoom, statusOf, statusWhen } from './support.ts';
 /** Quick steps, and no end: for rooms in which somebody is always about to go. */
 export const endlessRun: CreateSettings = {
   preset: 'counting-list',
+  codec: 'fp32',
   steps: 1_000_000,
   rowsPerStep: 8,
   rowsPerMicrobatch: 1,

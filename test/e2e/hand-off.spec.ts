@@ -17,7 +17,7 @@ const kills = Number(process.env['HAND_OFFS'] ?? 5);
 
 test('the coordinator’s browser is killed again and again, and no committed step is lost', async ({ server, launchOptions }) => {
   test.setTimeout(60_000 + kills * 45_000);
-  const room = new BrowserRoom({ url: server.url, launchOptions, run: { ...endlessRun, codec: 'int8' } });
+  const room = new BrowserRoom({ url: server.url, launchOptions, run: { ...endlessRun, codec: 'auto' } });
   try {
     await room.open(4);
     const resumedMs: number[] = [];

@@ -15,6 +15,7 @@ import { serveTransportPage } from './transport-page.ts';
 
 const run: CreateSettings = {
   preset: 'counting-list',
+  codec: 'fp32',
   steps: 1_000_000,
   rowsPerStep: 2,
   rowsPerMicrobatch: 1,

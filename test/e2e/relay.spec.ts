@@ -16,6 +16,7 @@ const delayMs = 20;
 const loss = 0.01;
 const run: CreateSettings = {
   preset: 'counting-list',
+  codec: 'fp32',
   steps: 15,
   rowsPerStep: 4,
   rowsPerMicrobatch: 1,

@@ -12,6 +12,7 @@ const never = 1_000_000;
 /** Six micro-batches, so that three peers all get some; one layer, since a software GPU's time goes into launches. */
 const shared: CreateSettings = {
   preset: 'counting-list',
+  codec: 'fp32',
   rowsPerStep: 6,
   rowsPerMicrobatch: 1,
   contextLength: 32,

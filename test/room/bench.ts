@@ -40,6 +40,7 @@ export class CoordinatorBench {
       steps: 100,
       microbatchesPerStep: 6,
       tokensPerMicrobatch: 10,
+      codecs: [],
       weightOfMicrobatch: () => 9,
       selfDevice: goodDevice,
       sharesReplica: false,

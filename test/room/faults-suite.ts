@@ -6,7 +6,7 @@
  * share the seeds, so that they run on several cores.
  */
 import { expect } from 'vitest';
-import type { CodecName } from '../../src/codec/index.ts';
+import type { CodecChoice } from '../../src/codec/index.ts';
 import { simulateFaults } from './faults.ts';
 import { seeds } from './simulator.ts';
 import type { Simulation } from './simulator.ts';
@@ -27,12 +27,12 @@ export const onceFailedWithOrders: readonly number[] = [601_687, 604_614, 614_77
 interface Circumstances {
   readonly hasOrders: boolean;
   readonly forgets: boolean;
-  readonly codec: CodecName;
+  readonly codec: CodecChoice;
   readonly localSteps: number;
 }
 
 /** What a lossy codec drops depends on who computes, and a run of so few parameters shows it. Replicas are equal all the same. */
-const lossTolerance = { fp32: 1e-4, bf16: 0.05, int8: 0.3, int2: 1 } as const;
+const lossTolerance = { fp32: 1e-4, bf16: 0.05, int8: 0.3, int2: 1, auto: 0.3 } as const;
 /** What peers learn alone depends on who has which share. */
 const localLossTolerance = 1;
 
@@ -51,10 +51,11 @@ async function survives(seed: number, circumstances: Circumstances): Promise<voi
 
 /**
  * In every fourth room its owner gives orders, which makes gradients of its own and takes time; every fourth server forgets
- * everything when it is restarted; every eighth room's codec is lossy, and in nearly as many peers take local steps.
+ * everything when it is restarted; every eighth room's codec is lossy, every sixteenth
+ * chooses, and in nearly as many peers take local steps.
  */
 function circumstancesOf(seed: number): Circumstances {
-  const codec = seed % 16 === 7 ? 'int8' : seed % 32 === 15 ? 'bf16' : seed % 32 === 31 ? 'int2' : 'fp32';
+  const codec = seed % 16 === 7 ? 'int8' : seed % 32 === 15 ? 'bf16' : seed % 32 === 31 ? 'int2' : seed % 16 === 11 ? 'auto' : 'fp32';
   return { hasOrders: (seed >> 2) % 4 === 1, forgets: (seed >> 4) % 4 === 1, codec, localSteps: seed % 16 === 3 || seed % 32 === 7 ? 2 : 1 };
 }
 

@@ -9,6 +9,7 @@ import { orderOf, ownerCommandSchema } from '../../src/room/rules.ts';
 import type { OwnerCommand, RoomRules, SignedCommand } from '../../src/room/rules.ts';
 import { encodeHistory } from '../../src/session/history.ts';
 import { rangesOf } from '../../src/session/inheritance.ts';
+import { roomCodecs } from '../../src/room/codec-choice.ts';
 import { encodeRows } from '../../src/session/rows.ts';
 import { masterPartsOf } from '../../src/trainer/types.ts';
 import * as v from 'valibot';
@@ -112,6 +113,7 @@ export class LeadHost implements Role {
       run: JSON.stringify(run.settings),
       steps: run.settings.steps,
       microbatchesPerStep: run.source.microbatchesPerStep,
+      codecs: roomCodecs(run.settings.codec ?? 'fp32', run.settings.localSteps ?? 1),
       tokensPerMicrobatch: run.tokensPerMicrobatch,
       weightOfMicrobatch: (step, microbatch) => weightOf(run.source.draw(step, microbatch)),
       selfDevice: options.device,
@@ -440,9 +442,9 @@ export class LeadHost implements Role {
     });
   }
 
-  #commit({ step, lossSum, weightSum, encodeUpdate, encodeGradient, changes }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
+  #commit({ step, lossSum, weightSum, encodeUpdate, encodeGradient, changes, codec }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
     this.#gpuJob('commit', gpuMs.commit, async () => {
-      const result = await this.#trainer.commit(step, weightSum, { encodeUpdate, encodeGradient, changes });
+      const result = await this.#trainer.commit(step, weightSum, { encodeUpdate, encodeGradient, changes, ...(codec !== null && { codec }) });
       const { rules } = this.#state;
       const expected = rules.changes.length === 0 ? undefined : await this.world.changedRun.lossAt(step, rules.changes);
       const { gradNorm, learningRate, replicaHash, applied, update, gradient } = result;

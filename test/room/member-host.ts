@@ -243,7 +243,7 @@ export class MemberHost implements Role {
         this.gpu.cancel(effect.assignment);
         return;
       case 'sendContribution':
-        return this.#sendContribution(effect.header);
+        return this.#sendContribution(effect);
       case 'discardBlob':
         log.note(this.machine, `discards ${effect.ref}: ${effect.reason}`);
         this.#shelf.take(effect.ref);
@@ -542,14 +542,14 @@ export class MemberHost implements Role {
     }
   }
 
-  #sendContribution(header: MemberBlob): void {
+  #sendContribution({ header, codec }: Extract<MemberEffect, { type: 'sendContribution' }>): void {
     const end = this.#end;
     const truth = this.#held;
     const asked = this.#trainer;
     this.gpu.submit('take', gpuMs.take, async () => {
       const trainer = this.#stillThere(asked);
       if (trainer === null || end === null) return;
-      const bytes = await trainer.takeContribution(header.assignment);
+      const bytes = await trainer.takeContribution(header.assignment, codec ?? undefined);
       if (truth !== null) this.world.ledger.contributionEncoded(bytes, truth);
       for (const sent of this.#options.lie?.(header, bytes) ?? [{ header, bytes }]) end.sendBlob(sent.header, sent.bytes);
     });

@@ -1,5 +1,5 @@
 /** A run small enough to train thousands of times: one layer, hidden size 8, a vocabulary of 8, four micro-batches a step. */
-import type { CodecName } from '../../src/codec/index.ts';
+import type { CodecChoice } from '../../src/codec/index.ts';
 import { corpusBatches, weightOf } from '../../src/data/batches.ts';
 import type { BatchSource } from '../../src/data/types.ts';
 import type { ScheduleChange } from '../../src/optim/index.ts';
@@ -133,7 +133,7 @@ export class ChangedRun {
 }
 
 /** The same run with what goes over the network in another codec. */
-export function inCodec(run: TinyRun, codec: CodecName): TinyRun {
+export function inCodec(run: TinyRun, codec: CodecChoice): TinyRun {
   return { ...run, settings: { ...run.settings, codec } };
 }
 

@@ -78,7 +78,7 @@ describe('the run file', () => {
     ['steps should be', '{"steps": 1.5}'],
     ['steps should be number, and is "300"', '{"steps": "300"}'],
     ['order should be ("shuffled" | "sequential"), and is "random"', '{"order": "random"}'],
-    ['codec should be ("fp32" | "bf16" | "int8"), and is "int3"', '{"codec": "int3"}'],
+    ['codec should be ("auto" | "fp32" | "bf16" | "int8" | "int2"), and is "int3"', '{"codec": "int3"}'],
     ['optimizer.beta1 should be below 1', '{"optimizer": {"beta1": 1}}'],
     ['optimizer.schedule should be', '{"optimizer": {"schedule": "step"}}'],
   ])('is refused with “%s”', (message, text) => {

@@ -128,32 +128,36 @@ test('fp32 makes no copy of memory that is given away whole', () => {
   expect(fp32Codec.encode(values.subarray(1, 3)).byteLength).toBe(8);
 });
 
-test('int2 keeps more than half of what a block is, and all of it in the end', () => {
+test('int2 drops less than it was given, and nothing of it in the end', () => {
   const energy = (values: Float32Array): number => values.reduce((sum, value) => sum + value * value, 0);
   const int2 = codecOf('int2');
+  /** Smaller scales are not to be had. */
+  const leastKept = 2 ** -100;
   fc.assert(
     fc.property(flat, (values) => {
       let rest = values;
-      for (let round = 0; round < 12; round += 1) {
+      for (let round = 0; round < 100; round += 1) {
         const kept = roundTrip(int2, rest);
         const next = rest.map((value, at) => value - (kept[at] ?? 0));
         for (let start = 0; start < values.length; start += 64) {
-          expect(energy(next.subarray(start, start + 64))).toBeLessThanOrEqual(0.5 * energy(rest.subarray(start, start + 64)));
+          const before = energy(rest.subarray(start, start + 64));
+          // One value among nothing is the worst.
+          if (before > leastKept ** 2) expect(energy(next.subarray(start, start + 64))).toBeLessThanOrEqual(0.91 * before);
         }
         rest = next;
       }
+      expect(energy(rest)).toBeLessThanOrEqual(1e-4 * energy(values) + leastKept ** 2);
     }),
+    { numRuns: 30 },
   );
 });
 
-test('int2 finds the scale by which least is dropped, and its sign', () => {
+test('int2 takes the scale by which least is dropped', () => {
   const int2 = codecOf('int2');
-  const values = (...first: readonly number[]): Float32Array<ArrayBuffer> => Float32Array.from({ length: 64 }, (_, at) => first[at] ?? 0);
-  // One large value among nothing, both ways; levels of every kind; and a block of noise with a value that is clipped.
-  for (const exact of [values(1), values(-8), values(0.5, -0.25, 0.25, 0, 0.5), values(-3e-6, 1.5e-6).map((value) => Math.sign(value) * 2 ** Math.round(Math.log2(Math.abs(value) || 1)))]) {
+  const filled = (...values: readonly number[]): Float32Array<ArrayBuffer> => Float32Array.from({ length: 64 }, (_, at) => values[at % values.length] ?? 0);
+  for (const exact of [filled(0), filled(0.5), filled(1.5, -0.5), filled(-3e-3, 1e-3).map((value) => (Math.sign(value) * (Math.abs(value) > 2e-3 ? 3 : 1)) / 1024)]) {
     expect(roundTrip(int2, exact)).toEqual(exact);
   }
   const noise = Float32Array.from({ length: 64 }, (_, at) => (at === 9 ? -4 : at % 2 === 0 ? 1 : -1));
-  expect(roundTrip(int2, noise)[9]).toBe(-2);
-  expect(roundTrip(int2, noise)[10]).toBe(1);
+  expect(roundTrip(int2, noise).slice(8, 12)).toEqual(Float32Array.of(1, -3, 1, -1));
 });

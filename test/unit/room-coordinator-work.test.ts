@@ -92,7 +92,7 @@ describe('counting', () => {
     room.added(ids[0] ?? '').ownResult({ lossSum: 20 }).added(own).contribute('cid', ids[1], { lossSum: 30 });
     expect(room.of('commit')).toEqual([]);
     room.added(ids[1] ?? '');
-    expect(room.of('commit')).toEqual([{ type: 'commit', step: 2, lossSum: 60, weightSum: 54, encodeUpdate: true, encodeGradient: false, changes: [] }]);
+    expect(room.of('commit')).toEqual([{ type: 'commit', step: 2, lossSum: 60, weightSum: 54, encodeUpdate: true, encodeGradient: false, changes: [], codec: null }]);
     room.committed();
     expect(room.sentTo('bob')).toMatchObject([{ type: 'progress', point: { step: 2, loss: 60 / 54, tokens: 60, bytesUp: 200, bytesDown: 200 } }]);
     expect(['ada', 'bob', 'cid'].map((id) => room.row(id)?.microbatches)).toEqual([2, 2, 2]);

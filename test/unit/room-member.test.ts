@@ -175,8 +175,12 @@ describe('weights and work', () => {
       {
         type: 'sendContribution',
         header: { kind: 'contribution', term: 3, step: 5, assignment: 'a', lossSum: 4, weightSum: 2, computeMs: 5, tokens: 10 },
+        codec: null,
       },
     ]);
+    const asked = new MemberBench().join();
+    asked.blob({ kind: 'assignment', term: term(3), step: step(5), assignment: 'b', microbatches: [0], codec: 'int8' }).computed('b');
+    expect(asked.of('sendContribution')).toMatchObject([{ codec: 'int8' }]);
   });
 
   test('a second assignment is computed after the first one’s result was taken', () => {

@@ -152,6 +152,7 @@ export class DriverRoom {
         run: serializeRun(description),
         steps: description.settings.steps,
         microbatchesPerStep: source.microbatchesPerStep,
+      codecs: [],
         tokensPerMicrobatch: description.settings.rowsPerMicrobatch * description.settings.contextLength,
         weightOfMicrobatch: (step, microbatch) => weightOf(source.draw(step, microbatch)),
         selfDevice: device,

@@ -29,6 +29,7 @@ function member(change: Partial<MemberRole['view']> = {}): MemberRole {
       rules: noRules,
       areRulesInForce: true,
       pace: null,
+      sentAs: null,
       gone: [],
       peers: [bob],
       problem: null,
