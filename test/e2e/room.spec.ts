@@ -3,7 +3,7 @@ import type { Locator, Page } from '@playwright/test';
 import type { PageStatus } from '../../src/session/page-api.ts';
 import type { CreateSettings } from '../../src/session/types.ts';
 import { expect, test } from './fixtures.ts';
-import { createPausedRoom, createRoom, expectNoProblem, joinRoom, statusOf, statusWhen, untilStep } from './support.ts';
+import { createRoom, expectNoProblem, joinRoom, statusOf, statusWhen, untilStep } from './support.ts';
 
 // Each has pages of its own.
 test.describe.configure({ mode: 'parallel' });
@@ -51,9 +51,10 @@ function finished(page: Page, timeoutMs = 100_000): Promise<PageStatus> {
   return statusWhen(page, 'finished', (status) => status.phase === 'finished' && status.history.length === status.steps, timeoutMs);
 }
 
-test('three pages share one curve and hold the same weights', async ({ openPage }) => {
+test('three pages share one curve and hold the same weights, with local steps, also when their leader is closed', async ({ openPage }) => {
   const [ada, ben, eva] = [await openPage(), await openPage(), await openPage()];
-  const link = await createRoom(ada, { ...shared, name: 'Ada', steps: 60, codec: 'int8' });
+  const localSteps = 2;
+  const link = await createRoom(ada, { ...shared, name: 'Ada', steps: 36, localSteps, codec: 'int8' });
   await ada.evaluate(() => window.cotrain.pause());
   await joined(ben, link, 'Ben');
   await joined(eva, link, 'Eva');
@@ -71,7 +72,7 @@ test('three pages share one curve and hold the same weights', async ({ openPage 
 
   for (const pauses of [1, 2, 3]) {
     const { step } = await statusOf(ada);
-    await untilStep(ada, step + 4);
+    await untilStep(ada, step + 3);
     // Anybody may pause; everybody stops at the same step with the same weights.
     const pauser = pages[pauses % 3] ?? ada;
     await pauser.evaluate(() => window.cotrain.pause());
@@ -93,46 +94,28 @@ test('three pages share one curve and hold the same weights', async ({ openPage 
     for (const page of pages) await statusWhen(page, 'running', (status) => status.phase === 'running' || status.phase === 'finished');
   }
 
-  const [one, two, three] = await Promise.all(pages.map((page) => finished(page)));
-  expect(two?.history).toEqual(one?.history);
-  expect(three?.history).toEqual(one?.history);
-  expect(new Set([one?.replicaHash, two?.replicaHash, three?.replicaHash]).size).toBe(1);
-  expect(one?.role).toBe('coordinator');
-  expect([two?.role, three?.role]).toEqual(['member', 'member']);
-  expect(one?.loss).toBeLessThan(0.5);
-  // A byte for each parameter and a little more, from and to each of two members, and once more for whoever follows.
+  const { peers, history: before } = await statusWhen(ada, 'three at work, one of whom can follow', (status) => workingPeers(status) === 3 && hasSuccessor(status));
+  expect(peers.reduce((sum, { microbatches }) => sum + microbatches, 0)).toBe(6 * localSteps);
   const parameters = await shownParameters(ada);
-  const carried = one?.history.filter(({ bytesUp }) => bytesUp > 0) ?? [];
+  await expect(ben.getByTestId('local-steps')).toHaveText('2 on each device in each of the room’s steps');
+  await ada.close();
+  const [one, two] = await Promise.all([finished(ben), finished(eva)]);
+  expect(one.history.slice(0, before.length)).toEqual(before);
+  expect(one.history.map((point) => point.step)).toEqual(one.history.map((_, index) => index));
+  expect(two.history).toEqual(one.history);
+  expect(two.replicaHash).toBe(one.replicaHash);
+  expect([one.role, two.role].sort()).toEqual(['coordinator', 'member']);
+  expect(one.loss).toBeLessThan(1);
+  // A byte for each parameter and a little more, from and to each of two members, and once more for whoever follows.
+  const carried = one.history.filter(({ bytesUp }) => bytesUp > 0);
   expect(Math.min(...carried.map(({ bytesUp }) => bytesUp))).toBeLessThan(2.2 * parameters);
   expect(Math.max(...carried.map(({ bytesDown }) => bytesDown))).toBeLessThan(3.3 * parameters);
-  for (const page of pages) await expectNoProblem(page);
-});
-
-test('with local steps three pages learn, hold the same weights, and go on when their leader is closed', async ({ openPage }) => {
-  const [ada, ben, eva] = [await openPage(), await openPage(), await openPage()];
-  const localSteps = 5;
-  const link = await createPausedRoom(ada, { ...shared, name: 'Ada', steps: 12, localSteps, codec: 'int8' });
-  await joined(ben, link, 'Ben');
-  await joined(eva, link, 'Eva');
-  await ada.evaluate(() => window.cotrain.resume());
-  const { peers } = await statusWhen(ada, 'three peers computed a step, and one can follow', (status) => workingPeers(status) === 3 && hasSuccessor(status));
-  expect(peers.reduce((sum, { microbatches }) => sum + microbatches, 0)).toBe(localSteps * 6);
-  const { step, history } = await statusOf(ada);
-  expect(step).toBeLessThan(10);
-  await ada.close();
-  const [left, right] = await Promise.all([finished(ben), finished(eva)]);
-  expect(left.history.slice(0, history.length)).toEqual(history);
-  expect(left.history.map((point) => point.step)).toEqual(left.history.map((_, index) => index));
-  expect(right.replicaHash).toBe(left.replicaHash);
-  expect(right.history).toEqual(left.history);
-  expect(left.loss).toBeLessThan(0.5 * (history[0]?.loss ?? 0));
-  // Each of the room's steps sends what one step without local ones would.
-  expect(left.history.at(-1)?.bytesUp).toBeLessThan(200_000);
+  for (const page of [ben, eva]) await expectNoProblem(page);
 });
 
 test('who computes does not matter: one peer, three, and a changing three draw the same curve', async ({ openPage }) => {
   test.setTimeout(240_000);
-  const settings = { ...shared, steps: 24 };
+  const settings = { ...shared, steps: 18 };
   const [ada, ben, eva] = await Promise.all([openPage(), openPage(), openPage()]);
   await createRoom(ada, settings);
   const reference = losses(await finished(ada));
@@ -152,9 +135,9 @@ test('who computes does not matter: one peer, three, and a changing three draw t
   const steady = await roomOfThree(async () => undefined);
   const dan = await openPage();
   const changing = await roomOfThree(async (link) => {
-    await untilStep(ada, 8);
+    await untilStep(ada, 6);
     await ben.context().close();
-    await untilStep(ada, 12);
+    await untilStep(ada, 9);
     await joinRoom(dan, link, { name: 'Dan' });
   });
   for (const [name, curve] of Object.entries({ steady, changing })) {

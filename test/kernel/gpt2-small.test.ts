@@ -7,7 +7,7 @@ import { settings } from './trainer-fixtures.ts';
 
 const longestContext = 1024;
 /** A step at the whole context takes 0.8 TFLOP: a minute and a half on lavapipe with two cores. */
-const contextLength = process.env['COTRAIN_TEST_LARGE'] === '1' ? longestContext : 128;
+const contextLength = process.env['COTRAIN_TEST_LARGE'] === '1' ? longestContext : 64;
 const model = {
   ...settings.model,
   model_type: 'llama',
