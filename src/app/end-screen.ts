@@ -102,6 +102,7 @@ export class EndScreen extends LitElement {
             .history=${state.history}
             .expectedInitialLoss=${state.expectedInitialLoss}
             .runTitle=${state.title}
+            ?hasLocalSteps=${(state.settings?.localSteps ?? 1) > 1}
           ></loss-panel>`}
     `;
   }

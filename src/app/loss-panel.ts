@@ -33,6 +33,7 @@ export class LossPanel extends LitElement {
     heading: { type: String },
     runTitle: { type: String },
     changes: { attribute: false },
+    hasLocalSteps: { type: Boolean },
     smoothing: { state: true },
     isLog: { state: true },
     cursorIndex: { state: true },
@@ -175,6 +176,8 @@ export class LossPanel extends LitElement {
 
   history: readonly HistoryPoint[] = [];
   expectedInitialLoss: number | null = null;
+  /** Then what a step has is the norm of a change, not of a gradient. */
+  hasLocalSteps = false;
   heading = 'Loss';
   runTitle = '';
   /** What was changed of the schedule, and from which step on. */
@@ -331,7 +334,7 @@ export class LossPanel extends LitElement {
               .cursorIndex=${this.cursorIndex} .formatValue=${axisRate} @cursor=${onCursor}></line-chart>
           </div>
           <div>
-            <h3>Gradient norm: how steep the way down is</h3>
+            <h3>${this.hasLocalSteps ? 'Change: how far the devices went alone' : 'Gradient norm: how steep the way down is'}</h3>
             <line-chart label="Gradient norm by step" .series=${normSeries} .data=${this.#normData} .height=${120}
               .cursorIndex=${this.cursorIndex} .formatValue=${axisNumber} @cursor=${onCursor}></line-chart>
           </div>

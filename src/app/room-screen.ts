@@ -171,7 +171,8 @@ export class RoomScreen extends LitElement {
       </div>
       <div class="grid">
         <div class="main">
-          <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title} .changes=${this.#changes()}></loss-panel>
+          <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title} .changes=${this.#changes()}
+            ?hasLocalSteps=${(state.settings?.localSteps ?? 1) > 1}></loss-panel>
           <peers-panel .peers=${state.peers} .connections=${state.connections} .gone=${state.gone} .selfId=${state.selfId}></peers-panel>
           <step-panel .state=${state}></step-panel>
         </div>

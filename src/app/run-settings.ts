@@ -129,7 +129,7 @@ export class RunSettingsElement extends LitElement {
   }
 
   #field(field: SettingsField, defaults: RunSettings): unknown {
-    const value = this.edits[field.key as FieldKey] ?? field.read(baseSettings(defaults, this.edits));
+    const value = this.edits[field.key as FieldKey] ?? field.read(this.effective ?? baseSettings(defaults, this.edits));
     const isInvalid = this.#isInvalid(field);
     const typed = this.typed.get(field.key);
     const helpId = `${field.key}-help`;

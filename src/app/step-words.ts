@@ -55,7 +55,7 @@ export function sentAsInWords({ settings, sentAs }: Pick<SessionState, 'settings
     slow: `since step ${sentAs.since}, when the network took ${share} of a step`,
     quick: `since step ${sentAs.since}, when the network took only ${share} of a step`,
   }[sentAs.why];
-  return `${codecInWords(sentAs.codec)}: ${why}`;
+  return `${codecInWords(sentAs.codec)} – ${why}`;
 }
 
 /** "2.8 times as fast as you alone", or null while either is not known or there is nobody else. */

@@ -149,8 +149,8 @@ describe('what the page says', () => {
     const said = (sentAs: SentAs | null, codec: RunSettings['codec'] = 'auto'): string | null => sentAsInWords({ settings: { ...settings, codec }, sentAs });
     expect(said(null, 'int8')).toBe('8-bit numbers: a quarter of the bytes, as chosen when the room was made');
     expect(said(null)).toBeNull();
-    expect(said({ codec: 'fp32', why: 'alone', wayShare: 0, since: step(0) })).toBe('32-bit numbers, exact: there is nobody to send to');
-    expect(said({ codec: 'int8', why: 'slow', wayShare: 0.414, since: step(12) })).toBe('8-bit numbers: a quarter of the bytes: since step 12, when the network took 41 % of a step');
+    expect(said({ codec: 'fp32', why: 'alone', wayShare: 0, since: step(0) })).toBe('32-bit numbers, exact – there is nobody to send to');
+    expect(said({ codec: 'int8', why: 'slow', wayShare: 0.414, since: step(12) })).toBe('8-bit numbers: a quarter of the bytes – since step 12, when the network took 41 % of a step');
   });
 
   it('compares the room with this device alone, where there are others', () => {
