@@ -20,7 +20,14 @@ export interface TransportFigures {
   readonly scouted: Readonly<Record<number, number>>;
   /** Median over the rounds of ours divided by the bare channel's of the same round. */
   readonly share: number;
+  /** In both directions at once. */
+  readonly both: { readonly ours: number; readonly bare: number; readonly share: number };
   readonly longestTaskMs: number;
+}
+
+/** The median of the rounds' own ratios. */
+function shareOf(ours: readonly number[], bare: readonly number[]): number {
+  return median(ours.map((rate, round) => rate / (bare[round] ?? Number.NaN)));
 }
 
 export async function benchTransport(): Promise<TransportFigures> {
@@ -33,9 +40,10 @@ export async function benchTransport(): Promise<TransportFigures> {
     return {
       ours: median(rates.ours),
       bare: median(rates.bare),
+      both: { ours: median(rates.oursBoth), bare: median(rates.bareBoth), share: shareOf(rates.oursBoth, rates.bareBoth) },
       bareMessageBytes: rates.bareMessageBytes,
       scouted: rates.scouted,
-      share: median(rates.ours.map((rate, round) => rate / (rates.bare[round] ?? Number.NaN))),
+      share: shareOf(rates.ours, rates.bare),
       longestTaskMs: rates.longestTaskMs,
     };
   } finally {
@@ -60,6 +68,8 @@ export async function run(): Promise<readonly Table[]> {
       rows: [
         ['sendBlob', inMebibytes(figures.ours), figures.share.toFixed(2)],
         [`bare RTCDataChannel, ${figures.bareMessageBytes / 1024} KiB messages`, inMebibytes(figures.bare), '1.00'],
+        ['sendBlob, both directions at once', inMebibytes(figures.both.ours), figures.both.share.toFixed(2)],
+        ['bare, both directions at once', inMebibytes(figures.both.bare), '1.00'],
       ],
     },
   ];

@@ -2,6 +2,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { corpusBatches } from '../../src/data/batches.ts';
 import type { BatchSource } from '../../src/data/types.ts';
+import type { EngineOptions } from '../../src/engine/index.ts';
+import type { Precision } from '../../src/model/decoder.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
 import { groupsOf } from '../../src/trainer/local-groups.ts';
 import type { GradientJob, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
@@ -46,11 +48,11 @@ async function stepsOfJob(alone: Trainer, { step: round, microbatches }: Gradien
   return weight;
 }
 
-async function open(settings: TrainerSettings): Promise<Trainer> {
-  const trainer = createGpuTrainer({ gpu: nodeGpu(), engineOptions: { limits } });
-  await trainer.prepare(settings);
+async function open(settings: TrainerSettings, engineOptions: EngineOptions = { limits }): Promise<{ readonly trainer: Trainer; readonly precision: Precision }> {
+  const trainer = createGpuTrainer({ gpu: nodeGpu(), engineOptions });
+  const { precision } = await trainer.prepare(settings);
   await trainer.initialize();
-  return trainer;
+  return { trainer, precision };
 }
 
 async function weightsOf(trainer: Trainer): Promise<Float32Array> {
@@ -66,7 +68,7 @@ test('groups of micro-batches are in order, as equal as can be, and none is empt
 describe('local steps', () => {
   const opened: Trainer[] = [];
   const opens = async (settings: TrainerSettings): Promise<Trainer> => {
-    const trainer = await open(settings);
+    const { trainer } = await open(settings);
     opened.push(trainer);
     return trainer;
   };
@@ -119,6 +121,31 @@ describe('local steps', () => {
       });
       expect(relativeError(await weightsOf(leader), expected), `round ${round}`).toBeLessThan(1e-5);
     }
+  });
+
+  test('learn in mixed precision what they learn in f32, where the adapter has f16', async ({ skip }) => {
+    const settings = withLocalSteps({ outerLearningRate: 1, outerMomentum: 0 });
+    const [exact, mixed] = await Promise.all([open(settings, {}), open({ ...settings, precision: 'mixed' }, {})]);
+    opened.push(exact.trainer, mixed.trainer);
+    if (mixed.precision !== 'mixed') skip('this adapter has no usable f16');
+    const losses = await Promise.all(
+      [exact, mixed].map(async ({ trainer }) => {
+        const all: number[] = [];
+        for (let round = 0; round < rounds; round++) {
+          const job = jobOf(round, Array.from({ length: microbatchesPerStep }, (_, index) => index));
+          await trainer.beginStep(round);
+          const { lossSum, weightSum } = await trainer.computeGradients(job);
+          await trainer.addOwnContribution(job.assignment);
+          expect(await trainer.commit(round, weightSum, { encodeUpdate: false, encodeGradient: false })).toMatchObject({ applied: true });
+          all.push(lossSum / weightSum);
+        }
+        return all;
+      }),
+    );
+    const [inF32 = [], inF16 = []] = losses;
+    expect(inF32).toHaveLength(rounds);
+    inF16.forEach((loss, round) => expect(Math.abs(loss / (inF32[round] ?? Number.NaN) - 1), `round ${round}`).toBeLessThan(0.01));
+    expect(inF16.at(-1)).toBeLessThan(inF16[0] ?? 0);
   });
 
   test('leave the replica as it is, also for samples and evaluations in between, and forget a job that was cancelled', async () => {

@@ -1,4 +1,5 @@
 /** Transfers timed in the page: our blobs against a bare RTCDataChannel between two connections of the same page. */
+import type { Connection } from '../../../src/transport/types.ts';
 import { pattern, Recorder, type OpenPair } from '../../unit/transport-conformance.ts';
 
 export interface Rates {
@@ -9,6 +10,9 @@ export interface Rates {
   /** Bytes per second, one entry per round; the two transfers of a round ran back to back. */
   readonly ours: readonly number[];
   readonly bare: readonly number[];
+  /** The same in both directions at once, of which the bytes are added. */
+  readonly oursBoth: readonly number[];
+  readonly bareBoth: readonly number[];
   /** The longest task that the main thread saw during our transfers; 0 when none took 50 ms. */
   readonly longestTaskMs: number;
 }
@@ -19,18 +23,25 @@ const bareHighWaterBytes = 1024 * 1024;
 const bareLowWaterBytes = 256 * 1024;
 
 export async function measureRates(openPair: OpenPair, bytes: number, rounds: number): Promise<Rates> {
-  const atCallee = new Recorder();
-  const pair = openPair({ key: 'k', handlers: new Recorder() }, { key: 'k', handlers: atCallee });
-  const caller = await pair.caller;
+  const [atCaller, atCallee] = [new Recorder(), new Recorder()];
+  const pair = openPair({ key: 'k', handlers: atCaller }, { key: 'k', handlers: atCallee });
+  const [caller, callee] = await Promise.all([pair.caller, pair.callee]);
   const bareChannels = await openBarePair();
-  const ourRate = async (blob: ArrayBuffer): Promise<number> => {
+  const ourRate = async (blob: ArrayBuffer, from: Connection = caller, to: Recorder = atCallee): Promise<number> => {
     const startedMs = performance.now();
-    const before = atCallee.arrivals.length;
-    await caller.sendBlob({}, blob);
-    await atCallee.until(before + 1);
+    const before = to.arrivals.length;
+    await from.sendBlob({}, blob);
+    await to.until(before + 1);
     const rate = (blob.byteLength / (performance.now() - startedMs)) * 1000;
-    atCallee.arrivals[before] = { type: 'closed', reason: 'counted' }; // Lets go of the blob's memory.
+    to.arrivals[before] = { type: 'closed', reason: 'counted' }; // Lets go of the blob's memory.
     return rate;
+  };
+  const inTurn = { from: bareChannels.to, to: bareChannels.from, close: bareChannels.close };
+  /** Of two transfers that begin together. */
+  const together = async (transfers: readonly Promise<number>[], blob: ArrayBuffer): Promise<number> => {
+    const startedMs = performance.now();
+    await Promise.all(transfers);
+    return (transfers.length * blob.byteLength * 1000) / (performance.now() - startedMs);
   };
 
   // Congestion windows open and code gets compiled before anything counts.
@@ -47,6 +58,8 @@ export async function measureRates(openPair: OpenPair, bytes: number, rounds: nu
   const blob = pattern(bytes, 1);
   const ours: number[] = [];
   const bare: number[] = [];
+  const oursBoth: number[] = [];
+  const bareBoth: number[] = [];
   let longestTaskMs = 0;
   const observer = new PerformanceObserver((list) => {
     for (const entry of list.getEntries()) longestTaskMs = Math.max(longestTaskMs, entry.duration);
@@ -55,11 +68,13 @@ export async function measureRates(openPair: OpenPair, bytes: number, rounds: nu
     bare.push(await bareRate(bareChannels, blob, bareMessageBytes));
     observer.observe({ type: 'longtask' });
     ours.push(await ourRate(blob));
+    oursBoth.push(await together([ourRate(blob), ourRate(blob, callee, atCaller)], blob));
     observer.disconnect();
+    bareBoth.push(await together([bareRate(bareChannels, blob, bareMessageBytes), bareRate(inTurn, blob, bareMessageBytes)], blob));
   }
   caller.close('measured');
   bareChannels.close();
-  return { scouted, bareMessageBytes, ours, bare, longestTaskMs };
+  return { scouted, bareMessageBytes, ours, bare, oursBoth, bareBoth, longestTaskMs };
 }
 
 interface BarePair {
@@ -74,7 +89,7 @@ async function openBarePair(): Promise<BarePair> {
   b.addEventListener('icecandidate', ({ candidate }) => void a.addIceCandidate(candidate ?? undefined));
   const from = a.createDataChannel('bare', { negotiated: true, id: 1 });
   const to = b.createDataChannel('bare', { negotiated: true, id: 1 });
-  to.binaryType = 'arraybuffer';
+  for (const channel of [from, to]) channel.binaryType = 'arraybuffer';
   await a.setLocalDescription();
   await b.setRemoteDescription(a.localDescription ?? { type: 'offer' });
   await b.setLocalDescription();
