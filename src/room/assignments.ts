@@ -1,4 +1,5 @@
 /** Giving an assignment to a worker, and taking it away. What for is `step-work.ts`'s and `repetition.ts`'s to say. */
+import { chooseCodec } from './codec-choice.ts';
 import { changeWorkRecord, sendTo, touchPeers } from './coordinator-state.ts';
 import type { Assignment, Turn } from './coordinator-state.ts';
 import { deadlineFactor, deadlineSlackMs, deadlineStepFactor, firstDeadlineSlackMs, overdueFactor, overdueSlackMs } from './limits.ts';
@@ -40,10 +41,11 @@ export function assign(turn: Turn, workers: readonly Worker[], id: PeerId, micro
   changeWorkRecord(turn, id, { lastWorkStep: work.step, ...(open.length === 0 && { busySinceMs: nowMs }) });
   touchPeers(turn);
   if (id === config.self) return;
+  const codec = chooseCodec(turn);
   turn.effects.push({
     type: 'assign',
     to: id,
-    header: { kind: 'assignment', term: config.term, step: work.step, assignment: assignment.id, microbatches: [...microbatches], ...(rules.changes.length > 0 && { changes: [...rules.changes] }), ...(work.codec !== null && { codec: work.codec }) },
+    header: { kind: 'assignment', term: config.term, step: work.step, assignment: assignment.id, microbatches: [...microbatches], ...(config.hasLocalSteps && rules.changes.length > 0 && { changes: [...rules.changes] }), ...(codec !== null && { codec }) },
   });
 }
 

@@ -9,7 +9,6 @@ import type { Pace, StepTimes } from './pace.ts';
 import type { RoomRules } from './rules.ts';
 import type { Speed } from './speed.ts';
 import type { SentAs } from './codec-choice.ts';
-import type { RoomCodec } from './values.ts';
 
 /** The weights a peer holds, as far as the coordinator knows: a replica was sent at `base`, updates up to `sent`. */
 export interface Holding {
@@ -107,8 +106,6 @@ export interface StepWork {
   readonly spoiled: readonly { readonly microbatch: number; readonly worker: PeerId }[];
   readonly isCommitting: boolean;
   readonly times: StepTimes;
-  /** Of its contributions and its update; null: the run's. */
-  readonly codec: RoomCodec | null;
 }
 
 /**
@@ -151,6 +148,8 @@ export interface CoordinatorState {
   readonly pace: Pace | null;
   /** Null where there is nothing to choose. */
   readonly sentAs: SentAs | null;
+  /** Begun since there was a member. */
+  readonly aloneSteps: number;
   /** Who was asked to keep a copy of the replica for newcomers, and of which step's. */
   readonly sharing: { readonly step: Step; readonly peers: readonly PeerId[] } | null;
   /** Since when newcomers wait for somebody who could share the newest weights. */
@@ -172,6 +171,8 @@ export interface CoordinatorState {
   readonly fenced: ReadonlySet<string>;
   readonly assignmentsMade: number;
   readonly updateBytes: number;
+  /** Of the last step's gradient, which the successor gets besides. */
+  readonly gradientBytes: number;
   readonly lastCallMs: number;
   readonly lastPingMs: number;
   readonly pingNonce: number;

@@ -77,7 +77,8 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     unannounced: null,
     committedAtMs: nowMs,
     pace: null,
-    sentAs: null,
+    sentAs: config.sentAs,
+    aloneSteps: 0,
     sharing: null,
     sharersAwaitedSinceMs: null,
     successor: null,
@@ -90,6 +91,7 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     hasHeirs: config.hasHeirs,
     assignmentsMade: 0,
     updateBytes: 0,
+    gradientBytes: 0,
     lastCallMs: nowMs,
     lastPingMs: nowMs,
     pingNonce: 0,
@@ -229,6 +231,7 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
   state.work = null;
   state.step = next;
   state.updateBytes = metrics.updateBytes;
+  state.gradientBytes = metrics.gradientBytes;
   state.hashes = new Map(
     [...state.hashes, [next, { hash: metrics.replicaHash, sinceMs: nowMs }] as const].slice(-hashesKept),
   );

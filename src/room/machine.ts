@@ -66,6 +66,10 @@ export interface CoordinatorConfig {
   readonly tokensPerMicrobatch: number;
   /** Between which the room may choose, from the most exact down; none: it is the run's. */
   readonly codecs: readonly RoomCodec[];
+  /** What a reign goes on from; null: nothing is known. */
+  readonly sentAs: SentAsRow | null;
+  /** Whose learning rates follow the schedule as an assignment tells it. */
+  readonly hasLocalSteps: boolean;
   /** Sum of the loss weights of a micro-batch: a pure function of the run. What a peer claims is checked against it. */
   readonly weightOfMicrobatch: (step: Step, microbatch: number) => number;
   /** Its `problem` is set when this peer can't compute (it still coordinates). */
@@ -299,6 +303,7 @@ export interface WarmReign {
   readonly rules: RoomRules;
   readonly startedAtMs: number;
   readonly isPaused: boolean;
+  readonly sentAs: SentAsRow | null;
 }
 
 export type MemberEffect =

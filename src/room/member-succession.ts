@@ -192,8 +192,8 @@ export function leadTaken(turn: MemberTurn, term: Term): void {
     turn.effects.push({ type: 'lead', term, reign: null });
     return;
   }
-  const { run, rules, history, startedAtMs, phase } = room;
-  const reign = { step: replica.step, hash: replica.hash, run, rules, startedAtMs, isPaused: phase === 'paused' };
+  const { run, rules, history, startedAtMs, phase, sentAs } = room;
+  const reign = { step: replica.step, hash: replica.hash, run, rules, startedAtMs, isPaused: phase === 'paused', sentAs };
   turn.effects.push({ type: 'lead', term, reign: { ...reign, history: wholeHistory(history, succession.points, replica.step) } });
 }
 

@@ -16,6 +16,11 @@ export interface Pace {
   readonly waitMs: number;
   /** Adding up, the optimizer, and the update's encoding, on the coordinator. */
   readonly applyMs: number;
+  /**
+   * Of the time from a member's assignment to its answer, what was not computing: of the median member, whoever is last. Null before anybody
+   * has answered.
+   */
+  readonly wayShare: number | null;
   /** How often each was last, from 0 to 1. */
   readonly last: ReadonlyMap<PeerId, number>;
 }
@@ -23,6 +28,8 @@ export interface Pace {
 /** What is noted of a step while it is computed. */
 export interface StepTimes {
   readonly computeMs: ReadonlyMap<PeerId, number>;
+  /** Of each answer of a member, what share of its time was not computing; of one whose answer came too late, all of it. */
+  readonly wayShares: readonly number[];
   /** Whose gradients came last, and when. */
   readonly last: PeerId | null;
   readonly lastMs: number;
@@ -31,11 +38,18 @@ export interface StepTimes {
   readonly commitMs: number;
 }
 
-export const noTimes: StepTimes = { computeMs: new Map(), last: null, lastMs: 0, wholeMs: null, commitMs: 0 };
+export const noTimes: StepTimes = { computeMs: new Map(), wayShares: [], last: null, lastMs: 0, wholeMs: null, commitMs: 0 };
 
 export function answeredBy(times: StepTimes, worker: PeerId, computeMs: number, nowMs: number): StepTimes {
   const sum = (times.computeMs.get(worker) ?? 0) + computeMs;
   return { ...times, computeMs: new Map(times.computeMs).set(worker, sum), last: worker, lastMs: nowMs };
+}
+
+/** A member was given work at `sentAtMs` and said that it computed for so long. */
+export function withWay(times: StepTimes, sentAtMs: number, computeMs: number, nowMs: number): StepTimes {
+  const elapsedMs = nowMs - sentAtMs;
+  const wayShare = elapsedMs > 0 ? Math.max(0, 1 - computeMs / elapsedMs) : 0;
+  return { ...times, wayShares: [...times.wayShares, wayShare] };
 }
 
 /** After a step that took from `beganAtMs` until now. `self` has no way to go: what its computing does not explain, its other work does. */
@@ -53,15 +67,22 @@ export function paceAfter(pace: Pace | null, { times, beganAtMs }: { readonly ti
     waitMs: commitMs - wholeMs,
     applyMs: (last === self ? restMs : 0) + (wholeMs - lastMs) + (nowMs - commitMs),
   };
-  if (pace === null) return { ...now, last: new Map([[last, 1]]) };
+  const wayShare = median(times.wayShares);
+  if (pace === null) return { ...now, wayShare, last: new Map([[last, 1]]) };
   const smoothed = (part: keyof typeof now): number => pace[part] + newest * (now[part] - pace[part]);
   return {
     computeMs: smoothed('computeMs'),
     wayMs: smoothed('wayMs'),
     waitMs: smoothed('waitMs'),
     applyMs: smoothed('applyMs'),
+    wayShare: wayShare === null || pace.wayShare === null ? (wayShare ?? pace.wayShare) : pace.wayShare + newest * (wayShare - pace.wayShare),
     last: lastAfter(pace.last, last),
   };
+}
+
+/** The upper one of two. */
+function median(values: readonly number[]): number | null {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? null;
 }
 
 function lastAfter(before: ReadonlyMap<PeerId, number>, last: PeerId): ReadonlyMap<PeerId, number> {

@@ -57,7 +57,7 @@ function successionColumns({ successor, step }: CoordinatorState, peer: Peer): P
 
 export function paceRow({ pace, peers, config }: CoordinatorState): PaceRow | null {
   if (pace === null) return null;
-  const { last: _, ...times } = pace;
+  const { last: _last, wayShare: _wayShare, ...times } = pace;
   const slowest = slowestOf(pace);
   return { ...times, slowest: slowest === config.self ? cleanName(config.name) : slowest === null ? null : (peers.get(slowest)?.name ?? null) };
 }

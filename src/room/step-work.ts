@@ -5,11 +5,11 @@
 import { assign, cancel, openAssignment } from './assignments.ts';
 import { broadcast, changePeer, changeWorkRecord, touchPeers, workRecord } from './coordinator-state.ts';
 import type { Assignment, CoordinatorState, Peer, StepWork, Turn } from './coordinator-state.ts';
-import { nextSentAs } from './codec-choice.ts';
+import { chooseCodec } from './codec-choice.ts';
 import { maxStrikes, weightTolerance } from './limits.ts';
 import type { BlobRef, RoomProblem } from './machine.ts';
 import type { MemberBlob, PeerId, Step } from './messages.ts';
-import { answeredBy, noTimes } from './pace.ts';
+import { answeredBy, noTimes, withWay } from './pace.ts';
 import { problems } from './problems.ts';
 import { giveUpRepetition, repeatOverdue, settleRace } from './repetition.ts';
 import { shareOfRest, shareOfStep } from './sharing.ts';
@@ -25,9 +25,9 @@ type Withdrawal = 'late' | 'gone' | 'returned' | 'failed' | 'spoiled';
 
 export function beginStep(turn: Turn): void {
   const { state, nowMs } = turn;
-  const { microbatchesPerStep: count, codecs } = state.config;
-  const hasReceivers = [...state.peers.values()].some((peer) => holdsStep(peer, state.step));
-  state.sentAs = nextSentAs(state.sentAs, { codecs, pace: state.pace, hasReceivers, step: state.step });
+  const count = state.config.microbatchesPerStep;
+  state.aloneSteps = [...state.peers.values()].some(({ stage }) => stage === 'member') ? 0 : state.aloneSteps + 1;
+  chooseCodec(turn);
   state.work = {
     step: state.step,
     beganAtMs: nowMs,
@@ -41,7 +41,6 @@ export function beginStep(turn: Turn): void {
     spoiled: [],
     isCommitting: false,
     times: noTimes,
-    codec: state.sentAs?.codec ?? null,
   };
   turn.effects.push({ type: 'beginStep', step: state.step });
 }
@@ -164,8 +163,14 @@ function wrongAccounts(turn: Turn, assignment: Assignment, header: MemberBlob): 
 
 function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; weightSum: number; computeMs: number }, bytes: number): void {
   const { state, nowMs } = turn;
+  const before = [...(state.work?.assignments.values() ?? [])];
   settleRace(turn, assignment);
   const work = state.work as StepWork;
+  const isMember = (worker: PeerId): boolean => worker !== state.config.self;
+  const late = before.filter(({ id, worker, phase }) => phase === 'open' && isMember(worker) && id !== assignment.id && !work.assignments.has(id));
+  let times = answeredBy(work.times, assignment.worker, sums.computeMs, nowMs);
+  if (isMember(assignment.worker)) times = withWay(times, assignment.sentAtMs, sums.computeMs, nowMs);
+  for (const { sentAtMs } of late) times = withWay(times, sentAtMs, 0, nowMs);
   const record = workRecord(state, assignment.worker);
   if (record !== null) {
     const sinceMs = Math.max(assignment.sentAtMs, record.busySinceMs);
@@ -177,7 +182,7 @@ function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; w
   state.work = {
     ...work,
     bytesUp: work.bytesUp + bytes,
-    times: answeredBy(work.times, assignment.worker, sums.computeMs, nowMs),
+    times,
     assignments: new Map(work.assignments).set(assignment.id, adding),
   };
   touchPeers(turn);
@@ -297,8 +302,8 @@ function commit(turn: Turn, work: StepWork): void {
   state.work = { ...work, isCommitting: true, times: { ...work.times, commitMs: nowMs } };
   const encodeUpdate = [...state.peers.values()].some((peer) => holdsStep(peer, work.step));
   const encodeGradient = isFollowed(state, work.step);
-  const { step, lossSum, weightSum, codec } = work;
-  turn.effects.push({ type: 'commit', step, lossSum, weightSum, encodeUpdate, encodeGradient, changes: state.rules.changes, codec });
+  const { step, lossSum, weightSum } = work;
+  turn.effects.push({ type: 'commit', step, lossSum, weightSum, encodeUpdate, encodeGradient, changes: state.rules.changes, codec: chooseCodec(turn) });
 }
 
 /** Everything up to this step was sent to it, so the next update is what it needs next. */

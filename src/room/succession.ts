@@ -193,7 +193,7 @@ export function watchSuccessor(turn: Turn): void {
   const { state, nowMs } = turn;
   const { successor } = state;
   if (successor === null) return;
-  const patienceMs = successorConfirmMs + (2 * state.updateBytes) / slowestSuccessorBytesPerMs;
+  const patienceMs = successorConfirmMs + (state.updateBytes + state.gradientBytes) / slowestSuccessorBytesPerMs;
   const peer = state.peers.get(successor.peer);
   const isStalled = peer === undefined || peer.isSilent || peer.holding === null || peer.holding.isStalled;
   const isBehind = mayTakeOver(successor) && state.unannounced !== null && successor.confirmed < state.step && nowMs - Math.max(state.committedAtMs, successor.sinceMs) > patienceMs;

@@ -11,7 +11,7 @@ import { roomCodecs } from '../room/codec-choice.ts';
 import { fromStep, noRules, reopened, stepsOf } from '../room/rules.ts';
 import type { RoomRules } from '../room/rules.ts';
 import type { RunRecord } from '../checkpoint/types.ts';
-import { masterPartsOf } from '../trainer/types.ts';
+import { hasLocalSteps, masterPartsOf } from '../trainer/types.ts';
 import type { DeviceReport } from '../trainer/types.ts';
 import { holderHash } from './directory-client.ts';
 import type { Gpu } from './gpu.ts';
@@ -100,7 +100,7 @@ export async function startNewRoom(data: RunData, around: Around): Promise<Reign
   const endpoint = await visit.signalling.endpoint().catch(() => null);
   const holder = await holderOf(visit.address.room);
   if (endpoint !== null) await createRoom(visit.directory, { peerId: endpoint.id, holder, term: firstTerm, step: 0 });
-  return { step: 0 as Step, hash, history: [], rules: noRules, startedAtMs: Date.now(), isPaused: false, hasHeirs: false };
+  return { step: 0 as Step, hash, history: [], rules: noRules, startedAtMs: Date.now(), isPaused: false, sentAs: null, hasHeirs: false };
 }
 
 /** Asks the directory for the lead, unless another tab of this browser has it or asks too. Whoever has got it must `unlock` in the end. */
@@ -136,14 +136,14 @@ export async function restoreRun(around: Around): Promise<{ readonly data: RunDa
   const restored = await gpu.storage.restoreCheckpoint(room);
   if (restored === null) {
     const hash = await gpu.trainer.initialize();
-    return { data, start: { step: 0 as Step, hash, history: [], rules, startedAtMs: record.createdAtMs, isPaused: false, hasHeirs: true } };
+    return { data, start: { step: 0 as Step, hash, history: [], rules, startedAtMs: record.createdAtMs, isPaused: false, sentAs: null, hasHeirs: true } };
   }
   if (restored.damagedNewer > 0) store.notice('The newest checkpoint was damaged; the one before it is used.');
   const { facts, replicaHash } = restored;
   const { step, startedAtMs } = facts;
   // Our own JSON, behind the checkpoint's checksum.
   const history = JSON.parse(facts.history) as HistoryPoint[];
-  return { data, start: { step: step as Step, hash: replicaHash, history, rules: fromStep(rules, history, step as Step), startedAtMs, isPaused: false, hasHeirs: true } };
+  return { data, start: { step: step as Step, hash: replicaHash, history, rules: fromStep(rules, history, step as Step), startedAtMs, isPaused: false, sentAs: null, hasHeirs: true } };
 }
 
 /** The lease of a term that was granted, or is to be claimed when the directory is back. */
@@ -190,7 +190,7 @@ export async function beginReign(
 ): Promise<LeadDriver> {
   const { settings } = description;
   const source = batchesOf(description, tokens);
-  const { step, hash, history, rules, startedAtMs, isPaused, hasHeirs } = start;
+  const { step, hash, history, rules, startedAtMs, isPaused, sentAs, hasHeirs } = start;
   return new LeadDriver({
     ...told,
     room: visit.address.room,
@@ -210,6 +210,8 @@ export async function beginReign(
       steps: settings.steps,
       microbatchesPerStep: source.microbatchesPerStep,
       codecs: roomCodecs(settings.codec, settings.localSteps),
+      sentAs,
+      hasLocalSteps: hasLocalSteps(settings),
       tokensPerMicrobatch: settings.rowsPerMicrobatch * settings.contextLength,
       weightOfMicrobatch: (of, microbatch) => weightOf(source.draw(of, microbatch)),
       selfDevice: peerDevice(device),

@@ -41,6 +41,8 @@ export class CoordinatorBench {
       microbatchesPerStep: 6,
       tokensPerMicrobatch: 10,
       codecs: [],
+      sentAs: null,
+      hasLocalSteps: false,
       weightOfMicrobatch: () => 9,
       selfDevice: goodDevice,
       sharesReplica: false,

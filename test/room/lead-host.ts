@@ -2,7 +2,7 @@
 import { weightOf } from '../../src/data/batches.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../../src/room/coordinator.ts';
 import type { CoordinatorState } from '../../src/room/coordinator.ts';
-import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent } from '../../src/room/machine.ts';
+import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, WarmReign } from '../../src/room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
 import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 import { orderOf, ownerCommandSchema } from '../../src/room/rules.ts';
@@ -11,7 +11,7 @@ import { encodeHistory } from '../../src/session/history.ts';
 import { rangesOf } from '../../src/session/inheritance.ts';
 import { roomCodecs } from '../../src/room/codec-choice.ts';
 import { encodeRows } from '../../src/session/rows.ts';
-import { masterPartsOf } from '../../src/trainer/types.ts';
+import { hasLocalSteps, masterPartsOf } from '../../src/trainer/types.ts';
 import * as v from 'valibot';
 import { leaseMs } from '../../signaling/directory.ts';
 import type { Command } from '../../signaling/directory.ts';
@@ -46,6 +46,8 @@ export interface ReignStart {
   readonly history: readonly HistoryPoint[];
   readonly rules: RoomRules;
   readonly isPaused: boolean;
+  /** As the reign before left it. */
+  readonly sentAs: WarmReign['sentAs'];
   /** `new`: the room's first; `warm`: the successor's; `cold`: from what a browser had saved. */
   readonly kind: 'new' | 'warm' | 'cold';
   /** The directory that granted the lead had forgotten the room. */
@@ -113,6 +115,8 @@ export class LeadHost implements Role {
       run: JSON.stringify(run.settings),
       steps: run.settings.steps,
       microbatchesPerStep: run.source.microbatchesPerStep,
+      sentAs: start.sentAs,
+      hasLocalSteps: hasLocalSteps(run.settings),
       codecs: roomCodecs(run.settings.codec ?? 'fp32', run.settings.localSteps ?? 1),
       tokensPerMicrobatch: run.tokensPerMicrobatch,
       weightOfMicrobatch: (step, microbatch) => weightOf(run.source.draw(step, microbatch)),
@@ -410,7 +414,7 @@ export class LeadHost implements Role {
   }
 
   #computeOwn({ assignment, step, microbatches, changes }: Extract<CoordinatorEffect, { type: 'computeOwn' }>): void {
-    const result = { type: 'ownResult', assignment, step, computeMs: 1, tokens: 1 } as const;
+    const result = { type: 'ownResult', assignment, step, computeMs: microbatches.length * this.gpu.msPerMicrobatch, tokens: 1 } as const;
     this.gpu.submit(assignment, microbatches.length * this.gpu.msPerMicrobatch, async (isCancelled) => {
       if (isCancelled) {
         return this.#enter(() => {

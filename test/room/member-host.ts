@@ -484,7 +484,7 @@ export class MemberHost implements Role {
   #compute({ assignment, step, microbatches, changes, ref }: Extract<MemberEffect, { type: 'compute' }>): void {
     const { ledger } = this.world;
     const bytes = this.#shelf.take(ref);
-    const result = { type: 'computed', assignment, step, computeMs: 1, tokens: 1 } as const;
+    const result = { type: 'computed', assignment, step, computeMs: microbatches.length * this.gpu.msPerMicrobatch, tokens: 1 } as const;
     const asked = this.#trainer;
     this.gpu.submit(assignment, microbatches.length * this.gpu.msPerMicrobatch, async (isCancelled) => {
       const job = isCancelled ? null : this.#decode(bytes, microbatches);

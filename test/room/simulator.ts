@@ -151,7 +151,7 @@ export class Simulation {
     world.directory.apply(name, { type: 'create', coordinator: tab.address, holder: machine.computer.holder, term: 1, step: 0, isReclaim: false }, (outcome) => {
       if (outcome?.ok !== true) return world.log.fail('the room could not be made');
       const isPaused = settings.startPaused ?? false;
-      this.#reign(machine, tab, { term: 1 as Term, after: 0, trainer, step: 0 as Step, hash, history: [], rules: noRules, isPaused, kind: 'new', wasForgotten: false });
+      this.#reign(machine, tab, { term: 1 as Term, after: 0, trainer, step: 0 as Step, hash, history: [], rules: noRules, isPaused, sentAs: null, kind: 'new', wasForgotten: false });
     });
     await this.until('the room is made', 1_000, () => this.leader !== null);
     return this.coordinator;
@@ -188,8 +188,8 @@ export class Simulation {
       lie,
       leads: (granted, warm) => {
         if (warm !== null) {
-          const { step, hash, history, rules, isPaused } = warm.reign;
-          this.#reign(machine, tab, { ...granted, after: member.view.term, trainer: warm.trainer, step, hash, history, rules, isPaused, kind: this.world.directory.lastTakeOverWasNamed ? 'warm' : 'cold' });
+          const { step, hash, history, rules, isPaused, sentAs } = warm.reign;
+          this.#reign(machine, tab, { ...granted, after: member.view.term, trainer: warm.trainer, step, hash, history, rules, isPaused, sentAs, kind: this.world.directory.lastTakeOverWasNamed ? 'warm' : 'cold' });
         } else {
           this.#restore(machine, tab, granted);
         }
@@ -207,7 +207,7 @@ export class Simulation {
       const trainer = new CpuTrainer(world.run.settings, world.run.memo);
       const hash = await trainer.restore(disk.state);
       const history = JSON.parse(disk.history) as HistoryPoint[];
-      this.#reign(machine, tab, { ...granted, after: disk.term, trainer, step: disk.step as Step, hash, history, rules: fromStep(machine.computer.rules, history, disk.step as Step), isPaused: false, kind: 'cold' });
+      this.#reign(machine, tab, { ...granted, after: disk.term, trainer, step: disk.step as Step, hash, history, rules: fromStep(machine.computer.rules, history, disk.step as Step), isPaused: false, sentAs: null, kind: 'cold' });
     });
   }
 

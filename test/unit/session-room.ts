@@ -153,6 +153,8 @@ export class DriverRoom {
         steps: description.settings.steps,
         microbatchesPerStep: source.microbatchesPerStep,
       codecs: [],
+        sentAs: null,
+        hasLocalSteps: false,
         tokensPerMicrobatch: description.settings.rowsPerMicrobatch * description.settings.contextLength,
         weightOfMicrobatch: (step, microbatch) => weightOf(source.draw(step, microbatch)),
         selfDevice: device,
