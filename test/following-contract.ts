@@ -5,12 +5,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { buffersOf } from '../src/checkpoint/parts.ts';
 import type { MasterState } from '../src/checkpoint/types.ts';
-import { CodecError, codecNames, codecOf, codecOfBytes, sumCodecOf } from '../src/codec/index.ts';
+import { CodecError, codecOf, codecOfBytes, sumCodecOf } from '../src/codec/index.ts';
 import type { CodecName } from '../src/codec/index.ts';
 import { parameterLayoutOf } from '../src/model/parameters.ts';
 import { corpusBatches } from '../src/data/batches.ts';
 import type { BatchSource } from '../src/data/types.ts';
-import { hasLocalSteps, masterPartsOf } from '../src/trainer/types.ts';
+import { codecsOf, hasLocalSteps, masterPartsOf } from '../src/trainer/types.ts';
 import type { CommitResult, FollowedStep, GradientJob, MasterPart, TrainerSettings } from '../src/trainer/types.ts';
 import type { RoomTrainer } from './room/cpu-trainer.ts';
 import { Random } from './room/random.ts';
@@ -106,7 +106,7 @@ export function followingContract<T extends FollowingTrainer>(
 ): void {
   const { codec = 'fp32', localSteps = 1 } = kind;
   /** In rooms that choose, another one in each step. */
-  const codecOfStep = (step: number): CodecName => (codec === 'auto' ? (codecNames[step % codecNames.length] ?? 'fp32') : codec);
+  const codecOfStep = (step: number): CodecName => (codec === 'auto' ? (codecsOf(kind)[step % 3] ?? 'fp32') : codec);
   const hasOwnMaster = codec !== 'fp32';
   describe(`a successor on ${what}, updates in ${codec}${localSteps > 1 ? `, ${localSteps} local steps` : ''}`, () => {
     const settings = oddSettings(seed, kind);

@@ -258,14 +258,14 @@ export class LossPanel extends LitElement {
       ${cell('train', 'smoothed', formatMaybe(smooth, formatLoss))}
       ${cell('validation', 'validation', formatMaybe(validation, formatLoss))}
       ${cell('rate', 'rate', formatMaybe(point?.lr, formatLearningRate))}
-      ${cell('norm', 'gradient', formatMaybe(point?.gradNorm, formatLoss))}
+      ${cell('norm', this.hasLocalSteps ? 'change' : 'gradient', formatMaybe(point?.gradNorm, formatLoss))}
     `;
     const spoken =
       point === undefined
         ? 'No step yet'
         : `Step ${point.step}: training loss ${formatLoss(point.loss)}, validation loss ${
             validation === null ? unknown : formatLoss(validation)
-          }, learning rate ${formatLearningRate(point.lr)}, gradient norm ${formatLoss(point.gradNorm)}`;
+          }, learning rate ${formatLearningRate(point.lr)}, ${this.hasLocalSteps ? 'change' : 'gradient norm'} ${formatLoss(point.gradNorm)}`;
     return { cells, spoken };
   }
 
@@ -335,7 +335,7 @@ export class LossPanel extends LitElement {
           </div>
           <div>
             <h3>${this.hasLocalSteps ? 'Change: how far the devices went alone' : 'Gradient norm: how steep the way down is'}</h3>
-            <line-chart label="Gradient norm by step" .series=${normSeries} .data=${this.#normData} .height=${120}
+            <line-chart label=${this.hasLocalSteps ? 'Change by step' : 'Gradient norm by step'} .series=${normSeries} .data=${this.#normData} .height=${120}
               .cursorIndex=${this.cursorIndex} .formatValue=${axisNumber} @cursor=${onCursor}></line-chart>
           </div>
         </div>

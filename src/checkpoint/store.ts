@@ -41,7 +41,7 @@ export interface CheckpointStore {
 
 interface StoredEntry extends CheckpointFacts {
   readonly sequence: number;
-  /** Of the weights and of each moment. */
+  /** Of each part, in the order of `parts.ts`; 0 for one that this run has not. */
   readonly partBytes: readonly number[];
   readonly stateStep: number;
   readonly checksum: string;

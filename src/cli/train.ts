@@ -65,6 +65,7 @@ export async function train(options: TrainArguments, host: TrainHost): Promise<v
   if (options.saveGradients !== null && options.saveGradients >= run.steps) {
     throw new CliError(`--save-gradients ${options.saveGradients}: the run has steps 0 to ${run.steps - 1}`);
   }
+  if (options.saveGradients !== null && run.localSteps > 1) throw new CliError('--save-gradients: a step of several local ones has no gradient');
   const weights = source.folder === null ? null : await readWeights(source.folder, config);
   await makeFolder(options.out);
   const trainer = host.openTrainer();
@@ -181,7 +182,8 @@ async function runStep(trainer: Trainer, { run, batches }: Prepared, job: Gradie
   if (!(weightSum > 0)) throw new CliError(`step ${step} has no scored token: give it more rows, or remove rows without labels`);
   await trainer.addOwnContribution(assignment);
   const { applied, gradNorm, learningRate } = await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false });
-  if (!applied) {
+  // Local steps that are refused come to no change, which is finite.
+  if (!applied || !Number.isFinite(lossSum)) {
     const cause = await trainer.explainNonFinite(job);
     const detail = cause === null ? '' : `: ${cause}`;
     throw new CliError(

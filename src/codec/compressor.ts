@@ -4,7 +4,8 @@
  */
 import type { Engine, Memory, Sequence } from '../engine/index.ts';
 import { allocatePlanes, codecDispatches } from './planes.ts';
-import type { LossyCodecName, Planes, RoundingCodecName } from './planes.ts';
+import type { LossyCodecName, Planes } from './planes.ts';
+import type { RoundingCodecName } from './types.ts';
 
 export class Compressor {
   readonly #engine: Engine;

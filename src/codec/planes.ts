@@ -7,8 +7,6 @@ import type { CodecName } from './types.ts';
 
 /** What has kernels here. */
 export type LossyCodecName = Exclude<CodecName, 'fp32'>;
-/** Fine enough that nobody has to keep what is dropped. */
-export type RoundingCodecName = Exclude<LossyCodecName, 'int2'>;
 
 export interface Planes {
   /** After one another they are the bytes of the codec. */

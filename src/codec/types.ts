@@ -34,3 +34,11 @@ export function checkSize(codec: Pick<Codec, 'name' | 'byteLength'>, bytes: Arra
   const expected = codec.byteLength(flatElements);
   if (bytes.byteLength !== expected) throw new CodecError(`a ${what} has ${bytes.byteLength} bytes, and this model's have ${expected} in ${codec.name}`);
 }
+
+/** Fine enough that nobody has to keep what is dropped. */
+export type RoundingCodecName = Exclude<CodecName, 'fp32' | 'int2'>;
+
+/** Of a sum that goes with an update in this codec, where nobody keeps what is dropped. */
+export function sumCodecOf(name: CodecName): 'fp32' | RoundingCodecName {
+  return name === 'int2' ? 'int8' : name;
+}

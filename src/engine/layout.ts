@@ -21,7 +21,7 @@ export interface ParameterLayout {
   readonly byName: ReadonlyMap<string, LayoutEntry>;
   /** Elements, padding included, of the leading part that weight decay applies to. */
   readonly decayedElements: number;
-  /** Elements of the flat buffer, padding included. Padding is always zero. */
+  /** Elements of the flat buffer, padding included. Padding begins as zero and nothing computes with it; a coarse codec may move it. */
   readonly totalElements: number;
   /** Number of parameters, padding not counted. */
   readonly parameterCount: number;

@@ -70,7 +70,7 @@ export function parameterCount(config: DecoderConfig): number {
 
 /**
  * About how many bytes training takes on one device: weights, gradients, the step's sum and two moments in f32, with local steps
- * also their weights and moments, and the activations of one micro-batch that the backward pass needs. An estimate for people, not the
+ * also their weights and moments, master weights where the replica is not the same, and the activations of one micro-batch that the backward pass needs. An estimate for people, not the
  * plan's figure.
  */
 export function estimateMemoryBytes(run: {
@@ -78,10 +78,11 @@ export function estimateMemoryBytes(run: {
   readonly rowsPerMicrobatch: number;
   readonly contextLength: number;
   readonly localSteps: number;
+  readonly codec: string;
 }): number {
   const { model: config, rowsPerMicrobatch: rows, contextLength } = run;
   const bytesPerElement = 4;
-  const weightCopies = run.localSteps > 1 ? 7 : 5;
+  const weightCopies = (run.localSteps > 1 ? 7 : 5) + (run.codec === 'fp32' ? 0 : 1);
   const { hidden_size: hidden, intermediate_size: intermediate } = config;
   const queries = config.num_attention_heads * config.head_dim;
   const keys = config.num_key_value_heads * config.head_dim;

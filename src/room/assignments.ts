@@ -1,9 +1,9 @@
 /** Giving an assignment to a worker, and taking it away. What for is `step-work.ts`'s and `repetition.ts`'s to say. */
-import { chooseCodec } from './codec-choice.ts';
 import { changeWorkRecord, sendTo, touchPeers } from './coordinator-state.ts';
 import type { Assignment, Turn } from './coordinator-state.ts';
 import { deadlineFactor, deadlineSlackMs, deadlineStepFactor, firstDeadlineSlackMs, overdueFactor, overdueSlackMs } from './limits.ts';
 import type { PeerId } from './messages.ts';
+import { chooseCodec } from './sent-as.ts';
 import { idealStepMs } from './sharing.ts';
 import type { Worker } from './sharing.ts';
 import { expectedMs } from './speed.ts';

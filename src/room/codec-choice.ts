@@ -1,8 +1,7 @@
 /**
  * In which codec a room sends, where that is left to it: as exact as the network allows without holding training up. What the codecs are
- * is not known here, but how many bytes they take.
+ * is not known here, but how many bytes they take. Pure.
  */
-import type { Turn } from './coordinator-state.ts';
 import type { Step } from './messages.ts';
 import type { RoomCodec } from './values.ts';
 
@@ -65,15 +64,6 @@ export function nextSentAs(given: SentAs | null, { codecs, wayShare, hasMembers,
 /** If as many times the bytes were sent, and all of the way's time were theirs. */
 function shareOf(wayShare: number, times: number): number {
   return (wayShare * times) / (wayShare * times + 1 - wayShare);
-}
-
-/** For what is sent now. Null: in the run's own. */
-export function chooseCodec(turn: Turn): RoomCodec | null {
-  const { state } = turn;
-  const { codecs } = state.config;
-  const hasMembers = [...state.peers.values()].some(({ stage }) => stage === 'member');
-  state.sentAs = nextSentAs(state.sentAs, { codecs, wayShare: state.pace?.wayShare ?? null, hasMembers, aloneSteps: state.aloneSteps, step: state.step });
-  return state.sentAs?.codec ?? null;
 }
 
 /** What a room may choose between: a run that asks for one codec has no choice, and two bits are for local steps. */

@@ -5,7 +5,7 @@
 import { assign, cancel, openAssignment } from './assignments.ts';
 import { broadcast, changePeer, changeWorkRecord, touchPeers, workRecord } from './coordinator-state.ts';
 import type { Assignment, CoordinatorState, Peer, StepWork, Turn } from './coordinator-state.ts';
-import { chooseCodec } from './codec-choice.ts';
+import { chooseCodec } from './sent-as.ts';
 import { maxStrikes, weightTolerance } from './limits.ts';
 import type { BlobRef, RoomProblem } from './machine.ts';
 import type { MemberBlob, PeerId, Step } from './messages.ts';
@@ -74,9 +74,8 @@ function distribute(turn: Turn): void {
   if (work === null || work.pool.length === 0) return;
   if (state.phase !== 'running' && isUntouched(work)) return;
   const workers = readyWorkers(turn);
-  const spoiledBy = (microbatch: number) =>
-    new Set(work.spoiled.filter((entry) => entry.microbatch === microbatch).map((entry) => entry.worker));
-  const whole = work.pool.filter((microbatch) => spoiledBy(microbatch).size === 0);
+  const tried = triedBy(work);
+  const whole = work.pool.filter((microbatch) => !tried.has(microbatch));
   if (workers.length > 0 && whole.length > 0) {
     const isWholeStep = isUntouched(work) && whole.length === state.config.microbatchesPerStep;
     const shares = isWholeStep ? shareOfStep(whole.length, workers, state.step) : shareOfRest(whole.length, workers);
@@ -86,15 +85,33 @@ function distribute(turn: Turn): void {
       next += count;
     }
   }
-  // What one worker could not compute goes to one that has not tried, to the own device first: it is the one we trust.
-  for (const microbatch of work.pool.filter((index) => spoiledBy(index).size > 0)) {
-    const tried = spoiledBy(microbatch);
-    if (!possibleWorkers(state).some((id) => !tried.has(id))) return pauseForTrouble(turn, problems.resultsNotFinite);
-    const fresh = workers.filter((worker) => !tried.has(worker.id));
+  // What somebody could not compute goes to one that has not tried, to the own device first: it is the one we trust.
+  for (const [names, microbatches] of groupedBy(work.pool, (microbatch) => [...(tried.get(microbatch) ?? [])].sort().join(' '))) {
+    const by = tried.get(microbatches[0] ?? -1);
+    if (names === '' || by === undefined) continue;
+    if (!possibleWorkers(state).some((id) => !by.has(id))) return pauseForTrouble(turn, problems.resultsNotFinite);
+    const fresh = workers.filter((worker) => !by.has(worker.id));
     const own = fresh.find((worker) => worker.id === state.config.self);
     const chosen = own?.id ?? [...shareOfRest(1, fresh).keys()][0];
-    if (chosen !== undefined) assign(turn, workers, chosen, [microbatch]);
+    if (chosen !== undefined) assign(turn, workers, chosen, microbatches);
   }
+}
+
+/** Of each micro-batch that somebody came back with unusable numbers of, who did. */
+function triedBy({ spoiled }: StepWork): ReadonlyMap<number, ReadonlySet<PeerId>> {
+  const tried = new Map<number, Set<PeerId>>();
+  for (const { microbatch, worker } of spoiled) tried.set(microbatch, (tried.get(microbatch) ?? new Set<PeerId>()).add(worker));
+  return tried;
+}
+
+function groupedBy<T>(all: readonly T[], nameOf: (each: T) => string): ReadonlyMap<string, readonly T[]> {
+  const groups = new Map<string, T[]>();
+  for (const each of all) {
+    const group = groups.get(nameOf(each));
+    if (group === undefined) groups.set(nameOf(each), [each]);
+    else group.push(each);
+  }
+  return groups;
 }
 
 /** Pauses the room with the step undone. Numbers that nobody can compute are the run's fault, not the peers'. */

@@ -30,8 +30,8 @@ const presetIds = ['repeated-pattern', 'tiny-rhyme', 'counting-list', 'moby-dick
 const maxContextLength = 8192;
 const maxRows = 4096;
 const maxLocalSteps = 1000;
-/** More would take minutes to draw and send. */
-const maxRowsBetweenUpdates = 65_536;
+/** A peer alone may get all of them at once, and they take twelve bytes each in its memory. */
+const maxTokensBetweenUpdates = 2 ** 24;
 
 const whole = (min: number, max: number) => v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
 const between = (min: number, max: number) => v.pipe(v.number(), v.finite(), v.minValue(min), v.maxValue(max));
@@ -110,8 +110,9 @@ function checkedSettings(given: unknown, vocabularySize: number): RunSettings {
   if (settings.rowsPerMicrobatch > settings.rowsPerStep) {
     throw badSettings(`rowsPerMicrobatch ${settings.rowsPerMicrobatch} is more than rowsPerStep ${settings.rowsPerStep}.`);
   }
-  if (settings.rowsPerStep * settings.localSteps > maxRowsBetweenUpdates) {
-    throw badSettings(`${settings.localSteps} local steps of ${settings.rowsPerStep} rows are more than ${maxRowsBetweenUpdates} rows.`);
+  const tokensBetweenUpdates = rowsOfStep(settings) * settings.contextLength;
+  if (tokensBetweenUpdates > maxTokensBetweenUpdates) {
+    throw badSettings(`${tokensBetweenUpdates} tokens between two updates are more than ${maxTokensBetweenUpdates}: fewer rows, local steps or a shorter context.`);
   }
   return { ...settings, model };
 }

@@ -57,18 +57,21 @@ export class EncodedAdder {
   readonly #engine: Engine;
   readonly #layout: ParameterLayout;
   readonly #sum: Memory;
+  readonly #codecs: readonly CodecName[];
   readonly #expanders = new Map<LossyCodecName, Expander>();
   #exact: { readonly memory: Memory; readonly adder: ContributionAdder } | null = null;
 
-  constructor(engine: Engine, layout: ParameterLayout, sum: Memory) {
+  /** Bytes of other codecs than these are refused: each takes memory of its own. */
+  constructor(engine: Engine, layout: ParameterLayout, sum: Memory, codecs: readonly CodecName[]) {
     this.#engine = engine;
     this.#layout = layout;
     this.#sum = sum;
+    this.#codecs = codecs;
   }
 
   /** What queues the addition; nothing is changed before. Throws `CodecError` when the bytes, called `what`, can't be added. */
   async prepare(bytes: ArrayBuffer, what: string): Promise<() => void> {
-    const { name } = codecOfBytes(bytes, this.#layout.totalElements, what);
+    const { name } = codecOfBytes(bytes, this.#layout.totalElements, what, this.#codecs);
     if (name === 'fp32') {
       const values = fp32Codec.decode(bytes, this.#layout.totalElements, what);
       const { memory, adder } = await this.#exactly();

@@ -20,7 +20,6 @@ import { Failure } from './failure.ts';
 import { Following } from './following.ts';
 import { computeGradientJob, sumLosses } from './gradients.ts';
 import { compareKernels, firstNonFinite } from './inspection.ts';
-import { LocalSteps } from './local-steps.ts';
 import { checkShape } from './microbatch.ts';
 import { SerialQueue } from './queue.ts';
 import { openRun } from './run.ts';
@@ -42,7 +41,7 @@ import type {
   TrainerInfo,
   TrainerSettings,
 } from './types.ts';
-import { hasLocalSteps, hasMasterWeights, masterPartsOf } from './types.ts';
+import { codecsOf, hasMasterWeights, masterPartsOf } from './types.ts';
 
 export interface GpuTrainerOptions extends Pick<DeviceCheckOptions, 'nameDevice' | 'engineOptions'> {
   /** `navigator.gpu` or Dawn's; null where there is none: `check` then says so. */
@@ -71,8 +70,6 @@ class GpuTrainer implements Trainer {
   #run: Run | null = null;
   /** Sum and optimizer of a coordinator or its successor; other members never need their memory. Kept once it is there. */
   #update: StepUpdate | null = null;
-  /** From the first job with local steps on. */
-  #local: LocalSteps | null = null;
   /** Of a member, from its first contribution on. */
   #encoder: ContributionEncoder | null = null;
   /** Of updates in a lossy codec to the replica, from the first one on. */
@@ -122,12 +119,12 @@ class GpuTrainer implements Trainer {
 
   initialize(): Promise<string> {
     return this.#changingTurn(async () => {
-      const { settings } = this.#prepared();
+      const { settings, local } = this.#prepared();
       const weights = initialWeights(settings.model, settings.seed);
       this.#update?.clearMoments();
       if (hasMasterWeights(settings)) (await this.#openUpdate()).setMaster(weights);
       this.#standing = 'coordinator';
-      this.#local?.forget();
+      local?.forget();
       this.#forgetDropped();
       return this.#setReplica(0, weights);
     });
@@ -163,10 +160,10 @@ class GpuTrainer implements Trainer {
     return this.#changingTurn(async () => {
       const run = this.#atStep(step);
       const following = followed && this.#following();
-      const { engine, layout } = run;
-      const isExact = codecOfBytes(bytes, layout.totalElements, 'update') === fp32Codec;
+      const { engine, layout, settings } = run;
+      const isExact = codecOfBytes(bytes, layout.totalElements, 'update', codecsOf(settings)) === fp32Codec;
       const weights = isExact ? fp32Codec.decode(bytes, layout.totalElements, 'update') : null;
-      this.#changesOfReplica ??= new EncodedAdder(engine, layout, run.weights);
+      this.#changesOfReplica ??= new EncodedAdder(engine, layout, run.weights, codecsOf(settings));
       const change = isExact ? null : await this.#changesOfReplica.prepare(bytes, 'update');
       if (following) await following.take(step, followed);
       else this.#standing = 'member';
@@ -211,14 +208,12 @@ class GpuTrainer implements Trainer {
     const control = { cancelled: false };
     this.#jobs.set(job.assignment, control);
     const computed = this.#turn(async () => {
-      const { engine, training, gradients, lossSum, mixed, settings } = this.#atStep(job.step);
+      const { engine, training, gradients, lossSum, mixed, local, settings } = this.#atStep(job.step);
       for (const { rows } of job.microbatches) checkShape(rows, settings);
       this.#held = null;
       const machine = { engine, program: training, gradients, lossSum, mixed, seed: settings.seed };
       const isCancelled = (): boolean => control.cancelled;
-      const result = hasLocalSteps(settings)
-        ? await (this.#local ??= await LocalSteps.open(this.#prepared())).compute(machine, job, isCancelled)
-        : await computeGradientJob(machine, job, isCancelled);
+      const result = await (local === null ? computeGradientJob(machine, job, isCancelled) : local.compute(machine, job, isCancelled));
       if (!result.cancelled) this.#held = { assignment: job.assignment, step: job.step };
       return result;
     });
@@ -436,7 +431,6 @@ class GpuTrainer implements Trainer {
     const run = this.#run;
     this.#run = null;
     this.#update = null;
-    this.#local = null;
     this.#encoder = null;
     this.#changesOfReplica = null;
     this.#standing = 'member';

@@ -8,7 +8,6 @@ import type { Engine, Memory, Program, Region } from '../engine/index.ts';
 import type { GradientScaler } from '../optim/index.ts';
 import { setMicrobatch, setRows } from './microbatch.ts';
 import type { MixedPrecision } from './mixed-precision.ts';
-import type { Run } from './run.ts';
 import type { GradientJob, GradientResult } from './types.ts';
 
 /** What a job runs on. */
@@ -48,9 +47,16 @@ export class Pace {
   }
 }
 
+/** What an evaluation runs on. */
+export interface EvaluationMachine {
+  readonly engine: Engine;
+  readonly evaluationLossSum: Region;
+  evaluation(rows: number, contextLength: number): Promise<Program>;
+}
+
 /** Sum of the weighted losses of some rows, and of their weights; forward only. */
 export async function sumLosses(
-  run: Pick<Run, 'engine' | 'evaluation' | 'evaluationLossSum'>,
+  run: EvaluationMachine,
   microbatches: readonly MicrobatchRows[],
 ): Promise<{ readonly lossSum: number; readonly weightSum: number }> {
   const { engine, evaluationLossSum } = run;

@@ -3,17 +3,26 @@
  * groups, an AdamW update after each, on a copy of the replica. What it comes to is the change of the weights times the loss weight it
  * stands for, left where gradient sums are, so that the room adds, sends and commits it like those.
  *
- * Moments are the device's own, from its first job on, whoever leads; the replica never moves here.
+ * Moments are the device's own, whoever leads; the replica never moves here.
  */
 import shader from '../../shaders/local-steps.wgsl?raw';
 import { flatRanges, partOf } from '../engine/index.ts';
-import type { DirectDispatch, Engine, Region, Sequence } from '../engine/index.ts';
+import type { DirectDispatch, Engine, Memory, ParameterLayout, Region, Sequence } from '../engine/index.ts';
 import { AdamW, flatCopy, localLearningRateAt, scheduleAt } from '../optim/index.ts';
 import { queueMicrobatches, readLoss, sumGradients, Pace } from './gradients.ts';
 import type { GradientMachine } from './gradients.ts';
 import { groupsOf } from './local-groups.ts';
-import type { Run } from './run.ts';
 import type { GradientJob, GradientResult, TrainerSettings } from './types.ts';
+
+/** Of a run: its replica, what local steps change, and where their change is left. */
+export interface LocalMemory {
+  readonly engine: Engine;
+  readonly layout: ParameterLayout;
+  readonly weights: Memory;
+  readonly trained: Memory;
+  readonly gradients: Memory;
+  readonly settings: TrainerSettings;
+}
 
 export class LocalSteps {
   readonly #engine: Engine;
@@ -34,7 +43,7 @@ export class LocalSteps {
     this.#change = change;
   }
 
-  static async open({ engine, layout, weights, trained, gradients, settings }: Run): Promise<LocalSteps> {
+  static async open({ engine, layout, weights, trained, gradients, settings }: LocalMemory): Promise<LocalSteps> {
     const weight = engine.allocate('weight of the change', 1);
     const optimizer = await AdamW.create(engine, layout, { weights: trained, gradientSum: gradients }, settings.optimizer);
     const begin = await flatCopy(engine, 'begin local steps', weights, trained);
@@ -79,12 +88,14 @@ export class LocalSteps {
     this.#engine.write(this.#weight, Float32Array.of(total.weightSum));
     this.#change.run();
     // Also when cancelled: it waits until the GPU has done what was submitted.
-    const loss = await readLoss(machine);
+    const [loss, { applied }] = await Promise.all([readLoss(machine), this.#optimizer.result()]);
+    const isRefused = total.weightSum > 0 && !applied;
     return {
       assignment,
       step,
       ...total,
-      lossSum: machine.mixed === null ? loss : total.lossSum,
+      // The last of its steps was not finite: neither is what all of them come to.
+      lossSum: isRefused ? Number.NaN : machine.mixed === null ? loss : total.lossSum,
       computeMs: performance.now() - startedMs,
       cancelled: isCancelled(),
     };

@@ -2,18 +2,23 @@
 import type { Engine, Graph } from '../engine/index.ts';
 import { EngineError } from '../engine/index.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
+import { hasLocalSteps, masterPartsOf } from './types.ts';
 import type { TrainerSettings } from './types.ts';
 
-/** Sums of own and of others' gradients, and two moments. */
-const flatBuffersOfCoordinator = 4;
+/** Sums of own and of others' gradients. */
+const sumsOfCoordinator = 2;
+/** Weights on which they are taken, and two moments. */
+const flatBuffersOfLocalSteps = 3;
 const bytesPerElement = 4;
 const bytesPerMebibyte = 2 ** 20;
 
 /** In one line. Activations are left out where they can't be planned, because one of them alone is too large. */
-export function memoryTable(engine: Pick<Engine, 'activationBytes'>, { model }: TrainerSettings, graph: Graph): string {
-  const flatBytes = parameterLayoutOf(model).totalElements * bytesPerElement;
+export function memoryTable(engine: Pick<Engine, 'activationBytes'>, settings: TrainerSettings, graph: Graph): string {
+  const flatBytes = parameterLayoutOf(settings.model).totalElements * bytesPerElement;
   const mebibytes = (bytes: number): string => `${Math.ceil(bytes / bytesPerMebibyte).toLocaleString('en')} MiB`;
   const parts = [`weights ${mebibytes(flatBytes)}`, `gradients ${mebibytes(flatBytes)}`];
+  if (hasLocalSteps(settings)) parts.push(`local steps ${mebibytes(flatBuffersOfLocalSteps * flatBytes)}`);
+  const flatBuffersOfCoordinator = sumsOfCoordinator + masterPartsOf(settings).length;
   const activations = plannedBytes(engine, graph);
   if (activations !== null) parts.push(`activations ${mebibytes(activations)}`);
   return `${parts.join(', ')}, and ${mebibytes(flatBuffersOfCoordinator * flatBytes)} more where it coordinates`;

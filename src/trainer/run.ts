@@ -10,6 +10,7 @@ import type { Precision } from '../model/decoder.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
 import { GradientScaler, ReplicaHash } from '../optim/index.ts';
 import { memoryTable } from './memory-table.ts';
+import { LocalSteps } from './local-steps.ts';
 import { LossScale } from './loss-scale.ts';
 import { usablePrecision } from './mixed-precision.ts';
 import type { MixedPrecision } from './mixed-precision.ts';
@@ -30,6 +31,8 @@ export interface Run {
   readonly lossSum: Region;
   readonly evaluationLossSum: Region;
   readonly training: Program;
+  /** Null where the room's steps are AdamW's. */
+  readonly local: LocalSteps | null;
   /** With `settings.precision` `mixed`, if the GPU can. */
   readonly mixed: MixedPrecision | null;
   /** Micro-batches with every value kept, looked at for numbers that are none, or compared with the ops' references. */
@@ -76,6 +79,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
   const exactProgram = remembered(() => compileTraining(graphOf('f32')));
   const mixed =
     precision === 'mixed' ? { lossScale: new LossScale(), scaler: await GradientScaler.create(engine, gradients), exactProgram } : null;
+  const local = hasLocalSteps(settings) ? await LocalSteps.open({ engine, layout, weights, trained, gradients, settings }) : null;
   const replicaHash = await ReplicaHash.create(engine, weights);
   // A read waits for the allocations above and throws when one of them found no memory.
   await engine.read(lossSum);
@@ -90,6 +94,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
     lossSum,
     evaluationLossSum,
     training,
+    local,
     mixed,
     hash: () => replicaHash.compute(),
     inspect: remembered((looksFor: 'finite' | 'references') =>

@@ -11,7 +11,7 @@ import type { Memory, Sequence } from '../engine/index.ts';
 import { AdamW, OuterMomentum, flatCopy, localLearningRateAt, outerDefaults, scheduleAt, uncheckedAdder } from '../optim/index.ts';
 import { EncodedAdder } from './encoded-gradients.ts';
 import type { Run } from './run.ts';
-import { hasLocalSteps, hasMasterWeights } from './types.ts';
+import { codecsOf, hasLocalSteps, hasMasterWeights } from './types.ts';
 import type { CommitOptions, CommitResult, FollowedStep, MasterPart } from './types.ts';
 
 /** Takes the replica to the master weights, as far as its codec can say. */
@@ -37,7 +37,7 @@ export class StepUpdate {
     this.#master = master;
     this.#optimizer = optimizer;
     this.#ownAddition = ownAddition;
-    this.#addition = new EncodedAdder(run.engine, run.layout, sum);
+    this.#addition = new EncodedAdder(run.engine, run.layout, sum, codecsOf(run.settings));
   }
 
   /** Moments start at zero, and so do master weights that are memory of their own. */
@@ -122,9 +122,9 @@ export class StepUpdate {
    * after it, until the step's update is written. Throws `CodecError`, with nothing changed, when the bytes can't be a sum.
    */
   async follow(step: number, { gradient, weightSum, learningRate }: FollowedStep): Promise<boolean> {
-    const { engine, layout } = this.#run;
+    const { engine, layout, settings } = this.#run;
     this.begin(step);
-    const isExact = codecOfBytes(gradient, layout.totalElements, 'gradient') === fp32Codec;
+    const isExact = codecOfBytes(gradient, layout.totalElements, 'gradient', codecsOf(settings)) === fp32Codec;
     if (isExact) engine.write(this.#sum, fp32Codec.decode(gradient, layout.totalElements, 'gradient'));
     else await this.add(step, gradient, 'gradient');
     this.#optimizer.commit({ learningRate, update: step + 1, weightSum });

@@ -3,6 +3,7 @@
  * (through Comlink), the command line in process, the simulator on a CPU. Calls run one after another in the order made.
  */
 import type { MasterState } from '../checkpoint/types.ts';
+import { sumCodecOf } from '../codec/types.ts';
 import type { CodecChoice, CodecName } from '../codec/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import type { DispatchTiming } from '../engine/index.ts';
@@ -119,6 +120,12 @@ export function hasMasterWeights(settings: StateSettings): boolean {
   return (settings.codec ?? 'fp32') !== 'fp32';
 }
 
+/** Of what may come from other peers: contributions, updates, and with them sums for a successor. */
+export function codecsOf({ codec = 'fp32' }: StateSettings): readonly CodecName[] {
+  const sent: readonly CodecName[] = codec === 'auto' ? ['fp32', 'int8', 'int2'] : [codec];
+  return [...new Set([...sent, ...sent.map(sumCodecOf)])];
+}
+
 export function masterPartsOf(settings: StateSettings): readonly MasterPart[] {
   const moments: readonly MasterPart[] = hasLocalSteps(settings) ? ['firstMoments'] : ['firstMoments', 'secondMoments'];
   return hasMasterWeights(settings) ? [...moments, 'masterWeights'] : moments;
@@ -200,7 +207,7 @@ export interface Trainer {
   addOwnContribution(assignment: string): Promise<void>;
   /** Coordinator: adds another peer's; rejects (throws) mis-sized or non-finite ones, adding nothing. */
   addContribution(step: number, bytes: ArrayBuffer): Promise<void>;
-  /** Coordinator: divides by `weightSum`, clips, applies AdamW. */
+  /** Coordinator: divides by `weightSum`, clips, applies AdamW; with local steps, divides and applies outer momentum. */
   commit(step: number, weightSum: number, options: CommitOptions): Promise<CommitResult>;
   replica(): Promise<{ readonly step: number; readonly bytes: ArrayBuffer; readonly hash: string }>;
   /** `RangeError` for a member without a coordinator's moments. */

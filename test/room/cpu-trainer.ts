@@ -15,7 +15,7 @@ import { initialWeights } from '../../src/model/initial.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { AdamWReference, OuterMomentumReference, localLearningRateAt, outerDefaults, replicaHashOf, scheduleAt } from '../../src/optim/index.ts';
 import { groupsOf } from '../../src/trainer/local-groups.ts';
-import { hasLocalSteps, hasMasterWeights, masterPartsOf } from '../../src/trainer/types.ts';
+import { codecsOf, hasLocalSteps, hasMasterWeights, masterPartsOf } from '../../src/trainer/types.ts';
 import type { CommitOptions, CommitResult, FollowedStep, GradientJob, GradientResult, MasterPart, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
 
 /** What a room asks of a trainer. */
@@ -378,7 +378,7 @@ export class CpuTrainer implements RoomTrainer {
   /** Of a copy: messages may be delivered twice. */
   #decoded(bytes: ArrayBuffer, what: string): Float32Array<ArrayBuffer> {
     const { totalElements } = this.#layout;
-    return codecOfBytes(bytes, totalElements, what).decode(bytes.slice(0), totalElements, what);
+    return codecOfBytes(bytes, totalElements, what, codecsOf(this.#settings)).decode(bytes.slice(0), totalElements, what);
   }
 
   #optimizerOf(weights: Float64Array): MasterOptimizer {

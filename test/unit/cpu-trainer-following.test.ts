@@ -8,4 +8,5 @@ const open = (settings: TrainerSettings): Promise<CpuTrainer> => Promise.resolve
 for (const seed of [1, 5]) followingContract(`the CPU, sizes of seed ${seed}`, seed, open);
 followingContract('the CPU', 1, open, undefined, { codec: 'int8' });
 followingContract('the CPU', 1, open, undefined, { localSteps: 2 });
+followingContract('the CPU', 1, open, undefined, { codec: 'auto', localSteps: 2 });
 followingContract('the CPU', 1, open, undefined, { codec: 'auto' });

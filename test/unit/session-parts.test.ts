@@ -116,7 +116,7 @@ describe('composing a run', () => {
     expect(trainerSettings(description)).toMatchObject({ localSteps: 30, steps: 33 });
     expect(estimateRun({ preset: 'own-text', text, localSteps: 30 }, text).tokensPerStep).toBe(30 * 16 * 128);
     expect(composeRun({ preset: 'own-text', text, localSteps: 30, steps: 7 }, text).description.settings.steps).toBe(7);
-    expect(estimateRun({ preset: 'own-text', text, localSteps: 1000, rowsPerStep: 100 }, text).problem?.code).toBe('bad-settings');
+    expect(estimateRun({ preset: 'own-text', text, localSteps: 1000, rowsPerStep: 200 }, text).problem?.code).toBe('bad-settings');
   });
 
   it('fills in every preset so that it survives the trip to another peer', () => {
