@@ -17,9 +17,9 @@ interface Mode {
 
 const modes: readonly Mode[] = [
   { codec: 'fp32', localSteps: 1 },
-  { codec: 'bf16', localSteps: 1 },
   { codec: 'int8', localSteps: 1 },
   { codec: 'int8', localSteps: 30 },
+  { codec: 'int2', localSteps: 30 },
 ];
 const mbits = [100, 10, 1];
 const parameterCounts = [1e6, 1e7];
