@@ -2,6 +2,7 @@
  * One token for each distinct code point of a text, in code point order. Exact for any string, lone surrogates included.
  * Characters that the vocabulary lacks can't be encoded; there is no unknown token.
  */
+import type { Tokenizer } from './tokenizer.ts';
 
 export class TokenizerError extends Error {
   override readonly name = 'TokenizerError';
@@ -24,7 +25,7 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null;
 }
 
-export class CharacterTokenizer {
+export class CharacterTokenizer implements Tokenizer {
   /** characters[id] is the token's text. */
   readonly characters: readonly string[];
   readonly #ids: ReadonlyMap<string, number>;
@@ -43,6 +44,17 @@ export class CharacterTokenizer {
 
   get vocabularySize(): number {
     return this.characters.length;
+  }
+
+  /** Characters are all there is: no special tokens. */
+  readonly endOfText = null;
+
+  specialId(): null {
+    return null;
+  }
+
+  encodeMarked(text: string): Uint32Array<ArrayBuffer> {
+    return this.encode(text);
   }
 
   encode(text: string): Uint32Array<ArrayBuffer> {

@@ -1,4 +1,17 @@
-/** What a batch is made of. Shapes and meanings only; drawing is done in `batches.ts`. */
+/** What data is on its way from a source to a batch. Shapes and meanings only; drawing is done in `batches.ts`. */
+
+/** One piece of data as its source holds it; `place` names it for a person: file, and line or row. */
+export type SourceDocument =
+  | { readonly kind: 'text'; readonly place: string; readonly text: string }
+  /** A row of a table or a JSON object: a conversation, a text in one of its columns, or tokens. */
+  | { readonly kind: 'record'; readonly place: string; readonly record: Readonly<Record<string, unknown>> };
+
+/** One document as tokens. Neither attention nor loss crosses its borders, unless a run asks for it. */
+export interface TokenDocument {
+  readonly ids: Uint32Array;
+  /** weights[i] is the loss weight of predicting ids[i] (DESIGN §5: not shifted); null: 1 everywhere. The first token is never predicted. */
+  readonly weights: Float32Array | null;
+}
 
 /** Rows of one micro-batch, row-major [rows, contextLength]. */
 export interface MicrobatchRows {
