@@ -5,13 +5,13 @@
 import * as v from 'valibot';
 import type { BatchSource } from '../data/types.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../room/coordinator.ts';
-import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView, MasterPart, SuccessionPart } from '../room/machine.ts';
+import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView, MasterPart, RoomProblem, SuccessionPart } from '../room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../room/messages.ts';
 import type { CoordinatorBlob, CoordinatorMessage, MemberMessage, PeerDevice, PeerId, Step } from '../room/messages.ts';
 import { orderOf } from '../room/rules.ts';
 import type { SignedCommand } from '../room/rules.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
-import type { Problem, Trainer } from '../trainer/types.ts';
+import type { GradientJob, Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
 import { encodeHistory } from './history.ts';
@@ -266,8 +266,22 @@ export class LeadDriver {
         return;
       case 'problem':
         this.#options.problem(explain(effect.problem));
+        if (effect.problem.code === 'non-finite') void this.#sayCause(effect.problem);
         return;
     }
+  }
+
+  /** Which op went wrong first, as far as this device computes it too. The step was not applied, so its weights are still here. */
+  async #sayCause(of: RoomProblem): Promise<void> {
+    const { trainer, source, problem } = this.#options;
+    const { step } = this.#state;
+    const rowsOf = (index: number): GradientJob['microbatches'][number] => ({ index, rows: source.draw(step, index) });
+    const microbatches = Array.from({ length: source.microbatchesPerStep }, (_, index) => rowsOf(index));
+    // It adds to what was said already: where it fails, a lost GPU for instance, that is said elsewhere.
+    const cause = await trainer.explainNonFinite({ assignment: `why step ${step}`, step, microbatches }).catch(() => null);
+    if (cause === null || this.#closed || this.#state.problem !== of) return;
+    const explained = explain(of);
+    problem({ ...explained, message: `${explained.message} What happened first: ${cause}.` });
   }
 
   #sendBlob(to: PeerId, header: CoordinatorBlob, bytes: ArrayBuffer): void {

@@ -122,6 +122,20 @@ describe('weights that can’t be read for a newcomer', () => {
   });
 });
 
+it('a step that comes to no number pauses the room, and the page says which op went wrong first', async () => {
+  const spoiled = (trainer: Trainer): Trainer => ({
+    ...trainer,
+    computeGradients: async (job) => ({ ...(await trainer.computeGradients(job)), lossSum: Number.NaN }),
+    explainNonFinite: async ({ step, microbatches }) => `the op of step ${step}, in ${microbatches.length} micro-batches`,
+  });
+  const { lead } = await opened({ steps: 4, trainer: spoiled });
+  room.command('resume');
+  await room.until('the cause is known', () => room.problems.length > 1);
+  expect(lead.view.phase).toBe('paused');
+  const [first, second] = room.problems;
+  expect(second).toEqual({ ...first, message: `${first?.message ?? ''} What happened first: the op of step 0, in 2 micro-batches.` });
+});
+
 it('a newcomer who can’t get in is told what to do by whoever knows', async () => {
   await opened({ steps: 4 });
   const eve = room.join('eve', { key: 'another key' });

@@ -152,7 +152,7 @@ export class DriverRoom {
         run: serializeRun(description),
         steps: description.settings.steps,
         microbatchesPerStep: source.microbatchesPerStep,
-      codecs: [],
+        codecs: [],
         sentAs: null,
         hasLocalSteps: false,
         tokensPerMicrobatch: description.settings.rowsPerMicrobatch * description.settings.contextLength,
