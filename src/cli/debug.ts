@@ -3,8 +3,11 @@
  * none, and how far each kernel is from what it means. It watches; the run is the same without it.
  */
 import type { GradientJob, TrainerInfo, Trainer } from '../trainer/types.ts';
-import type { DebugLevel } from './arguments.ts';
 import { CliError } from './errors.ts';
+
+/** Each level does what the ones before it do; the command's help says what. */
+export const debugLevels = [0, 1, 2, 3, 4] as const;
+export type DebugLevel = (typeof debugLevels)[number];
 
 type Say = (line: string) => void;
 

@@ -2,10 +2,9 @@
 import { createGpuTrainer } from '../trainer/gpu-trainer.ts';
 import { carriedProblem } from '../trainer/errors.ts';
 import type { TuningOptions } from '../engine/index.ts';
-import { parseCommand } from './arguments.ts';
+import { parseCommand } from './commands.ts';
 import { nodeGpu } from './node-gpu.ts';
 import { progressOn } from './progress.ts';
-import { train } from './train.ts';
 import { cacheFolder, fileTuningStore } from './tuning-file.ts';
 
 async function main(words: readonly string[]): Promise<number> {
@@ -19,9 +18,10 @@ async function main(words: readonly string[]): Promise<number> {
     process.once('SIGINT', () => {
       interrupted = true;
     });
-    await train(command.options, {
+    await command.run({
       openTrainer: () => createGpuTrainer({ gpu: nodeGpu(), engineOptions: { tuning: rememberedTuning() } }),
       progress: progressOn(process.stderr),
+      print: (text) => process.stdout.write(text),
       warn: (line) => process.stderr.write(`cotrain: ${line}\n`),
       isInterrupted: () => interrupted,
     });

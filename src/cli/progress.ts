@@ -1,51 +1,141 @@
-/** How far a run is, on a terminal: one line that is written over. Says nothing when stderr is not a terminal. */
+/**
+ * How far a long piece of work is, for every command: on a terminal one line with a bar that is written over, otherwise a line
+ * of JSON now and then. It knows no commands: what else there is to say comes with each call.
+ */
 
+export interface Work {
+  /** Names the work in the lines of JSON. */
+  readonly task: string;
+  /** What is counted, in the plural. */
+  readonly unit: string;
+  /** Null where nobody knows how much there is. */
+  readonly total: number | null;
+  /** A line of its own, before the bar. */
+  readonly title?: string;
+}
+
+/** One piece of work at a time. */
 export interface Progress {
-  begin(steps: number, parameterCount: number): void;
-  step(measured: { readonly step: number; readonly loss: number; readonly tokens: number; readonly ms: number; readonly validationLoss?: number }): void;
+  begin(work: Work): void;
+  /** `done` counts from the beginning. `words` are for the terminal's line, `facts` for the JSON's. */
+  advance(done: number, words?: readonly string[], facts?: Readonly<Record<string, unknown>>): void;
+  /** Whether it is done or has failed; without a `begin` before it, nothing. */
   end(): void;
 }
 
-const silent: Progress = { begin: () => undefined, step: () => undefined, end: () => undefined };
-
-/** Weight of the newest step in the shown speed. */
-const smoothing = 0.1;
-
-export function progressOn(stream: NodeJS.WriteStream): Progress {
-  return stream.isTTY ? new TerminalProgress(stream) : silent;
+/** Where progress is written to: stderr. */
+export interface ProgressStream {
+  readonly isTTY?: boolean;
+  write(text: string): unknown;
 }
 
+export function progressOn(stream: ProgressStream, nowMs: () => number = () => performance.now()): Progress {
+  return stream.isTTY === true ? new TerminalProgress(stream, nowMs) : new JsonProgress(stream, nowMs);
+}
+
+const barColumns = 24;
+/** Weight of the newest pace in the time that is left. */
+const smoothing = 0.1;
+
 class TerminalProgress implements Progress {
-  readonly #stream: NodeJS.WriteStream;
-  #steps = 0;
-  #msPerStep: number | null = null;
-  #validationLoss: number | null = null;
+  readonly #stream: ProgressStream;
+  readonly #nowMs: () => number;
+  #work: Work | null = null;
+  #isBegun = false;
+  #last = { done: 0, atMs: 0 };
+  #msPerUnit: number | null = null;
 
-  constructor(stream: NodeJS.WriteStream) {
+  constructor(stream: ProgressStream, nowMs: () => number) {
     this.#stream = stream;
+    this.#nowMs = nowMs;
   }
 
-  begin(steps: number, parameterCount: number): void {
-    this.#steps = steps;
-    this.#stream.write(`${parameterCount.toLocaleString('en')} parameters, ${steps} steps\n`);
+  begin(work: Work): void {
+    this.#work = work;
+    this.#isBegun = false;
+    this.#msPerUnit = null;
+    this.#last = { done: 0, atMs: this.#nowMs() };
+    if (work.title !== undefined) this.#stream.write(`${work.title}\n`);
   }
 
-  step({ step, loss, tokens, ms, validationLoss }: Parameters<Progress['step']>[0]): void {
-    this.#msPerStep = this.#msPerStep === null ? ms : this.#msPerStep + smoothing * (ms - this.#msPerStep);
-    this.#validationLoss = validationLoss ?? this.#validationLoss;
-    const remainingSeconds = Math.round(((this.#steps - step - 1) * this.#msPerStep) / 1000);
-    const parts = [
-      `step ${step + 1}/${this.#steps}`,
-      `loss ${loss.toFixed(4)}`,
-      ...(this.#validationLoss === null ? [] : [`validation ${this.#validationLoss.toFixed(4)}`]),
-      `${Math.round((tokens * 1000) / this.#msPerStep)} tokens/s`,
-      `${Math.floor(remainingSeconds / 60)}:${String(remainingSeconds % 60).padStart(2, '0')} left`,
-    ];
+  advance(done: number, words: readonly string[] = []): void {
+    const work = this.#work;
+    if (work === null) return;
+    this.#isBegun = true;
+    const parts = [`${barOf(work, done)}${countOf(work, done)}`, ...words, ...this.#left(work, done)];
     // \x1b[K clears what a longer line left behind.
     this.#stream.write(`\r${parts.join('  ')}\x1b[K`);
   }
 
   end(): void {
-    if (this.#msPerStep !== null) this.#stream.write('\n');
+    if (this.#isBegun) this.#stream.write('\n');
+    this.#work = null;
+    this.#isBegun = false;
+  }
+
+  #left({ total }: Work, done: number): readonly string[] {
+    const atMs = this.#nowMs();
+    const { done: before, atMs: beforeMs } = this.#last;
+    if (done > before) {
+      const pace = (atMs - beforeMs) / (done - before);
+      this.#msPerUnit = this.#msPerUnit === null ? pace : this.#msPerUnit + smoothing * (pace - this.#msPerUnit);
+      this.#last = { done, atMs };
+    }
+    if (total === null || this.#msPerUnit === null) return [];
+    const seconds = Math.max(0, Math.round(((total - done) * this.#msPerUnit) / 1000));
+    return [`${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')} left`];
+  }
+}
+
+function barOf({ total }: Work, done: number): string {
+  if (total === null) return '';
+  const full = total > 0 ? Math.min(barColumns, Math.floor((done / total) * barColumns)) : barColumns;
+  return `[${'='.repeat(full)}${' '.repeat(barColumns - full)}] `;
+}
+
+function countOf({ unit, total }: Work, done: number): string {
+  const count = done.toLocaleString('en');
+  return total === null ? `${count} ${unit}` : `${count} of ${total.toLocaleString('en')} ${unit}`;
+}
+
+/** Enough to follow, too little to fill a log. */
+const jsonPeriodMs = 1_000;
+
+class JsonProgress implements Progress {
+  readonly #stream: ProgressStream;
+  readonly #nowMs: () => number;
+  #work: Work | null = null;
+  #writtenMs = -Infinity;
+  /** Told and not written yet. */
+  #waiting: string | null = null;
+
+  constructor(stream: ProgressStream, nowMs: () => number) {
+    this.#stream = stream;
+    this.#nowMs = nowMs;
+  }
+
+  begin(work: Work): void {
+    this.#work = work;
+    this.#waiting = null;
+    this.#writtenMs = -Infinity;
+  }
+
+  advance(done: number, _words: readonly string[] = [], facts: Readonly<Record<string, unknown>> = {}): void {
+    if (this.#work === null) return;
+    const { task, unit, total } = this.#work;
+    this.#waiting = JSON.stringify({ task, done, total, unit, ...facts });
+    if (this.#nowMs() - this.#writtenMs >= jsonPeriodMs) this.#write();
+  }
+
+  end(): void {
+    this.#write();
+    this.#work = null;
+  }
+
+  #write(): void {
+    if (this.#waiting === null) return;
+    this.#stream.write(`${this.#waiting}\n`);
+    this.#waiting = null;
+    this.#writtenMs = this.#nowMs();
   }
 }

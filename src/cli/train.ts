@@ -13,10 +13,9 @@ import type { BatchSource } from '../data/types.ts';
 import { parseConfig } from '../model/config.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { GradientJob, Trainer, TrainerInfo } from '../trainer/types.ts';
-import type { TrainArguments } from './arguments.ts';
 import { precisionNotice, rowsOfStep } from '../session/run.ts';
 import { debuggingAt } from './debug.ts';
-import type { Debugging } from './debug.ts';
+import type { DebugLevel, Debugging } from './debug.ts';
 import { CliError } from './errors.ts';
 import { copyTokenizer, findModel, makeFolder, readText, readWeights, writeGradients, writeModel, writeTokenizer } from './model-folder.ts';
 import type { ModelSource } from './model-folder.ts';
@@ -25,9 +24,19 @@ import { parseRunFile } from './run-file.ts';
 import type { RunFile } from './run-file.ts';
 import { readTextData } from './text-data.ts';
 
+export interface TrainOptions {
+  /** Hugging Face folder; wins over the run file's `model`. */
+  readonly model: string | null;
+  readonly data: string;
+  readonly run: string;
+  readonly out: string;
+  readonly saveGradients: number | null;
+  readonly debug: DebugLevel;
+}
+
 export interface TrainHost {
   readonly openTrainer: () => Trainer;
-  readonly progress: Progress;
+  readonly progress: TrainProgress;
   /** One line for a person, on stderr. */
   readonly warn: (line: string) => void;
   /** True once the person asked to stop. */
@@ -46,6 +55,12 @@ interface StepMetrics {
   readonly validationLoss?: number;
 }
 
+export interface TrainProgress {
+  begin(steps: number, parameterCount: number): void;
+  step(measured: StepMetrics): void;
+  end(): void;
+}
+
 interface Prepared {
   readonly run: RunFile;
   readonly config: DecoderConfig;
@@ -58,8 +73,27 @@ interface Prepared {
 /** Share of a text that is held out when validation is asked for. */
 const validationShare = 0.1;
 
+/** A run's figures beside the bar. */
+export function trainProgress(progress: Progress): TrainProgress {
+  let validation: readonly string[] = [];
+  return {
+    begin(steps, parameterCount) {
+      validation = [];
+      progress.begin({ task: 'train', unit: 'steps', total: steps, title: `${parameterCount.toLocaleString('en')} parameters, ${steps} steps` });
+    },
+    step(measured) {
+      const { step, loss, tokens, ms, validationLoss } = measured;
+      if (validationLoss !== undefined) validation = [`validation ${validationLoss.toFixed(4)}`];
+      progress.advance(step + 1, [`loss ${loss.toFixed(4)}`, ...validation, `${Math.round((tokens * 1000) / ms)} tokens/s`], { ...measured });
+    },
+    end() {
+      progress.end();
+    },
+  };
+}
+
 /** Throws `CliError` (and errors of data, config and trainer) with one line that a person can act on. */
-export async function train(options: TrainArguments, host: TrainHost): Promise<void> {
+export async function train(options: TrainOptions, host: TrainHost): Promise<void> {
   const prepared = await prepare(options, host);
   const { run, config, source } = prepared;
   if (options.saveGradients !== null && options.saveGradients >= run.steps) {
@@ -87,7 +121,7 @@ export async function train(options: TrainArguments, host: TrainHost): Promise<v
   }
 }
 
-async function prepare(options: TrainArguments, host: TrainHost): Promise<Prepared> {
+async function prepare(options: TrainOptions, host: TrainHost): Promise<Prepared> {
   const { run, unknownKeys } = parseRunFile(await readText(options.run), options.run);
   for (const key of unknownKeys) host.warn(`${options.run}: nothing reads the key “${key}”`);
   const source = await findModel(options.model, run.model, options.run);
@@ -143,7 +177,7 @@ async function start(
 async function runSteps(
   trainer: Trainer,
   prepared: Prepared,
-  options: TrainArguments,
+  options: TrainOptions,
   host: TrainHost,
   debugging: Debugging,
 ): Promise<void> {

@@ -2,7 +2,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseCommand } from '../../src/cli/arguments.ts';
+import { parseCommand } from '../../src/cli/commands.ts';
+import { trainOptions } from '../../src/cli/commands/train.ts';
+import { progressOn } from '../../src/cli/progress.ts';
 import { parseRunFile } from '../../src/cli/run-file.ts';
 import { train } from '../../src/cli/train.ts';
 import { cacheFolder, fileTuningStore } from '../../src/cli/tuning-file.ts';
@@ -15,10 +17,9 @@ describe('the command line', () => {
   });
 
   it('reads the options of train', () => {
-    expect(parseCommand(['train', '--model', 'm', '--data', 'd.txt', '--run=r.json', '--out', 'o', '--save-gradients', '3', '--debug', '2'])).toEqual({
-      kind: 'train',
-      options: { model: 'm', data: 'd.txt', run: 'r.json', out: 'o', saveGradients: 3, debug: 2 },
-    });
+    const words = ['--model', 'm', '--data', 'd.txt', '--run=r.json', '--out', 'o', '--save-gradients', '3', '--debug', '2'];
+    expect(trainOptions(words)).toEqual({ model: 'm', data: 'd.txt', run: 'r.json', out: 'o', saveGradients: 3, debug: 2 });
+    expect(parseCommand(['train', ...words])).toMatchObject({ kind: 'work' });
   });
 
   it.each([
@@ -32,6 +33,49 @@ describe('the command line', () => {
   ])('names what is wrong: %s', (message, words) => {
     expect(() => parseCommand(words)).toThrow(message);
     expect(() => parseCommand(words)).toThrow(/^[^\n]*$/);
+  });
+});
+
+describe('progress', () => {
+  function written(isTTY: boolean) {
+    let text = '';
+    let nowMs = 0;
+    const progress = progressOn({ isTTY, write: (part: string) => (text += part) }, () => nowMs);
+    return { progress, text: () => text, wait: (ms: number) => (nowMs += ms) };
+  }
+
+  it('is a bar with what is left on a terminal', () => {
+    const { progress, text, wait } = written(true);
+    progress.begin({ task: 'train', unit: 'steps', total: 4, title: 'a run' });
+    wait(30_000);
+    progress.advance(1, ['loss 2.5']);
+    progress.end();
+    expect(text()).toBe('a run\n\r[======                  ] 1 of 4 steps  loss 2.5  1:30 left\x1b[K\n');
+  });
+
+  it('counts alone where nobody knows how much there is', () => {
+    const { progress, text } = written(true);
+    progress.begin({ task: 'tokenize', unit: 'documents', total: null });
+    progress.advance(1200);
+    expect(text()).toBe('\r1,200 documents\x1b[K');
+  });
+
+  it('is a line of JSON a second, and a last one, elsewhere', () => {
+    const { progress, text, wait } = written(false);
+    progress.begin({ task: 'train', unit: 'steps', total: 5, title: 'a run' });
+    for (let done = 1; done <= 5; done++) {
+      progress.advance(done, ['loss'], { loss: 1 / done });
+      wait(400);
+    }
+    progress.end();
+    const lines = text().trim().split('\n').map((line) => JSON.parse(line) as unknown);
+    expect(lines).toMatchObject([{ done: 1 }, { done: 4 }, { task: 'train', unit: 'steps', done: 5, total: 5, loss: 0.2 }]);
+  });
+
+  it('says nothing of work that never began', () => {
+    const { progress, text } = written(false);
+    progress.end();
+    expect(text()).toBe('');
   });
 });
 

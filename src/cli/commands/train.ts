@@ -1,0 +1,74 @@
+/** The words of `cotrain train`: its options and its help. What it does is in `../train.ts`. */
+import type { Command } from '../command.ts';
+import { debugLevels } from '../debug.ts';
+import type { DebugLevel } from '../debug.ts';
+import { CliError } from '../errors.ts';
+import { needed, parseOptions, wholeNumber } from '../options.ts';
+import { train, trainProgress } from '../train.ts';
+import type { TrainOptions } from '../train.ts';
+
+const help = `Usage: cotrain train --data FILE --run run.json --out DIR [--model DIR] [--save-gradients STEP]
+                     [--debug LEVEL]
+
+Trains alone, without a browser, exactly as a room of one would.
+
+  --model DIR            Hugging Face folder: config.json, and model.safetensors to start from (fresh weights from the
+                         run's seed without it) and tokenizer.json. Wins over "model" in the run file.
+  --data FILE            .jsonl: pre-tokenized rows with input_ids and optional labels and loss_weights.
+                         .txt: plain text, by the folder's tokenizer.json, else by character.
+  --run run.json         The run, as JSON. Keys and what they are when left out:
+                           model             folder or Hugging Face config object (needed here or by --model)
+                           steps 300, rowsPerStep 8, rowsPerMicrobatch 2, contextLength 128
+                           order "shuffled" (or "sequential"), seed 1, codec "fp32" (of rooms), localSteps 1, precision "f32" (or "mixed")
+                           evalEvery 0       validation loss every so many steps, on the last tenth of a text
+                           optimizer         learningRate 0.001, minLearningRate 0.0001, warmupSteps 0,
+                                             schedule "cosine" (or "linear", "constant"), beta1 0.9, beta2 0.95,
+                                             epsilon 1e-8, weightDecay 0.1, gradientClip 1 (0 for none); with local steps
+                                             outerLearningRate 0.9, outerMomentum 0.5
+  --out DIR              Made if absent. Gets metrics.jsonl (a line for each step), model.safetensors, config.json
+                         and the tokenizer.
+  --save-gradients STEP  Also gradients-step<STEP>.safetensors: of that step's mean loss, before clipping. Steps
+                         count from 0.
+  --debug LEVEL          Says on stderr: 1 a line for each step; 2 also what each kernel takes; 3 also, before each step,
+                         whether its values are finite, and which op first gave one that is not; 4 also how far each
+                         kernel of the first micro-batch is from its meaning in f64 (minutes, but for small models).
+
+Ctrl-C ends the run after the step it is in; what was trained is written.
+`;
+
+export const trainCommand: Command = {
+  name: 'train',
+  summary: "train a model alone, on this machine's GPU",
+  help,
+  prepare: (words) => {
+    const options = trainOptions(words);
+    return (host) => train(options, { ...host, progress: trainProgress(host.progress) });
+  },
+};
+
+/** Throws `CliError` naming the option. */
+export function trainOptions(words: readonly string[]): TrainOptions {
+  const values = parseOptions('train', words, {
+    model: { type: 'string' },
+    data: { type: 'string' },
+    run: { type: 'string' },
+    out: { type: 'string' },
+    'save-gradients': { type: 'string' },
+    debug: { type: 'string' },
+  });
+  const saveGradients = values['save-gradients'];
+  return {
+    model: values.model ?? null,
+    data: needed('train', 'data', values.data),
+    run: needed('train', 'run', values.run),
+    out: needed('train', 'out', values.out),
+    debug: debugLevel(values.debug),
+    saveGradients: saveGradients === undefined ? null : wholeNumber('save-gradients', 'a step from 0', saveGradients),
+  };
+}
+
+function debugLevel(text = '0'): DebugLevel {
+  const level = debugLevels.find((known) => String(known) === text);
+  if (level === undefined) throw new CliError(`--debug takes a level from ${debugLevels[0]} to ${debugLevels.at(-1) ?? 0}, not “${text}”`);
+  return level;
+}
