@@ -127,6 +127,11 @@ export const settingsFields = [
     read: (s) => s.evalEvery,
   },
   {
+    key: 'patience', group: 'Run', kind: 'number', label: 'Stop early after', min: 0, max: 1_000_000, step: 1,
+    help: 'Measurements in a row without a lower validation loss after which the run pauses; 0 for never. The best weights are kept either way.',
+    read: (s) => s.patience,
+  },
+  {
     key: 'precision', group: 'Run', kind: 'choice', label: 'Precision',
     choices: [
       { value: 'f32', label: '32-bit' },
@@ -199,7 +204,7 @@ function modelOf(defaults: RunSettings, edits: Edits): CreateSettings['model'] {
   };
 }
 
-const runKeys = ['contextLength', 'rowsPerStep', 'rowsPerMicrobatch', 'order', 'steps', 'evalEvery', 'seed', 'precision', 'codec', 'localSteps'] as const;
+const runKeys = ['contextLength', 'rowsPerStep', 'rowsPerMicrobatch', 'order', 'steps', 'evalEvery', 'patience', 'seed', 'precision', 'codec', 'localSteps'] as const;
 const optimizerKeys = ['learningRate', 'minLearningRate', 'schedule', 'warmupSteps', 'weightDecay', 'gradientClip'] as const;
 
 function pick(edits: Edits, keys: readonly FieldKey[]): Record<string, number | string> {

@@ -39,6 +39,7 @@ const entries = {
   localSteps: v.optional(count(1), 1),
   precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
   evalEvery: v.optional(count(0), 0),
+  patience: v.optional(count(0), 0),
   optimizer: v.optional(v.object(optimizerEntries), {}),
 };
 

@@ -72,6 +72,8 @@ interface Prepared {
 
 /** Share of a text that is held out when validation is asked for. */
 const validationShare = 0.1;
+/** Inside --out: the model with the lowest validation loss. */
+const bestFolder = 'best';
 
 /** A run's figures beside the bar. */
 export function trainProgress(progress: Progress): TrainProgress {
@@ -111,10 +113,7 @@ export async function train(options: TrainOptions, host: TrainHost): Promise<voi
     const debugging = debuggingAt(options.debug, trainer, host.warn);
     await debugging.begin(info, () => jobOfStep(prepared, 0));
     await runSteps(trainer, prepared, options, host, debugging);
-    const { weights: trained } = await trainer.masterState();
-    await writeModel(options.out, config, new Float32Array(trained));
-    if (prepared.tokenizer !== null) await writeTokenizer(options.out, prepared.tokenizer.toHuggingFace(config.max_position_embeddings));
-    else if (source.folder !== null) await copyTokenizer(source.folder, options.out);
+    await writeFolder(trainer, prepared, options.out);
   } finally {
     host.progress.end();
     await trainer.dispose();
@@ -174,6 +173,21 @@ async function start(
   return info;
 }
 
+/** The model as it is now, with what it takes to use it. */
+async function writeFolder(trainer: Trainer, { config, tokenizer, source }: Prepared, folder: string): Promise<void> {
+  await makeFolder(folder);
+  const { weights } = await trainer.masterState();
+  await writeModel(folder, config, new Float32Array(weights));
+  if (tokenizer !== null) await writeTokenizer(folder, tokenizer.toHuggingFace(config.max_position_embeddings));
+  else if (source.folder !== null) await copyTokenizer(source.folder, folder);
+}
+
+/** Evaluations so far: the lowest loss, and how many have come since without a lower one. */
+interface Evaluations {
+  readonly best: number;
+  readonly without: number;
+}
+
 async function runSteps(
   trainer: Trainer,
   prepared: Prepared,
@@ -184,6 +198,7 @@ async function runSteps(
   const { run, config } = prepared;
   const metrics = createWriteStream(join(options.out, 'metrics.jsonl'));
   await once(metrics, 'open');
+  let evaluations: Evaluations = { best: Infinity, without: 0 };
   try {
     for (let step = 0; step < run.steps && !host.isInterrupted(); step++) {
       const job = jobOfStep(prepared, step);
@@ -196,11 +211,23 @@ async function runSteps(
       // One write for each line: whoever follows the file sees whole lines as they come.
       if (!metrics.write(`${JSON.stringify(measured)}\n`)) await once(metrics, 'drain');
       host.progress.step(measured);
+      if (measured.validationLoss === undefined) continue;
+      evaluations = await evaluated(trainer, prepared, options.out, evaluations, measured.validationLoss);
+      if (run.patience > 0 && evaluations.without >= run.patience) {
+        host.warn(`stopped after step ${step}: the validation loss has not fallen in ${evaluations.without} evaluations (the lowest, ${evaluations.best.toFixed(4)}, is of ${join(options.out, bestFolder)})`);
+        break;
+      }
     }
   } finally {
     metrics.end();
     await once(metrics, 'close');
   }
+}
+
+async function evaluated(trainer: Trainer, prepared: Prepared, out: string, { best, without }: Evaluations, loss: number): Promise<Evaluations> {
+  if (!(loss < best)) return { best, without: without + 1 };
+  await writeFolder(trainer, prepared, join(out, bestFolder));
+  return { best: loss, without: 0 };
 }
 
 function jobOfStep({ batches }: Prepared, step: number): GradientJob {

@@ -44,6 +44,7 @@ export interface PresetSettings {
   readonly localSteps: 1;
   readonly precision: 'f32';
   readonly evalEvery: number;
+  readonly patience: 0;
   readonly optimizer: PresetOptimizer;
 }
 
@@ -127,6 +128,7 @@ const memorizingSettings: PresetSettings = {
   localSteps: 1,
   precision: 'f32',
   evalEvery: 0,
+  patience: 0,
   optimizer: {
     learningRate: 3e-3,
     minLearningRate: 3e-4,
@@ -152,6 +154,7 @@ const bookSettings: PresetSettings = {
   localSteps: 1,
   precision: 'f32',
   evalEvery: 100,
+  patience: 0,
   optimizer: { ...memorizingSettings.optimizer, warmupSteps: 50 },
 };
 

@@ -15,7 +15,8 @@ export function assign(turn: Turn, workers: readonly Worker[], id: PeerId, micro
   const worker = workers.find((candidate) => candidate.id === id);
   if (work === null || worker === undefined) return;
   const open = [...work.assignments.values()].filter((other) => other.worker === id && other.phase === 'open');
-  const outstanding = open.reduce((sum, other) => sum + other.microbatches.length, microbatches.length);
+  const evaluating = [...(state.evaluation?.open.values() ?? [])].filter((part) => part.worker === id);
+  const outstanding = [...open, ...evaluating].reduce((sum, other) => sum + other.microbatches.length, microbatches.length);
   const longestMs = deadlineStepFactor * idealStepMs(config.microbatchesPerStep, workers);
   const neededMs = expectedMs(worker.perSecond, outstanding);
   const allowedMs = Math.min(deadlineFactor * neededMs, Math.max(longestMs, deadlineSlackMs));

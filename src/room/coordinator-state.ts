@@ -108,6 +108,27 @@ export interface StepWork {
   readonly times: StepTimes;
 }
 
+/** Micro-batches of the held-out part that somebody is to evaluate. */
+export interface EvaluationPart {
+  readonly assignment: string;
+  readonly worker: PeerId;
+  readonly microbatches: readonly number[];
+  readonly deadlineMs: number;
+}
+
+/** The validation loss that is being computed. Every micro-batch is in the pool, in one open part, or counted. */
+export interface Evaluation {
+  /** Whose update led to the weights. */
+  readonly step: Step;
+  readonly pool: readonly number[];
+  readonly open: ReadonlyMap<string, EvaluationPart>;
+  /** Who had a micro-batch and did not come back with it. */
+  readonly tried: ReadonlyMap<number, ReadonlySet<PeerId>>;
+  readonly counted: number;
+  readonly lossSum: number;
+  readonly weightSum: number;
+}
+
 /**
  * The member that keeps the master state. `warming`: it is being sent it; `whole`: it has all of it; `named`: the directory was
  * asked to name it, so no step is announced that it lacks; `confirmed`: the directory has done so.
@@ -141,6 +162,10 @@ export interface CoordinatorState {
   readonly gone: readonly (GonePeer & { readonly atMs: number })[];
   readonly own: OwnWorker;
   readonly work: StepWork | null;
+  /** No step is committed until it is done. */
+  readonly evaluation: Evaluation | null;
+  /** Evaluations from this step on count for `config.patience`. */
+  readonly patientSince: Step;
   /** Committed here and not announced yet: what would be lost with this peer. The next step is computed, but not committed, meanwhile. */
   readonly unannounced: HistoryPoint | null;
   readonly committedAtMs: number;

@@ -4,6 +4,8 @@
  */
 import { announcedStep, beginTurn, broadcast, changeWorkRecord, isGreeted, sendTo, touchPeers } from './coordinator-state.ts';
 import type { CoordinatorState, Turn } from './coordinator-state.ts';
+import { advanceEvaluation, beginEvaluation, evaluationsWithoutGain, isBest, isEvaluationOwed, partDeclined, partEvaluated } from './evaluation.ts';
+import type { PartSums } from './evaluation.ts';
 import { hashesKept } from './limits.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView, StepMetrics } from './machine.ts';
 import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, RoomPhase, Step } from './messages.ts';
@@ -74,6 +76,8 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
       work: newWorkRecord(config.selfDevice, config.tokensPerMicrobatch, config.startStep, nowMs),
     },
     work: null,
+    evaluation: null,
+    patientSince: config.startStep,
     unannounced: null,
     committedAtMs: nowMs,
     pace: null,
@@ -102,6 +106,7 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
   };
   const turn = beginTurn(state, nowMs);
   turn.isVisible = true;
+  if (isEvaluationOwed(config)) beginEvaluation(turn, (config.startStep - 1) as Step);
   return settle(turn);
 }
 
@@ -148,8 +153,9 @@ function handle(turn: Turn, event: CoordinatorEvent): void {
       return successorLost(turn, event.peer);
     case 'ways':
       return waysChanged(turn, event.ways);
-    case 'evaluated':
-      return evaluated(turn, event.step, event.loss);
+    case 'evaluatedOwn':
+      if (event.failed) return void partDeclined(turn, turn.state.config.self, event.assignment);
+      return evaluated(turn, turn.state.config.self, event);
     case 'sampled':
       return sampled(turn, event.step, event.text);
     case 'command':
@@ -178,6 +184,8 @@ function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
       return applied(turn, from, message.step, message.hash);
     case 'decline':
       return decline(turn, from, message.assignment, message.code);
+    case 'evaluated':
+      return evaluated(turn, from, message);
     case 'refetch':
       // What it had besides went with its weights.
       resigned(turn, from);
@@ -211,6 +219,7 @@ function settle(turn: Turn): CoordinatorStep {
   announceIfSafe(turn);
   if (state.phase !== 'stopped') {
     checkDeadlines(turn);
+    advanceEvaluation(turn);
     serveReplicas(turn);
     chooseSuccessor(turn);
     if (handOverIfReady(turn)) return { state, effects: turn.effects };
@@ -270,7 +279,7 @@ function announceIfSafe(turn: Turn): void {
   if (isLast && !isStopped) state.phase = 'finished';
   broadcast(turn, { type: 'progress', term: config.term, phase: state.phase, point });
   touchPeers(turn);
-  if (config.evalEvery > 0 && (isLast || state.step % config.evalEvery === 0)) turn.effects.push({ type: 'evaluate', step: point.step });
+  if (config.evalEvery > 0 && (isLast || state.step % config.evalEvery === 0)) beginEvaluation(turn, point.step);
   if (isStopped) {
     checkpoint(turn, 'stopped');
   } else if (isLast) {
@@ -296,15 +305,33 @@ function checkpoint(turn: Turn, reason: 'interval' | 'paused' | 'finished' | 'st
   turn.effects.push({ type: 'checkpoint', step: state.step, reason });
 }
 
-function evaluated(turn: Turn, step: Step, loss: number): void {
+function evaluated(turn: Turn, from: PeerId, sums: PartSums): void {
   const { state } = turn;
+  const { evaluation } = state;
+  const loss = partEvaluated(turn, from, sums);
+  if (evaluation === null || loss === null) return;
+  const { step } = evaluation;
   const index = state.history.findLastIndex((point) => point.step === step);
   const point = state.history[index];
-  if (point === undefined || !Number.isFinite(loss)) return;
+  if (point === undefined) return;
   state.history = state.history.with(index, { ...point, validationLoss: loss });
   turn.isVisible = true;
   broadcast(turn, { type: 'validation', term: state.config.term, step, loss });
+  if (isBest(state.history, step, loss)) turn.effects.push({ type: 'keepBest', step, loss });
   if (state.phase === 'finished') checkpoint(turn, 'finished');
+  else stopEarlyIfDue(turn);
+}
+
+/** Pauses, so that whoever wants may go on all the same. */
+function stopEarlyIfDue(turn: Turn): void {
+  const { state } = turn;
+  const { patience } = state.config;
+  if (patience === 0 || state.phase !== 'running') return;
+  const without = evaluationsWithoutGain(state.history, state.patientSince);
+  if (without < patience) return;
+  const best = Math.min(...state.history.flatMap(({ validationLoss }) => validationLoss ?? []));
+  pauseForTrouble(turn, problems.noImprovement(without, best));
+  checkpoint(turn, 'paused');
 }
 
 /** Watchers have no weights to draw text from. */
@@ -324,6 +351,7 @@ function command(turn: Turn, wish: 'pause' | 'resume' | 'stop'): void {
     const isUnderWay = isComputing || state.unannounced !== null;
     if (!isUnderWay && state.step !== state.lastCheckpointStep) checkpoint(turn, 'paused');
   } else if (wish === 'resume' && state.phase === 'paused') {
+    state.patientSince = state.step;
     enterPhase(turn, 'running');
   } else if (wish === 'stop' && state.phase !== 'stopped') {
     const isCommitting = state.work?.isCommitting ?? false;

@@ -77,6 +77,10 @@ export interface CoordinatorConfig {
   /** The replica is so large that others help to bring it to newcomers. */
   readonly sharesReplica: boolean;
   readonly evalEvery: number;
+  /** Sum of the loss weights of each micro-batch that is held out; none: nothing is evaluated. */
+  readonly validationWeights: readonly number[];
+  /** Evaluations in a row without a lower loss after which the room pauses; 0: however many. */
+  readonly patience: number;
   readonly checkpointEveryMs: number;
   readonly checkpointEverySteps: number;
   /** Where a restored run goes on; 0 and [] for a new one. */
@@ -137,7 +141,8 @@ export type CoordinatorEvent =
   | { readonly type: 'notAppointed'; readonly peer: PeerId; readonly reason: string }
   /** What is known of the ways to the peers; those not named keep what was known. */
   | { readonly type: 'ways'; readonly ways: readonly Way[] }
-  | { readonly type: 'evaluated'; readonly step: Step; readonly loss: number }
+  /** What `evaluateOwn` came to. `failed`: to nothing. */
+  | { readonly type: 'evaluatedOwn'; readonly assignment: string; readonly lossSum: number; readonly weightSum: number; readonly failed: boolean }
   /** Text drawn from the weights, for those who have none to draw from. */
   | { readonly type: 'sampled'; readonly step: Step; readonly text: string }
   | { readonly type: 'command'; readonly command: 'pause' | 'resume' | 'stop' }
@@ -181,8 +186,11 @@ export type CoordinatorEffect =
       /** Of update and gradient; null: the run's. */
       readonly codec: RoomCodec | null;
     }
-  /** Validation loss of the weights as they are now, right after the update of `step`. */
-  | { readonly type: 'evaluate'; readonly step: Step }
+  /** Sums of losses and loss weights of these held-out micro-batches, with the weights as they are now. */
+  | { readonly type: 'evaluateOwn'; readonly assignment: string; readonly microbatches: readonly number[] }
+  | { readonly type: 'assignEvaluation'; readonly to: PeerId; readonly header: Extract<CoordinatorBlob, { kind: 'evaluation' }> }
+  /** The weights as they are now, after the update of `step`, have the lowest validation loss so far: keep them. */
+  | { readonly type: 'keepBest'; readonly step: Step; readonly loss: number }
   | { readonly type: 'checkpoint'; readonly step: Step; readonly reason: 'interval' | 'paused' | 'finished' | 'stopped' }
   /** This peer's own command of this revision was not carried out. */
   | { readonly type: 'declined'; readonly revision: number; readonly code: 'outdated' | 'impossible'; readonly reason: string }
@@ -243,7 +251,7 @@ export interface LeadClaim {
 
 /**
  * The driver's duties: `tick` as for the coordinator; nothing of a connection after its `disconnected` (or after the
- * `disconnect` effect); trainer calls in the order of the effects; every `compute` is answered by `computed`, every
+ * `disconnect` effect); trainer calls in the order of the effects; every `compute` is answered by `computed`, every `evaluate` by `evaluated`, every
  * `loadReplica` and `applyUpdate` by its event or by `replicaFailed`, unless the `device` is reported lost; every
  * `takeOver` by `leadTaken`, `leadRefused` or `directoryUnreachable`; every `completeSuccession` by its event; every
  * `readHistory` by `historyRead`, or by `disconnected` when the bytes are not what was announced.
@@ -282,6 +290,8 @@ export type MemberEvent =
       readonly tokens: number;
       readonly failed: boolean;
     }
+  /** What `evaluate` came to. */
+  | { readonly type: 'evaluated'; readonly assignment: string; readonly lossSum: number; readonly weightSum: number; readonly failed: boolean }
   | { readonly type: 'device'; readonly device: PeerDevice }
   | { readonly type: 'presence'; readonly presence: Presence }
   /** This page is the owner's. */
@@ -350,6 +360,8 @@ export type MemberEffect =
       readonly changes: readonly DatedChange[];
       readonly ref: BlobRef;
     }
+  /** Sums of losses and loss weights of the held-out micro-batches in these bytes, with the weights as they are. */
+  | { readonly type: 'evaluate'; readonly assignment: string; readonly microbatches: number; readonly ref: BlobRef }
   | { readonly type: 'cancel'; readonly assignment: string }
   /** Take the last result from the trainer and send it with this header. */
   | { readonly type: 'sendContribution'; readonly header: MemberBlob; readonly codec: RoomCodec | null }

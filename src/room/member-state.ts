@@ -6,6 +6,7 @@ import type { RoomRules } from './rules.ts';
 import type { RoomCodec } from './values.ts';
 
 export type AssignmentHeader = Extract<CoordinatorBlob, { kind: 'assignment' }>;
+export type EvaluationHeader = Extract<CoordinatorBlob, { kind: 'evaluation' }>;
 
 export type HistoryHeader = Extract<CoordinatorBlob, { kind: 'history' }>;
 /** Of what the trainer is given: weights, work, and what a successor keeps. */
@@ -115,8 +116,8 @@ export interface MemberState {
   readonly earlyHistory: { readonly header: HistoryHeader; readonly ref: BlobRef } | null;
   /** Blobs in the order sent; each waits until the one before is through. */
   readonly blobs: readonly QueuedBlob[];
-  /** Assignments for the replica at hand, to be computed one after another. */
-  readonly assignments: readonly { readonly header: AssignmentHeader; readonly ref: BlobRef }[];
+  /** Assignments for the replica at hand, evaluations too, to be computed one after another. */
+  readonly assignments: readonly { readonly header: AssignmentHeader | EvaluationHeader; readonly ref: BlobRef }[];
   readonly computing: { readonly assignment: string; readonly isCancelled: boolean; readonly codec: RoomCodec | null } | null;
   /** Cancels may overtake the assignments they are about. */
   readonly cancelled: readonly string[];

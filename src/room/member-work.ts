@@ -3,10 +3,10 @@
  * update at a time, and assignments are computed one after another with exactly the replica they are meant for.
  */
 import { maxQueuedBlobs, maxRememberedCancels } from './limits.ts';
-import type { BlobRef } from './machine.ts';
+import type { BlobRef, MemberEvent } from './machine.ts';
 import { send, setPhase } from './member-state.ts';
 import { appointed, endSuccession, gradientArrived, pieceArrived, resign, takeGradient } from './member-succession.ts';
-import type { AssignmentHeader, MemberTurn, QueuedBlob, TrainerBlob } from './member-state.ts';
+import type { AssignmentHeader, EvaluationHeader, MemberTurn, QueuedBlob, TrainerBlob } from './member-state.ts';
 import type { MemberMessage, Step } from './messages.ts';
 
 type DeclineCode = Extract<MemberMessage, { type: 'decline' }>['code'];
@@ -69,6 +69,7 @@ function take(turn: MemberTurn, { header, ref, bytes }: QueuedBlob): void {
       turn.effects.push({ type: 'applyUpdate', step: header.step, ref, followed: takeGradient(turn, header.step) });
       return;
     case 'assignment':
+    case 'evaluation':
       if (state.cancelled.includes(header.assignment)) return discard(turn, ref, 'cancelled');
       if (state.presence.rest !== null) return turnAway(turn, header, ref, 'resting');
       if (heldStep === header.step) {
@@ -92,9 +93,16 @@ function startNext(turn: MemberTurn): void {
   const [next, ...rest] = state.assignments;
   if (next === undefined || state.computing !== null || state.loading !== null) return;
   state.assignments = rest;
-  const { assignment, step, microbatches, changes = [], codec = null } = next.header;
+  const { header, ref } = next;
+  if (header.kind === 'evaluation') {
+    const { assignment, microbatches } = header;
+    state.computing = { assignment, isCancelled: false, codec: null };
+    turn.effects.push({ type: 'evaluate', assignment, microbatches: microbatches.length, ref });
+    return;
+  }
+  const { assignment, step, microbatches, changes = [], codec = null } = header;
   state.computing = { assignment, isCancelled: false, codec };
-  turn.effects.push({ type: 'compute', assignment, step, microbatches, changes, ref: next.ref });
+  turn.effects.push({ type: 'compute', assignment, step, microbatches, changes, ref });
 }
 
 export function loaded(turn: MemberTurn, kind: 'load' | 'apply', step: Step, hash: string): void {
@@ -166,6 +174,18 @@ export function computed(
   takeBlobs(turn);
 }
 
+export function evaluated(turn: MemberTurn, { assignment, lossSum, weightSum, failed }: Extract<MemberEvent, { type: 'evaluated' }>): void {
+  const { state } = turn;
+  const { computing, room } = state;
+  if (computing?.assignment !== assignment) return;
+  state.computing = null;
+  if (!computing.isCancelled && room !== null) {
+    if (failed || !Number.isFinite(lossSum)) decline(turn, assignment, failed ? 'failed' : 'non-finite');
+    else send(turn, { type: 'evaluated', term: room.term, assignment, lossSum, weightSum });
+  }
+  takeBlobs(turn);
+}
+
 export function cancelled(turn: MemberTurn, assignment: string): void {
   const { state } = turn;
   const queued = state.assignments.find((entry) => entry.header.assignment === assignment);
@@ -178,12 +198,16 @@ export function cancelled(turn: MemberTurn, assignment: string): void {
   }
 }
 
+function isWork(header: TrainerBlob): header is AssignmentHeader | EvaluationHeader {
+  return header.kind === 'assignment' || header.kind === 'evaluation';
+}
+
 /** Says goodbye to everything unfinished, telling the coordinator so. */
 export function declineAll(turn: MemberTurn, code: DeclineCode): void {
   const { state } = turn;
   if (state.computing !== null && !state.computing.isCancelled) decline(turn, state.computing.assignment, code);
   for (const { header } of [...state.assignments, ...state.blobs]) {
-    if (header.kind === 'assignment') decline(turn, header.assignment, code);
+    if (isWork(header)) decline(turn, header.assignment, code);
   }
   abandonAll(turn);
 }
@@ -198,8 +222,8 @@ export function handBack(turn: MemberTurn): void {
   for (const { header } of state.assignments) decline(turn, header.assignment, 'resting');
   for (const { ref } of state.assignments) discard(turn, ref, 'it was handed back');
   state.assignments = [];
-  for (const { header, ref } of state.blobs) if (header.kind === 'assignment') turnAway(turn, header, ref, 'resting');
-  state.blobs = state.blobs.filter(({ header }) => header.kind !== 'assignment');
+  for (const { header, ref } of state.blobs) if (isWork(header)) turnAway(turn, header, ref, 'resting');
+  state.blobs = state.blobs.filter(({ header }) => !isWork(header));
 }
 
 /** Drops everything unfinished without a word. */
@@ -227,7 +251,7 @@ function stopComputing(turn: MemberTurn): void {
 
 function turnAway(turn: MemberTurn, header: TrainerBlob, ref: BlobRef, code: DeclineCode): void {
   discard(turn, ref, declineReasons[code]);
-  if (header.kind === 'assignment') decline(turn, header.assignment, code);
+  if (isWork(header)) decline(turn, header.assignment, code);
   if (header.kind === 'gradient' || header.kind === 'piece') resign(turn, 'it is too far behind');
 }
 

@@ -23,7 +23,7 @@ import { completed, completeIfWhole, endSuccession, leadTaken, resign } from './
 import { beginTurn, changeRoom, isConnected, send, setPhase, setProblem, tellPresence } from './member-state.ts';
 import type { MemberState, MemberTurn } from './member-state.ts';
 import { ruled, sendCommand } from './member-rules.ts';
-import { blobArrived, cancelled, computed, declineAll, handBack, loaded, loadFailed, share } from './member-work.ts';
+import { blobArrived, cancelled, computed, declineAll, evaluated, handBack, loaded, loadFailed, share } from './member-work.ts';
 import { awake } from './messages.ts';
 import type { CoordinatorMessage, PeerDevice, Presence, Step, Term } from './messages.ts';
 import { noRules, stepsOf } from './rules.ts';
@@ -124,6 +124,8 @@ function handle(turn: MemberTurn, event: MemberEvent): void {
       return loadFailed(turn, event.step);
     case 'computed':
       return computed(turn, event);
+    case 'evaluated':
+      return evaluated(turn, event);
     case 'device':
       return deviceChanged(turn, event.device);
     case 'presence':

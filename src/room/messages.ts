@@ -9,7 +9,7 @@ import { count, finite, hash, holderHash, identifier, longestRunSteps, maxStep, 
 
 export type { PeerId, Step, Term } from './values.ts';
 
-export const protocolVersion = 8;
+export const protocolVersion = 9;
 
 const maxPeers = 256;
 const maxText = 2000;
@@ -147,6 +147,8 @@ export const memberMessageSchema = v.variant('type', [
     code: v.picklist(['leaving', 'device', 'failed', 'behind', 'non-finite', 'resting']),
     reason: v.pipe(v.string(), v.maxLength(200)),
   }),
+  /** Sums of losses and loss weights of the held-out micro-batches of an `evaluation`. */
+  v.object({ type: v.literal('evaluated'), term, assignment: identifier, lossSum: float32, weightSum: rate }),
   v.object({ type: v.literal('refetch'), term }),
   wantSchema,
   v.object({ type: v.literal('presence'), term, presence: presenceSchema }),
@@ -264,6 +266,14 @@ export const coordinatorBlobSchema = v.variant('kind', [
     changes: v.exactOptional(datedChangesSchema),
     /** In which the contribution is wanted; the run's own when left out. */
     codec: v.exactOptional(roomCodec),
+  }),
+  /** Held-out rows, as those of an assignment: their loss is wanted, with the weights after `step` updates. */
+  v.object({
+    kind: v.literal('evaluation'),
+    term,
+    step,
+    assignment: identifier,
+    microbatches: v.pipe(v.array(count), v.minLength(1), v.maxLength(maxMicrobatches)),
   }),
   /**
    * No bytes: this member is to keep the master state from `step` on. Gradients of the steps follow at once, each before its

@@ -16,6 +16,7 @@ export type RoomCode =
   /** The room pauses with a step undone. */
   | 'non-finite'
   | 'nothing-scored'
+  | 'no-improvement'
   /** The coordinator can't announce a step. */
   | 'waiting-for-directory'
   /** A member looks for its coordinator. */
@@ -41,6 +42,8 @@ export const problems = {
   resultsNotFinite: problem('non-finite', 'Every peer that computed a part of this step came back with numbers that are not finite.'),
   nothingScored: (step: Step): RoomProblem =>
     problem('nothing-scored', `No position in the batch of step ${step} is scored, so there is nothing to learn from it.`),
+  noImprovement: (evaluations: number, best: number): RoomProblem =>
+    problem('no-improvement', `The validation loss has not fallen in ${evaluations} evaluations; the lowest was ${best.toFixed(4)}.`),
   waitingForDirectory: problem(
     'waiting-for-directory',
     'The peer that kept this room’s state is gone, and the server does not answer: somebody else may be taking the lead.',

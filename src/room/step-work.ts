@@ -5,6 +5,7 @@
 import { assign, cancel, openAssignment } from './assignments.ts';
 import { broadcast, changePeer, changeWorkRecord, touchPeers, workRecord } from './coordinator-state.ts';
 import type { Assignment, CoordinatorState, Peer, StepWork, Turn } from './coordinator-state.ts';
+import { partDeclined, withdrawEvaluation } from './evaluation.ts';
 import { chooseCodec } from './sent-as.ts';
 import { maxStrikes, weightTolerance } from './limits.ts';
 import type { BlobRef, RoomProblem } from './machine.ts';
@@ -53,7 +54,8 @@ export function advanceStep(turn: Turn): void {
   repeatOverdue(turn);
   startOwn(turn);
   // Never two steps at once that could be lost with this peer, and none before it is certain what holds for it.
-  if (turn.state.work?.missing === 0 && turn.state.unannounced === null && !isChangeProposed(turn.state, work.step)) commit(turn, turn.state.work);
+  const { unannounced, evaluation } = turn.state;
+  if (turn.state.work?.missing === 0 && unannounced === null && evaluation === null && !isChangeProposed(turn.state, work.step)) commit(turn, turn.state.work);
 }
 
 /** Gives up the running step: nothing of it will count. */
@@ -185,12 +187,12 @@ function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; w
   const work = state.work as StepWork;
   const isMember = (worker: PeerId): boolean => worker !== state.config.self;
   const late = before.filter(({ id, worker, phase }) => phase === 'open' && isMember(worker) && id !== assignment.id && !work.assignments.has(id));
-  let times = answeredBy(work.times, assignment.worker, sums.computeMs, nowMs);
-  if (isMember(assignment.worker)) times = withWay(times, assignment.sentAtMs, sums.computeMs, nowMs);
-  for (const { sentAtMs } of late) times = withWay(times, sentAtMs, 0, nowMs);
   const record = workRecord(state, assignment.worker);
+  const sinceMs = Math.max(assignment.sentAtMs, record?.busySinceMs ?? 0);
+  let times = answeredBy(work.times, assignment.worker, sums.computeMs, nowMs);
+  if (isMember(assignment.worker)) times = withWay(times, sinceMs, sums.computeMs, nowMs);
+  for (const { sentAtMs } of late) times = withWay(times, sentAtMs, 0, nowMs);
   if (record !== null) {
-    const sinceMs = Math.max(assignment.sentAtMs, record.busySinceMs);
     const speed = observedSpeed(record.speed, assignment.microbatches.length, nowMs - sinceMs);
     changeWorkRecord(turn, assignment.worker, { speed, busySinceMs: nowMs });
   }
@@ -253,6 +255,7 @@ export function makeWatcher(turn: Turn, id: PeerId, note: string): void {
 }
 
 export function decline(turn: Turn, from: PeerId, id: string, code: string): void {
+  if (partDeclined(turn, from, id)) return;
   if (openAssignment(turn, id, from) === null) return;
   // Whoever rests has said so before; from anybody else it would come back again and again.
   const isResting = code === 'resting' && turn.state.peers.get(from)?.presence.rest !== null;
@@ -263,6 +266,7 @@ export function withdrawAll(turn: Turn, worker: PeerId, why: Withdrawal): void {
   for (const assignment of turn.state.work?.assignments.values() ?? []) {
     if (assignment.worker === worker && assignment.phase === 'open') withdraw(turn, assignment.id, why);
   }
+  withdrawEvaluation(turn, worker);
 }
 
 /** Takes an assignment back: its micro-batches go to the pool, and what its worker still sends finds nobody waiting. */

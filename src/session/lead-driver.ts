@@ -21,6 +21,7 @@ import { verifiedCommand } from './owner.ts';
 import { explain, problemOf, storageProblemOf } from './problems.ts';
 import { ReplicaOffers, maxOpenWants, pieceBytes } from './replica-copies.ts';
 import { encodeRows } from './rows.ts';
+import { evaluatedSums, heldOut } from './evaluation.ts';
 
 export interface LeadOptions {
   readonly config: CoordinatorConfig;
@@ -238,14 +239,15 @@ export class LeadDriver {
       case 'commit':
         this.#commit(effect);
         return;
-      case 'evaluate': {
-        if (source.validation.length === 0) return;
-        const { step } = effect;
-        this.#trainerCall(trainer.evaluate(source.validation), (loss) => {
-          this.dispatch({ type: 'evaluated', step, loss });
-        });
+      case 'assignEvaluation':
+        this.#sendBlob(effect.to, effect.header, encodeRows(heldOut(source, effect.header.microbatches)));
         return;
-      }
+      case 'evaluateOwn':
+        this.#evaluateOwn(effect);
+        return;
+      case 'keepBest':
+        this.#keepBest(effect);
+        return;
       case 'checkpoint':
         void this.#save(effect.step);
         return;
@@ -411,6 +413,28 @@ export class LeadDriver {
         this.dispatch(failed);
       },
     );
+  }
+
+  #evaluateOwn({ assignment, microbatches }: Extract<CoordinatorEffect, { type: 'evaluateOwn' }>): void {
+    const { trainer, source } = this.#options;
+    const rows = heldOut(source, microbatches);
+    evaluatedSums(trainer, rows).then(
+      (sums) => {
+        this.dispatch({ type: 'evaluatedOwn', assignment, ...sums, failed: false });
+      },
+      (error: unknown) => {
+        this.#report(error);
+        this.dispatch({ type: 'evaluatedOwn', assignment, lossSum: 0, weightSum: 0, failed: true });
+      },
+    );
+  }
+
+  /** Losing it costs no training: what can't be saved is reported like a checkpoint. */
+  #keepBest({ step, loss }: Extract<CoordinatorEffect, { type: 'keepBest' }>): void {
+    const { room, storage, problem } = this.#options;
+    storage.keepBest({ room, step: step + 1, loss, savedAtMs: Date.now() }).catch((error: unknown) => {
+      problem(storageProblemOf(error));
+    });
   }
 
   #add(assignment: string, added: Promise<void>): void {

@@ -217,6 +217,8 @@ export async function beginReign(
       selfDevice: peerDevice(device),
       sharesReplica: parameterCount(settings.model) * Float32Array.BYTES_PER_ELEMENT >= leastSharedBytes,
       evalEvery: source.validation.length > 0 ? settings.evalEvery : 0,
+      validationWeights: source.validation.map(weightOf),
+      patience: settings.patience,
       checkpointEveryMs,
       checkpointEverySteps,
       startStep: step,

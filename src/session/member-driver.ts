@@ -17,6 +17,8 @@ import { HistoryError, decodeHistory } from './history.ts';
 import type { ClaimOutcome } from './lease.ts';
 import { explain, problemOf } from './problems.ts';
 import { decodeRows } from './rows.ts';
+import { evaluatedSums } from './evaluation.ts';
+import type { MicrobatchRows } from '../data/types.ts';
 import { ReplicaExchange } from './replica-exchange.ts';
 import { parseRun, precisionNotice, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
@@ -223,6 +225,9 @@ export class MemberDriver {
       case 'compute':
         this.#compute(effect);
         return;
+      case 'evaluate':
+        this.#evaluate(effect);
+        return;
       case 'cancel':
         this.#trainer?.cancel(effect.assignment);
         return;
@@ -383,25 +388,12 @@ export class MemberDriver {
   #compute({ assignment, step, microbatches, changes, ref }: Extract<MemberEffect, { type: 'compute' }>): void {
     const bytes = this.#blobs.take(ref);
     const failed = { type: 'computed', assignment, step, lossSum: 0, weightSum: 0, computeMs: 0, tokens: 0, failed: true } as const;
-    if (!this.#trainer || !this.#run) {
+    const decoded = this.#rowsIn(bytes, microbatches.length);
+    if (!this.#trainer || decoded === null) {
       this.dispatch(failed);
       return;
     }
-    const { rowsPerMicrobatch: rows, contextLength, model } = this.#run.settings;
-    let job;
-    try {
-      const decoded = decodeRows(bytes, {
-        microbatches: microbatches.length,
-        rows,
-        contextLength,
-        vocabularySize: model.vocab_size,
-      });
-      job = { assignment, step, changes, microbatches: decoded.map((each, at) => ({ index: microbatches[at] ?? 0, rows: each })) };
-    } catch (error) {
-      this.#options.notice(`Work from the coordinator was not valid: ${error instanceof Error ? error.message : String(error)}.`);
-      this.dispatch(failed);
-      return;
-    }
+    const job = { assignment, step, changes, microbatches: decoded.map((rows, at) => ({ index: microbatches[at] ?? 0, rows })) };
     this.#trainer.computeGradients(job).then(
       ({ cancelled, lossSum, weightSum, computeMs, tokens }) => {
         if (cancelled) {
@@ -415,6 +407,36 @@ export class MemberDriver {
         this.dispatch(failed);
       },
     );
+  }
+
+  #evaluate({ assignment, microbatches, ref }: Extract<MemberEffect, { type: 'evaluate' }>): void {
+    const failed = { type: 'evaluated', assignment, lossSum: 0, weightSum: 0, failed: true } as const;
+    const rows = this.#rowsIn(this.#blobs.take(ref), microbatches);
+    if (!this.#trainer || rows === null) {
+      this.dispatch(failed);
+      return;
+    }
+    evaluatedSums(this.#trainer, rows).then(
+      (sums) => {
+        this.dispatch({ type: 'evaluated', assignment, ...sums, failed: false });
+      },
+      (error: unknown) => {
+        this.#options.problem(problemOf(error));
+        this.dispatch(failed);
+      },
+    );
+  }
+
+  /** Null, and a word about it, when the bytes are not such micro-batches of this run. */
+  #rowsIn(bytes: ArrayBuffer, microbatches: number): MicrobatchRows[] | null {
+    if (!this.#run) return null;
+    const { rowsPerMicrobatch: rows, contextLength, model } = this.#run.settings;
+    try {
+      return decodeRows(bytes, { microbatches, rows, contextLength, vocabularySize: model.vocab_size });
+    } catch (error) {
+      this.#options.notice(`Work from the coordinator was not valid: ${error instanceof Error ? error.message : String(error)}.`);
+      return null;
+    }
   }
 
   #sendContribution({ header, codec }: Extract<MemberEffect, { type: 'sendContribution' }>): void {

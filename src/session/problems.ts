@@ -31,6 +31,7 @@ const adviceByCode: Readonly<Record<PageCode | RoomCode, string>> = {
   removed: 'Ask the room’s owner if you think that this was a mistake; from this browser the room can’t be joined any more.',
   'non-finite': 'Lower the learning rate or turn gradient clipping on, then start again from the last saved run; resume tries the same step once more.',
   'nothing-scored': 'Start again with data in which some positions are scored.',
+  'no-improvement': 'This is what early stopping was asked for: the best weights are kept. Resume goes on as long again.',
   'waiting-for-directory': 'Check this machine’s network, and that the server is running: the room goes on by itself as soon as the server answers.',
   'room-empty': 'Wait: it goes on as soon as somebody who has led it, or kept its state, opens it again.',
   'room-stopped': 'Nothing: if it is opened again, this page joins by itself. Or start a room of your own.',

@@ -46,10 +46,11 @@ const settingsSchema = v.object({
   order: v.picklist(['shuffled', 'sequential']),
   seed: whole(0, 2 ** 32 - 1),
   codec: v.picklist(codecChoices),
-  // Older pages don't send these two.
+  // Older pages don't send these and `patience`.
   localSteps: v.optional(whole(1, maxLocalSteps), 1),
   precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
   evalEvery: whole(0, longestRunSteps),
+  patience: v.optional(whole(0, longestRunSteps), 0),
   optimizer: v.object({
     learningRate: between(1e-9, 10),
     minLearningRate: between(0, 10),
@@ -187,6 +188,7 @@ export function composeRun(given: CreateSettings, text: string): ComposedRun {
       localSteps,
       precision: given.precision ?? defaults.precision,
       evalEvery: given.evalEvery ?? fewer(defaults.evalEvery),
+      patience: given.patience ?? defaults.patience,
       optimizer: {
         ...optimizer,
         // A peak below the preset's floor, or a run shorter than its warm-up, is a wish, not a mistake.

@@ -27,6 +27,8 @@ export interface RunSettings {
   readonly localSteps: number;
   readonly precision: Precision;
   readonly evalEvery: number;
+  /** Evaluations in a row without a lower validation loss after which the run pauses; 0: however many. */
+  readonly patience: number;
   readonly optimizer: OptimizerSettings;
 }
 
@@ -49,6 +51,7 @@ export interface CreateSettings {
   readonly localSteps?: number;
   readonly precision?: Precision;
   readonly evalEvery?: number;
+  readonly patience?: number;
   readonly optimizer?: Partial<OptimizerSettings>;
 }
 

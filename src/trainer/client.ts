@@ -76,6 +76,7 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
     saveCheckpoint: (facts) => orFailure(remote.storage_saveCheckpoint(facts)),
     restoreCheckpoint: (room) => orFailure(remote.storage_restoreCheckpoint(room)),
     progress: (room) => orFailure(remote.storage_progress(room)),
+    keepBest: (facts) => orFailure(remote.storage_keepBest(facts)),
     list: () => orFailure(remote.storage_list()),
     remove: (room) => orFailure(remote.storage_remove(room)),
   };

@@ -3,6 +3,7 @@
  * GPU to disk and back without passing the page's main thread. Large buffers in results are moved, not copied.
  */
 import { transfer } from 'comlink';
+import type { BestFacts, BestWeightsStore } from '../checkpoint/best-weights.ts';
 import { buffersOf } from '../checkpoint/parts.ts';
 import type { CheckpointStore } from '../checkpoint/store.ts';
 import type { CheckpointFacts, RunChange, RunRecord, SavedProgress, SavedRunSummary } from '../checkpoint/types.ts';
@@ -29,13 +30,18 @@ export interface RunStorage {
   saveCheckpoint(facts: CheckpointFacts): Promise<void>;
   /** Puts the newest good checkpoint on the GPU (after `prepare`); null when there is none. */
   restoreCheckpoint(room: string): Promise<RestoredCheckpoint | null>;
+  /**
+   * Keeps the replica as it is when the calls made before are done, in place of what was kept for that room before. Throws, keeping
+   * what was there, when that is not at `facts.step`.
+   */
+  keepBest(facts: BestFacts): Promise<void>;
   list(): Promise<SavedRunSummary[]>;
   remove(room: string): Promise<void>;
 }
 
 export type TrainerWorkerApi = Trainer & { [Name in keyof RunStorage as `storage_${Name}`]: RunStorage[Name] };
 
-export function storageOf(trainer: Trainer, openStore: () => Promise<CheckpointStore>): RunStorage {
+export function storageOf(trainer: Trainer, openStore: () => Promise<CheckpointStore>, best: BestWeightsStore): RunStorage {
   let opening: Promise<CheckpointStore> | null = null;
   /** Opens on first use; a failure is not remembered, so that storage allowed later is used. */
   async function store(): Promise<CheckpointStore> {
@@ -66,8 +72,16 @@ export function storageOf(trainer: Trainer, openStore: () => Promise<CheckpointS
       const { state, ...facts } = loaded.checkpoint;
       return { facts, replicaHash: await trainer.restore(state), damagedNewer: loaded.damagedNewer };
     },
+    async keepBest(facts) {
+      const { step, bytes } = await trainer.replica();
+      if (step !== facts.step) throw new RangeError(`the weights are at step ${step}, and the best are of ${facts.step}`);
+      await best.save({ ...facts, weights: bytes });
+    },
     list: async () => (await store()).list(),
-    remove: async (room) => (await store()).remove(room),
+    async remove(room) {
+      await (await store()).remove(room);
+      await best.remove(room);
+    },
   };
 }
 
@@ -126,6 +140,7 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     storage_progress: (room) => storage.progress(room),
     storage_saveCheckpoint: (facts) => storage.saveCheckpoint(facts),
     storage_restoreCheckpoint: (room) => storage.restoreCheckpoint(room),
+    storage_keepBest: (facts) => storage.keepBest(facts),
     storage_list: () => storage.list(),
     storage_remove: (room) => storage.remove(room),
   };

@@ -1,5 +1,6 @@
 /** Entry of the dedicated worker that trains: opens the GPU and the checkpoint store, and answers the page. */
 import { expose } from 'comlink';
+import { openBestWeights } from '../checkpoint/best-weights.ts';
 import { openSettings } from '../checkpoint/settings.ts';
 import { openCheckpointStore } from '../checkpoint/store.ts';
 import { deviceName } from './device-name.ts';
@@ -15,4 +16,4 @@ const trainer = createGpuTrainer({
   nameDevice: (adapter) => deviceName(adapter, navigator),
   engineOptions: { tuning: { store: settingsTuningStore(openSettings()) } },
 });
-expose(workerApi(trainer, storageOf(trainer, () => openCheckpointStore())));
+expose(workerApi(trainer, storageOf(trainer, () => openCheckpointStore(), openBestWeights())));

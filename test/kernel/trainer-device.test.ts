@@ -8,6 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { openCheckpointStore } from '../../src/checkpoint/store.ts';
 import { connectTrainer } from '../../src/trainer/client.ts';
 import { checkDevice } from '../../src/trainer/device-check.ts';
+import { openBestWeights } from '../../src/checkpoint/best-weights.ts';
 import { keepProblemsOfErrors } from '../../src/trainer/error-transfer.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
 import storedAnswer from '../../src/trainer/known-answer.json' with { type: 'json' };
@@ -140,7 +141,7 @@ describe("across the worker's border", () => {
     keepProblemsOfErrors();
     const { port1, port2 } = new MessageChannel();
     const trainer = createGpuTrainer({ gpu: nodeGpu() });
-    const storage = storageOf(trainer, () => openCheckpointStore({ indexedDb }));
+    const storage = storageOf(trainer, () => openCheckpointStore({ indexedDb }), openBestWeights());
     expose(workerApi(trainer, storage), port1 as unknown as Endpoint);
     const connection = connectTrainer(port2 as unknown as Endpoint);
     return { ...connection, close: () => (port1.close(), port2.close(), trainer.dispose()) };

@@ -162,3 +162,21 @@ describe.each(Object.entries(memorizingSteps))('the preset %s', (id, steps) => {
     expect(tokenizer?.decode(sampled)).toBe(text.slice(start, start + maxNewTokens));
   });
 });
+
+it('a run with patience ends when the validation loss has not fallen for so long, and leaves the best model beside the last', async () => {
+  const { settings, text } = presetById('counting-list');
+  const { model, ...rest } = settings;
+  const directory = await mkdtemp(join(folder, 'patience-'));
+  const [run, data, out] = [join(directory, 'run.json'), join(directory, 'text.txt'), join(directory, 'out')];
+  await writeFile(data, text.kind === 'inline' ? text.text : '');
+  // Nothing is learned, so nothing gets better after the first evaluation.
+  const optimizer = { ...rest.optimizer, learningRate: 0, minLearningRate: 0 };
+  await writeFile(run, JSON.stringify({ ...rest, model, steps: 20, evalEvery: 1, patience: 2, optimizer }));
+  const warnings: string[] = [];
+  await train({ model: null, data, run, out, saveGradients: null, debug: 0 }, { ...host, warn: (line) => warnings.push(line) });
+  expect(await metricsOf(out)).toHaveLength(3);
+  expect(warnings.at(-1)).toMatch(/^stopped after step 2: .*best/);
+  for (const file of ['model.safetensors', 'config.json', 'tokenizer.json']) {
+    expect(await readFile(join(out, 'best', file))).toEqual(await readFile(join(out, file)));
+  }
+});

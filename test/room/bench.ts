@@ -47,6 +47,8 @@ export class CoordinatorBench {
       selfDevice: goodDevice,
       sharesReplica: false,
       evalEvery: 0,
+      validationWeights: [7, 7, 4],
+      patience: 0,
       checkpointEveryMs: 0,
       checkpointEverySteps: 0,
       startStep: step(0),
@@ -165,8 +167,8 @@ export class CoordinatorBench {
     return this.send({ type: 'contributionAdded', assignment });
   }
 
-  /** Everybody answers, each after so long; the step is committed, and every member reports its update applied. */
-  finishStep(answerMs: Readonly<Record<string, number>>): this {
+  /** Everybody answers, each after so long. */
+  answerAll(answerMs: Readonly<Record<string, number>>): this {
     const beganMs = this.nowMs;
     for (const [id, ms] of Object.entries(answerMs).sort(([, a], [, b]) => a - b)) {
       for (const { id: assignment } of this.assigned(id)) {
@@ -176,7 +178,12 @@ export class CoordinatorBench {
         this.added(assignment);
       }
     }
-    this.committed();
+    return this;
+  }
+
+  /** Everybody answers; the step is committed, and every member reports its update applied. */
+  finishStep(answerMs: Readonly<Record<string, number>>): this {
+    this.answerAll(answerMs).committed();
     const { effects } = this;
     for (const { id, holding } of this.state.peers.values()) if ((holding?.acknowledged ?? null) !== null) this.applied(id);
     this.effects = effects;

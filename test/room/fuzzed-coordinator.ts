@@ -21,6 +21,7 @@ export const memberWires = { message: new Wire<MemberMessage>(memberMessageSchem
 const honest = ['bob', 'cid'];
 const hostile = ['eve', 'mal'];
 const weightOfMicrobatch = 9;
+const weightOfHeldOut = 7;
 const steps = 40;
 
 /** What a driver or an honest peer owes for an effect; `from` when it is a peer's. */
@@ -32,7 +33,7 @@ interface Answer {
 const leaseMs = 5_000;
 
 export class FuzzedCoordinator {
-  readonly #room = new CoordinatorBench({ steps, evalEvery: 5, checkpointEverySteps: 3, weightOfMicrobatch: () => weightOfMicrobatch });
+  readonly #room = new CoordinatorBench({ steps, evalEvery: 5, checkpointEverySteps: 3, weightOfMicrobatch: () => weightOfMicrobatch, validationWeights: [weightOfHeldOut, weightOfHeldOut], patience: 2 });
   readonly #open = new Set<string>();
   readonly #refs = new Map<BlobRef, 'held' | 'let go'>();
   #answers: Answer[] = [];
@@ -237,8 +238,17 @@ export class FuzzedCoordinator {
         const { holderHash } = effect;
         return owed(() => [{ type: 'successorNamed', holderHash }]);
       }
-      case 'evaluate':
-        return owed(() => [{ type: 'evaluated', step: effect.step, loss: 2 }]);
+      case 'evaluateOwn': {
+        const { assignment, microbatches } = effect;
+        return owed((random) => [{ type: 'evaluatedOwn', assignment, lossSum: 2, weightSum: weightOfHeldOut * microbatches.length, failed: random.chance(0.5) }]);
+      }
+      case 'assignEvaluation': {
+        expectSendable(coordinatorBlobSchema, effect.header);
+        const { term, assignment, microbatches } = effect.header;
+        if (hostile.includes(effect.to)) return null;
+        const sums = { lossSum: 2, weightSum: weightOfHeldOut * microbatches.length };
+        return owed(() => [{ type: 'message', from: effect.to, message: { type: 'evaluated', term, assignment, ...sums } }], effect.to);
+      }
       case 'closePeer':
         expectTrue(this.#open.delete(effect.peer), 'a connection is closed that is not there');
         this.#answers = this.#answers.filter(({ from }) => from !== effect.peer);
@@ -258,6 +268,15 @@ function checkState(before: CoordinatorState, state: CoordinatorState): void {
   expectTrue(state.config.term === before.config.term, 'the term changed');
   expectTrue(history.length === announced && (announced === 0 || history[announced - 1]?.step === announced - 1), 'the history is not that of the steps');
   expectTrue(state.unannounced === null || state.unannounced.step === at - 1, 'what waits to be announced is not the last step');
+  const { evaluation } = state;
+  if (evaluation !== null) {
+    const parts = [...evaluation.open.values()];
+    const waiting = [...evaluation.pool, ...parts.flatMap(({ microbatches }) => microbatches)];
+    expectTrue(new Set(waiting).size === waiting.length, 'a held-out micro-batch is in two places');
+    expectTrue(waiting.length + evaluation.counted === config.validationWeights.length, 'held-out micro-batches were counted twice, or not at all');
+    expectTrue(evaluation.step === at - 1, 'other weights are evaluated than everybody holds');
+    expectTrue(parts.every(({ worker }) => worker === config.self || state.peers.get(worker)?.stage === 'member'), 'one evaluates who may not');
+  }
   if (work !== null) {
     const open = [...work.assignments.values()];
     const waiting = [...work.pool, ...open.filter(({ repeats }) => repeats === null).flatMap(({ microbatches }) => microbatches)];

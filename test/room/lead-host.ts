@@ -10,6 +10,7 @@ import type { OwnerCommand, RoomRules, SignedCommand } from '../../src/room/rule
 import { encodeHistory } from '../../src/session/history.ts';
 import { rangesOf } from '../../src/session/inheritance.ts';
 import { roomCodecs } from '../../src/room/codec-choice.ts';
+import { evaluatedSums, heldOut } from '../../src/session/evaluation.ts';
 import { encodeRows } from '../../src/session/rows.ts';
 import { hasLocalSteps, masterPartsOf } from '../../src/trainer/types.ts';
 import * as v from 'valibot';
@@ -123,6 +124,8 @@ export class LeadHost implements Role {
       selfDevice: options.device,
       sharesReplica: true,
       evalEvery: options.evalEvery,
+      validationWeights: run.source.validation.map(weightOf),
+      patience: 0,
       checkpointEveryMs: 60_000,
       checkpointEverySteps: options.checkpointEverySteps,
       startStep: start.step,
@@ -360,13 +363,20 @@ export class LeadHost implements Role {
         return;
       case 'commit':
         return this.#commit(effect);
-      case 'evaluate':
+      case 'evaluateOwn':
         return this.#gpuJob('evaluate', gpuMs.evaluate, async () => {
-          const loss = await this.#trainer.evaluate(run.source.validation);
+          const { assignment, microbatches } = effect;
+          const sums = await evaluatedSums(this.#trainer, heldOut(run.source, microbatches));
           this.#enter(() => {
-            this.dispatch({ type: 'evaluated', step: effect.step, loss });
+            this.dispatch({ type: 'evaluatedOwn', assignment, ...sums, failed: false });
           });
         });
+      case 'assignEvaluation':
+        this.#ends.get(effect.to)?.sendBlob(effect.header, encodeRows(heldOut(run.source, effect.header.microbatches)));
+        return;
+      case 'keepBest':
+        log.note(this.machine, `keeps the weights after step ${effect.step}: validation loss ${effect.loss.toFixed(4)}`);
+        return;
       case 'checkpoint':
         return this.#checkpoint(effect.step, effect.reason);
       case 'closePeer':

@@ -6,6 +6,7 @@ import { coordinatorBlobSchema, coordinatorMessageSchema } from '../../src/room/
 import type { CoordinatorBlob, MemberBlob, PeerDevice, PeerId, Step, Term } from '../../src/room/messages.ts';
 import type { SignedCommand } from '../../src/room/rules.ts';
 import { decodeHistory, HistoryError } from '../../src/session/history.ts';
+import { evaluatedSums } from '../../src/session/evaluation.ts';
 import { decodeRows, RowsError } from '../../src/session/rows.ts';
 import * as v from 'valibot';
 import type { Command, Lease } from '../../signaling/directory.ts';
@@ -33,6 +34,8 @@ export interface MemberOptions {
   readonly leads: (granted: { readonly term: Term; readonly wasForgotten: boolean }, warm: { readonly reign: WarmReign; readonly trainer: CpuTrainer } | null) => void;
 }
 
+/** Of a micro-batch's time, what its forward pass takes. */
+const forwardShare = 1 / 3;
 const gpuMs = { load: 5, take: 3, write: 1, adopt: 10, save: 4 };
 const diskMs = 60;
 /** Steps between two saves of a successor's master state. */
@@ -239,6 +242,8 @@ export class MemberHost implements Role {
         return this.#applyUpdate(effect);
       case 'compute':
         return this.#compute(effect);
+      case 'evaluate':
+        return this.#evaluate(effect);
       case 'cancel':
         this.gpu.cancel(effect.assignment);
         return;
@@ -524,6 +529,20 @@ export class MemberHost implements Role {
   #refused(error: unknown): null {
     if (this.world.network.faults.corrupt === 0) throw error;
     return null;
+  }
+
+  #evaluate({ assignment, microbatches, ref }: Extract<MemberEffect, { type: 'evaluate' }>): void {
+    const bytes = this.#shelf.take(ref);
+    const asked = this.#trainer;
+    const indices = Array.from({ length: microbatches }, (_, index) => index);
+    this.gpu.submit(assignment, microbatches * this.gpu.msPerMicrobatch * forwardShare, async (isCancelled) => {
+      const rows = isCancelled ? null : this.#decode(bytes, indices);
+      const trainer = this.#stillThere(asked);
+      const sums = rows === null || trainer === null ? null : await evaluatedSums(trainer, rows.map((each) => each.rows));
+      this.#enter(() => {
+        this.dispatch({ type: 'evaluated', assignment, ...(sums ?? { lossSum: 0, weightSum: 0 }), failed: sums === null });
+      });
+    });
   }
 
   #decode(bytes: ArrayBuffer, microbatches: readonly number[]) {

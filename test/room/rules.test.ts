@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { calmNetwork } from './network.ts';
 import { seeds, Simulation } from './simulator.ts';
 import type { SimulationOptions } from './simulator.ts';
-import { tinyRun, undisturbedLosses } from './tiny-run.ts';
+import { tinyRun, undisturbedLosses, undisturbedValidations } from './tiny-run.ts';
 
 const steps = 16;
 
@@ -84,6 +84,22 @@ test('whoever joins late has the whole history, point for point, though steps we
     room.world.network.faults = calmNetwork;
     await room.untilFinished(60_000);
     for (const { view } of guests) expect(view.history).toEqual(room.coordinator.view.history);
+  }
+});
+
+test('the validation loss is that of a run alone, though its parts are computed by several and one of them goes', async () => {
+  for (const seed of seeds(4)) {
+    const run = tinyRun(seed, 12);
+    const room = new Simulation({ seed, run, undisturbed: await undisturbedLosses(run), evalEvery: 1 });
+    await room.lead('ada');
+    room.join('bob');
+    room.join('cid');
+    await room.untilStep(6);
+    room.crash('cid', true);
+    await room.untilFinished(60_000);
+    await room.until('the last weights are evaluated', 10_000, () => room.coordinator.view.history.at(-1)?.validationLoss !== undefined);
+    const expected = await undisturbedValidations(run);
+    for (const { step, validationLoss } of room.coordinator.view.history) expect(validationLoss).toBeCloseTo(expected[step] ?? Number.NaN, 4);
   }
 });
 

@@ -82,6 +82,17 @@ export async function undisturbedLosses(run: TinyRun): Promise<readonly number[]
   return alone.losses;
 }
 
+/** The same for the loss on the held-out part, after each step. */
+export async function undisturbedValidations(run: TinyRun): Promise<readonly number[]> {
+  const alone = await LoneRun.open(run, []);
+  const losses: number[] = [];
+  for (let step = 0; step < run.settings.steps; step += 1) {
+    await alone.train();
+    losses.push(await alone.validate());
+  }
+  return losses;
+}
+
 /** One trainer and nobody else. */
 class LoneRun {
   readonly losses: number[] = [];
@@ -111,6 +122,10 @@ class LoneRun {
     await trainer.addOwnContribution('all');
     await trainer.commit(step, weightSum, { encodeUpdate: false, encodeGradient: false, changes: this.#changes });
     this.losses.push(lossSum / weightSum);
+  }
+
+  validate(): Promise<number> {
+    return this.#trainer.evaluate(this.#run.source.validation);
   }
 }
 

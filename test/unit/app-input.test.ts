@@ -98,6 +98,7 @@ const defaults: RunSettings = {
   localSteps: 1,
   precision: 'f32',
   evalEvery: 0,
+  patience: 0,
   optimizer: {
     learningRate: 0.003,
     minLearningRate: 0.0003,

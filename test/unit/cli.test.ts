@@ -95,6 +95,7 @@ describe('the run file', () => {
       localSteps: 1,
       precision: 'f32',
       evalEvery: 0,
+      patience: 0,
       optimizer: {
         learningRate: 0.01,
         minLearningRate: 1e-4,

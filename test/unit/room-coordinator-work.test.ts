@@ -287,20 +287,15 @@ describe('the room’s course', () => {
   test('the last step ends the run: evaluated, saved, told to everybody; later steps never begin', () => {
     const room = new CoordinatorBench({ steps: 1, evalEvery: 10 }).hello('cid', { wantsToWatch: true });
     room.finishStep({ ada: 10 });
-    expect(room.of('evaluate')).toEqual([{ type: 'evaluate', step: 0 }]);
+    const [own] = room.of('evaluateOwn');
+    expect(own?.microbatches).toEqual([0, 1, 2]);
     expect(room.of('checkpoint')).toMatchObject([{ reason: 'finished' }]);
     expect(room.sentTo('cid')).toMatchObject([{ type: 'progress', phase: 'finished' }, { type: 'phase', phase: 'finished' }]);
-    room.send({ type: 'evaluated', step: step(0), loss: 1.5 });
+    room.send({ type: 'evaluatedOwn', assignment: own?.assignment ?? '', lossSum: 27, weightSum: 18, failed: false });
     expect(room.sentTo('cid')).toEqual([{ type: 'validation', term: 3, step: 0, loss: 1.5 }]);
     expect(room.state.history).toMatchObject([{ step: 0, validationLoss: 1.5 }]);
     room.send({ type: 'command', command: 'resume' });
     expect(room.of('beginStep')).toEqual([]);
-  });
-
-  test('validation does not hold up the next step', () => {
-    const room = new CoordinatorBench({ evalEvery: 2 });
-    room.finishStep({ ada: 10 }).finishStep({ ada: 10 });
-    expect(room.effects.map((effect) => effect.type)).toEqual(expect.arrayContaining(['evaluate', 'beginStep', 'computeOwn']));
   });
 
   test('stopping tells everybody, saves and begins nothing more, also in the middle of a commit', () => {

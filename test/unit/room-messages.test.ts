@@ -61,6 +61,7 @@ const coordinatorBlobs: readonly CoordinatorBlob[] = [
   { kind: 'piece', term: term(3), since: step(5), step: step(6), part: 'firstMoments', offset: 0 },
   { kind: 'history', term: term(3), checksum: '0123abcd' },
   { kind: 'assignment', term: term(3), step: step(5), assignment, microbatches: [0, 1] },
+  { kind: 'evaluation', term: term(3), step: step(5), assignment, microbatches: [0, 1] },
 ];
 
 test('what the machines send passes the schemas unchanged, also as JSON', () => {

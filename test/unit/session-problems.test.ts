@@ -19,9 +19,9 @@ it('no code is explained by two layers', () => {
 });
 
 describe('what the room’s machines name', () => {
-  const { versionMismatch, roomFull, weightsUnreadable, stepNotFinite, nothingScored, roomClosed, ...constant } = roomProblems;
+  const { versionMismatch, roomFull, weightsUnreadable, stepNotFinite, nothingScored, noImprovement, roomClosed, ...constant } = roomProblems;
   const step = 7 as Step;
-  const named = [versionMismatch(9), roomFull(255), weightsUnreadable('no memory'), stepNotFinite(step), nothingScored(step), roomClosed('Ada'), ...Object.values(constant)];
+  const named = [versionMismatch(9), roomFull(255), weightsUnreadable('no memory'), stepNotFinite(step), nothingScored(step), noImprovement(3, 1.5), roomClosed('Ada'), ...Object.values(constant)];
 
   it.each(named)('$code comes with advice of its own', (trouble) => {
     const { whatToDo, ...rest } = explain(trouble);

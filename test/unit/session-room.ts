@@ -3,6 +3,7 @@
  * IndexedDB in memory, and a clock that tests move. What a page adds (signalling, locks, the GPU) is not here.
  */
 import { IDBFactory } from 'fake-indexeddb';
+import { openBestWeights } from '../../src/checkpoint/best-weights.ts';
 import { openCheckpointStore } from '../../src/checkpoint/store.ts';
 import type { PieceCache } from '../../src/checkpoint/piece-cache.ts';
 import { weightOf } from '../../src/data/batches.ts';
@@ -122,7 +123,7 @@ export class DriverRoom {
       room: 'room',
       owner,
       trainer,
-      storage: storageOf(trainer, () => openCheckpointStore({ indexedDb: new IDBFactory() })),
+      storage: storageOf(trainer, () => openCheckpointStore({ indexedDb: new IDBFactory() }), { ...openBestWeights(), save: async () => undefined }),
       source,
       corpus: () => encodeCorpus(tokens, description.settings.model.vocab_size),
       lease: { name: () => undefined },
@@ -160,6 +161,8 @@ export class DriverRoom {
         selfDevice: device,
         sharesReplica: true,
         evalEvery: description.settings.evalEvery,
+        validationWeights: source.validation.map(weightOf),
+        patience: 0,
         checkpointEveryMs: 0,
         checkpointEverySteps: 0,
         startStep: history.length as Step,

@@ -20,7 +20,9 @@ Trains alone, without a browser, exactly as a room of one would.
                            model             folder or Hugging Face config object (needed here or by --model)
                            steps 300, rowsPerStep 8, rowsPerMicrobatch 2, contextLength 128
                            order "shuffled" (or "sequential"), seed 1, codec "fp32" (of rooms), localSteps 1, precision "f32" (or "mixed")
-                           evalEvery 0       validation loss every so many steps, on the last tenth of a text
+                           evalEvery 0       validation loss every so many steps, on the last tenth of a text; the best model
+                                             so far is in best/ inside --out
+                           patience 0        evaluations without a lower loss after which the run ends; 0: however many
                            optimizer         learningRate 0.001, minLearningRate 0.0001, warmupSteps 0,
                                              schedule "cosine" (or "linear", "constant"), beta1 0.9, beta2 0.95,
                                              epsilon 1e-8, weightDecay 0.1, gradientClip 1 (0 for none); with local steps
