@@ -8,9 +8,11 @@
 //             w = w (1 - learningRate weightDecay) - stepSize m / (sqrt(v) / rootCorrection2 + epsilon)
 //             where stepSize = learningRate / (1 - beta1^t), rootCorrection2 = sqrt(1 - beta2^t); decay only for i < DECAYED
 //   momentum: g = gradientSum clip / weightSum;  m = beta1 m + g;  w -= stepSize (g + beta1 m)
-//   neither changes anything unless status says applied
+//   nesterov: g = gradientSum clip / weightSum;  m += (1 - momentum) (g - m);  u = g + momentum (m - g)
+//   matrices: w = w matrixDecayFactor - matrixStepSize o, with what was made of u
+//   none changes anything unless status says applied
 //
-// gradientSum, weights, m, v: [COUNT], a range of the flat buffers; parts: [2 PARTS], of which the range owns those from
+// gradientSum, weights, m, v, u, o: [COUNT], a range of the flat buffers; parts: [2 PARTS], of which the range owns those from
 // FIRST_PART on; status: [3]. judge: one workgroup; all others: a workgroup owns 4096
 // consecutive elements.
 
@@ -24,6 +26,9 @@ struct Settings {
   beta2: f32,
   oneMinusBeta2: f32,
   epsilon: f32,
+  momentum: f32,
+  matrixDecayFactor: f32,
+  matrixStepSize: f32,
 }
 
 struct Status {
@@ -41,6 +46,10 @@ struct Status {
 @group(0) @binding(4) var<storage, read_write> weights: array<f32>;
 @group(0) @binding(5) var<storage, read_write> m: array<f32>;
 @group(0) @binding(6) var<storage, read_write> v: array<f32>;
+@group(0) @binding(4) var<storage, read_write> velocity: array<f32>;
+@group(0) @binding(5) var<storage, read_write> u: array<f32>;
+@group(0) @binding(2) var<storage, read> o: array<f32>;
+@group(0) @binding(3) var<storage, read_write> matrixWeights: array<f32>;
 
 const elementsPerGroup = 4096u;
 var<workgroup> lanes: array<f32, 64>;
@@ -140,5 +149,32 @@ fn momentum(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
     let first = beta * m[i] + gradient;
     m[i] = first;
     weights[i] -= settings.stepSize * (gradient + beta * first);
+  }
+}
+
+@compute @workgroup_size(64)
+fn nesterov(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  if (status.applied == 0.0) {
+    return;
+  }
+  let start = (group.y * GROUPS_X + group.x) * elementsPerGroup;
+  let end = min(start + elementsPerGroup, COUNT);
+  for (var i = start + lane; i < end; i += 64u) {
+    let gradient = gradientSum[i] * status.scale;
+    let first = velocity[i] + (1.0 - settings.momentum) * (gradient - velocity[i]);
+    velocity[i] = first;
+    u[i] = gradient + settings.momentum * (first - gradient);
+  }
+}
+
+@compute @workgroup_size(64)
+fn matrices(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  if (status.applied == 0.0) {
+    return;
+  }
+  let start = (group.y * GROUPS_X + group.x) * elementsPerGroup;
+  let end = min(start + elementsPerGroup, COUNT);
+  for (var i = start + lane; i < end; i += 64u) {
+    matrixWeights[i] = matrixWeights[i] * settings.matrixDecayFactor - settings.matrixStepSize * o[i];
   }
 }

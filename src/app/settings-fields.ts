@@ -92,6 +92,15 @@ export const settingsFields = [
     read: (s) => s.optimizer.minLearningRate,
   },
   {
+    key: 'method', group: 'Optimizer', kind: 'choice', label: 'Method',
+    choices: [
+      { value: 'adamw', label: 'AdamW' },
+      { value: 'muon', label: 'Muon' },
+    ],
+    help: 'Muon makes all directions of a layer’s matrices learn alike: more from each step, at the cost of more computing, and with less to lose to few bytes.',
+    read: (s) => s.optimizer.method ?? 'adamw',
+  },
+  {
     key: 'schedule', group: 'Optimizer', kind: 'choice', label: 'Schedule',
     choices: [
       { value: 'cosine', label: 'cosine' },
@@ -205,7 +214,7 @@ function modelOf(defaults: RunSettings, edits: Edits): CreateSettings['model'] {
 }
 
 const runKeys = ['contextLength', 'rowsPerStep', 'rowsPerMicrobatch', 'order', 'steps', 'evalEvery', 'patience', 'seed', 'precision', 'codec', 'localSteps'] as const;
-const optimizerKeys = ['learningRate', 'minLearningRate', 'schedule', 'warmupSteps', 'weightDecay', 'gradientClip'] as const;
+const optimizerKeys = ['method', 'learningRate', 'minLearningRate', 'schedule', 'warmupSteps', 'weightDecay', 'gradientClip'] as const;
 
 function pick(edits: Edits, keys: readonly FieldKey[]): Record<string, number | string> {
   const picked: Record<string, number | string> = {};

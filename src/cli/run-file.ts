@@ -25,6 +25,9 @@ const optimizerEntries = {
   gradientClip: v.optional(finite(0), 1),
   outerLearningRate: v.exactOptional(finite(0)),
   outerMomentum: v.exactOptional(share),
+  method: v.exactOptional(v.picklist(['adamw', 'muon'])),
+  momentum: v.exactOptional(share),
+  matrixRate: v.exactOptional(finite(0)),
 };
 
 const entries = {

@@ -16,18 +16,31 @@ export interface FlatRange {
   readonly groupsX: number;
 }
 
-/** The parts of a flat buffer, each of which fits one binding. */
-export function flatRanges(memory: Memory, profile: Pick<AdapterProfile, 'maxWorkgroupsPerDimension'>): readonly FlatRange[] {
+/** Elements of a flat buffer, from one tensor's beginning up to another's. */
+export interface FlatSpan {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The parts of a flat buffer, or of a span of it, each of which fits one binding. */
+export function flatRanges(
+  memory: Memory,
+  profile: Pick<AdapterProfile, 'maxWorkgroupsPerDimension'>,
+  { from, to }: FlatSpan = { from: 0, to: memory.lengthElements },
+): readonly FlatRange[] {
   const ranges: FlatRange[] = [];
   let firstGroup = 0;
-  let start = 0;
-  for (const { lengthElements: count } of partsOf(memory)) {
+  let partStart = 0;
+  for (const { lengthElements } of partsOf(memory)) {
+    const start = Math.max(partStart, from);
+    const count = Math.min(partStart + lengthElements, to) - start;
+    partStart += lengthElements;
+    if (count <= 0) continue;
     const groups = Math.ceil(count / elementsPerGroup);
     const rows = Math.ceil(groups / profile.maxWorkgroupsPerDimension);
     const groupsX = Math.ceil(groups / rows);
     ranges.push({ start, count, firstGroup, groups, workgroups: [groupsX, rows, 1], groupsX });
     firstGroup += groups;
-    start += count;
   }
   return ranges;
 }

@@ -20,7 +20,7 @@ export { openEngine } from './device.ts';
 export { EngineError, type EngineErrorCode } from './errors.ts';
 export { elementCount, Graph } from './graph.ts';
 export { flatRanges, partOf } from './flat-ranges.ts';
-export type { FlatRange } from './flat-ranges.ts';
+export type { FlatRange, FlatSpan } from './flat-ranges.ts';
 export { partsOf, regionOf, sliceOf } from './memory.ts';
 export { mixed } from './mix.ts';
 export { alignmentElements, parameterLayout } from './layout.ts';

@@ -57,6 +57,11 @@ export function parameterShapes(config: DecoderConfig): readonly (readonly [name
   return shapes;
 }
 
+/** Inside the layers, and no vector: what an optimizer may treat as a linear map of hidden states to hidden states. */
+export function isLayerMatrix({ name, shape }: { readonly name: string; readonly shape: Shape }): boolean {
+  return shape.length === 2 && name !== embeddingName && name !== headName;
+}
+
 export function parameterLayoutOf(config: DecoderConfig): ParameterLayout {
   return parameterLayout(parameterShapes(config));
 }
@@ -70,7 +75,7 @@ export function parameterCount(config: DecoderConfig): number {
 
 /**
  * About how many bytes training takes on one device: weights, gradients, the step's sum and two moments in f32, with local steps
- * also their weights and moments, master weights where the replica is not the same, and the activations of one micro-batch that the backward pass needs. An estimate for people, not the
+ * also their weights and moments, one buffer more with Muon, master weights where the replica is not the same, and the activations of one micro-batch that the backward pass needs. An estimate for people, not the
  * plan's figure.
  */
 export function estimateMemoryBytes(run: {
@@ -79,10 +84,11 @@ export function estimateMemoryBytes(run: {
   readonly contextLength: number;
   readonly localSteps: number;
   readonly codec: string;
+  readonly optimizer: { readonly method?: 'adamw' | 'muon' };
 }): number {
   const { model: config, rowsPerMicrobatch: rows, contextLength } = run;
   const bytesPerElement = 4;
-  const weightCopies = (run.localSteps > 1 ? 7 : 5) + (run.codec === 'fp32' ? 0 : 1);
+  const weightCopies = (run.localSteps > 1 ? 7 : 5) + (run.codec === 'fp32' ? 0 : 1) + (run.optimizer.method === 'muon' ? 1 : 0);
   const { hidden_size: hidden, intermediate_size: intermediate } = config;
   const queries = config.num_attention_heads * config.head_dim;
   const keys = config.num_key_value_heads * config.head_dim;

@@ -4,10 +4,10 @@
  */
 import shader from '../../shaders/optimizer.wgsl?raw';
 import { flatRanges, partOf } from '../engine/index.ts';
-import type { DirectDispatch, Engine, Memory, ParameterLayout, Region, Sequence } from '../engine/index.ts';
+import type { DirectDispatch, Engine, FlatSpan, Memory, ParameterLayout, Region, Sequence } from '../engine/index.ts';
 import type { UpdateFactors, UpdateResult } from './adamw-rule.ts';
 
-const settingsElements = 9;
+const settingsElements = 12;
 const statusElements = 3;
 
 /** The shader's, by the same names. */
@@ -17,35 +17,51 @@ export interface UpdateNumbers extends UpdateFactors {
   readonly beta2: number;
   readonly oneMinusBeta2: number;
   readonly epsilon: number;
+  readonly matrices: MatrixNumbers;
+}
+
+/** Of what `muon.ts` does with matrices. */
+export interface MatrixNumbers {
+  readonly momentum: number;
+  readonly decayFactor: number;
+  readonly stepSize: number;
+}
+
+/** For updates that treat all elements alike. */
+export const noMatrices: MatrixNumbers = { momentum: 0, decayFactor: 1, stepSize: 0 };
+
+/** What is done to a span of the elements: the shader's entry point, and what it binds after the gradients and the norm's parts. */
+export interface SpanUpdate {
+  readonly entryPoint: 'adamw' | 'momentum' | 'nesterov';
+  readonly changed: readonly Memory[];
+  /** Default: all elements. */
+  readonly span?: FlatSpan;
 }
 
 export class JudgedUpdate {
   readonly #engine: Engine;
+  /** For dispatches of others that hang on the same verdict. */
+  readonly bindings: readonly [settings: Region, status: Region];
   readonly #settings: Region;
   readonly #status: Region;
   readonly #sequence: Sequence;
 
   private constructor(engine: Engine, settings: Region, status: Region, sequence: Sequence) {
     this.#engine = engine;
+    this.bindings = [settings, status];
     this.#settings = settings;
     this.#status = status;
     this.#sequence = sequence;
   }
 
-  /** `changed`: what the entry point binds after the gradients and the norm's parts, in its order. */
-  static async create(
-    engine: Engine,
-    { decayedElements }: ParameterLayout,
-    entryPoint: 'adamw' | 'momentum',
-    { gradientSum, changed }: { readonly gradientSum: Memory; readonly changed: readonly Memory[] },
-  ): Promise<JudgedUpdate> {
+  static async create(engine: Engine, { decayedElements }: ParameterLayout, gradientSum: Memory, updates: readonly SpanUpdate[]): Promise<JudgedUpdate> {
     const settings = engine.allocate('optimizer settings', settingsElements);
     const status = engine.allocate('optimizer status', statusElements);
     const ranges = flatRanges(gradientSum, engine.profile);
     const parts = ranges.reduce((sum, { groups }) => sum + groups, 0);
     const partSums = engine.allocate('norm parts', 2 * parts);
-    const dispatch = (entry: string, range: (typeof ranges)[number]): DirectDispatch => ({
-      label: `${entryPoint} ${entry}`,
+    const dispatch = (entry: string, range: (typeof ranges)[number], changed: readonly Memory[] = []): DirectDispatch => ({
+      label: `optimizer ${entry}`,
       shader,
       entryPoint: entry,
       constants: {
@@ -58,10 +74,12 @@ export class JudgedUpdate {
       bindings: [settings, status, partOf(gradientSum, range), partSums, ...changed.map((memory) => partOf(memory, range))],
       workgroups: entry === 'judge' ? [1, 1, 1] : range.workgroups,
     });
-    const sequence = await engine.sequence(entryPoint, [
+    const sequence = await engine.sequence('optimizer', [
       ...ranges.map((range) => dispatch('squares', range)),
       ...ranges.slice(0, 1).map((range) => dispatch('judge', range)),
-      ...ranges.map((range) => dispatch(entryPoint, range)),
+      ...updates.flatMap(({ entryPoint, changed, span }) =>
+        flatRanges(gradientSum, engine.profile, span).map((range) => dispatch(entryPoint, range, changed)),
+      ),
     ]);
     return new JudgedUpdate(engine, settings, status, sequence);
   }
@@ -77,6 +95,9 @@ export class JudgedUpdate {
       numbers.beta2,
       numbers.oneMinusBeta2,
       numbers.epsilon,
+      numbers.matrices.momentum,
+      numbers.matrices.decayFactor,
+      numbers.matrices.stepSize,
     );
     this.#engine.write(this.#settings, values);
     this.#sequence.run();

@@ -7,7 +7,7 @@ import { EngineError } from '../engine/index.ts';
 import type { Engine, Memory, ParameterLayout } from '../engine/index.ts';
 import type { UpdateResult } from './adamw-rule.ts';
 import type { UpdatedRegions } from './adamw.ts';
-import { JudgedUpdate } from './judged-update.ts';
+import { JudgedUpdate, noMatrices } from './judged-update.ts';
 
 export interface OuterSettings {
   readonly outerLearningRate: number;
@@ -32,7 +32,7 @@ export class OuterMomentum {
   /** Allocates the momentum, zero. Weights and gradient sum are the caller's, as long as the layout. */
   static async create(engine: Engine, layout: ParameterLayout, { weights, gradientSum }: UpdatedRegions, settings: OuterSettings): Promise<OuterMomentum> {
     const firstMoment = engine.allocateFlat('outer momentum', layout);
-    const update = await JudgedUpdate.create(engine, layout, 'momentum', { gradientSum, changed: [weights, firstMoment] });
+    const update = await JudgedUpdate.create(engine, layout, gradientSum, [{ entryPoint: 'momentum', changed: [weights, firstMoment] }]);
     return new OuterMomentum(settings, firstMoment, update);
   }
 
@@ -50,6 +50,7 @@ export class OuterMomentum {
       beta2: 0,
       oneMinusBeta2: 1,
       epsilon: 0,
+      matrices: noMatrices,
     });
   }
 

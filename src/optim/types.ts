@@ -13,4 +13,9 @@ export interface OptimizerSettings {
   /** With local steps: what the room's step makes of the mean of all changes. Default: `outerDefaults`. */
   readonly outerLearningRate?: number;
   readonly outerMomentum?: number;
+  /** `muon`: matrices inside the layers take orthogonalized steps, all else AdamW's. Default `adamw`. */
+  readonly method?: 'adamw' | 'muon';
+  /** Muon's; default: `muonDefaults`. `matrixRate`: the learning rate of those matrices, in multiples of `learningRate`. */
+  readonly momentum?: number;
+  readonly matrixRate?: number;
 }

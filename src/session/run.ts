@@ -63,6 +63,9 @@ const settingsSchema = v.object({
     gradientClip: between(0, 1e9),
     outerLearningRate: v.exactOptional(between(1e-3, 10)),
     outerMomentum: v.exactOptional(between(0, 0.999)),
+    method: v.exactOptional(v.picklist(['adamw', 'muon'])),
+    momentum: v.exactOptional(between(0, 0.9999)),
+    matrixRate: v.exactOptional(between(1e-3, 1e3)),
   }),
 });
 

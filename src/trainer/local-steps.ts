@@ -1,6 +1,6 @@
 /**
  * Steps that a device takes alone between two of the room's (DiLoCo: Douillard et al., 2023): a job's micro-batches in as many
- * groups, an AdamW update after each, on a copy of the replica. What it comes to is the change of the weights times the loss weight it
+ * groups, an update by the run's optimizer after each, on a copy of the replica. What it comes to is the change of the weights times the loss weight it
  * stands for, left where gradient sums are, so that the room adds, sends and commits it like those.
  *
  * Moments are the device's own, whoever leads; the replica never moves here.
@@ -8,7 +8,9 @@
 import shader from '../../shaders/local-steps.wgsl?raw';
 import { flatRanges, partOf } from '../engine/index.ts';
 import type { DirectDispatch, Engine, Memory, ParameterLayout, Region, Sequence } from '../engine/index.ts';
-import { AdamW, flatCopy, localLearningRateAt, scheduleAt } from '../optim/index.ts';
+import { isLayerMatrix } from '../model/parameters.ts';
+import { createGradientOptimizer, flatCopy, localLearningRateAt, scheduleAt } from '../optim/index.ts';
+import type { GradientOptimizer } from '../optim/index.ts';
 import { queueMicrobatches, readLoss, sumGradients, Pace } from './gradients.ts';
 import type { GradientMachine } from './gradients.ts';
 import { groupsOf } from './local-groups.ts';
@@ -27,14 +29,14 @@ export interface LocalMemory {
 export class LocalSteps {
   readonly #engine: Engine;
   readonly #settings: TrainerSettings;
-  readonly #optimizer: AdamW;
+  readonly #optimizer: GradientOptimizer;
   readonly #weight: Region;
   readonly #begin: Sequence;
   readonly #change: Sequence;
   /** Of the own AdamW, whose bias corrections count them. */
   #updates = 0;
 
-  private constructor(engine: Engine, settings: TrainerSettings, optimizer: AdamW, weight: Region, begin: Sequence, change: Sequence) {
+  private constructor(engine: Engine, settings: TrainerSettings, optimizer: GradientOptimizer, weight: Region, begin: Sequence, change: Sequence) {
     this.#engine = engine;
     this.#settings = settings;
     this.#optimizer = optimizer;
@@ -45,7 +47,7 @@ export class LocalSteps {
 
   static async open({ engine, layout, weights, trained, gradients, settings }: LocalMemory): Promise<LocalSteps> {
     const weight = engine.allocate('weight of the change', 1);
-    const optimizer = await AdamW.create(engine, layout, { weights: trained, gradientSum: gradients }, settings.optimizer);
+    const optimizer = await createGradientOptimizer(engine, layout, { weights: trained, gradientSum: gradients }, settings.optimizer, isLayerMatrix);
     const begin = await flatCopy(engine, 'begin local steps', weights, trained);
     const change = await engine.sequence(
       'local steps',

@@ -9,6 +9,8 @@ import type { TrainerSettings } from './types.ts';
 const sumsOfCoordinator = 2;
 /** Weights on which they are taken, and two moments. */
 const flatBuffersOfLocalSteps = 3;
+/** What Muon has made orthogonal, beside the moments of whoever takes its steps. */
+const flatBuffersOfMuon = 1;
 const bytesPerElement = 4;
 const bytesPerMebibyte = 2 ** 20;
 
@@ -17,8 +19,10 @@ export function memoryTable(engine: Pick<Engine, 'activationBytes'>, settings: T
   const flatBytes = parameterLayoutOf(settings.model).totalElements * bytesPerElement;
   const mebibytes = (bytes: number): string => `${Math.ceil(bytes / bytesPerMebibyte).toLocaleString('en')} MiB`;
   const parts = [`weights ${mebibytes(flatBytes)}`, `gradients ${mebibytes(flatBytes)}`];
-  if (hasLocalSteps(settings)) parts.push(`local steps ${mebibytes(flatBuffersOfLocalSteps * flatBytes)}`);
-  const flatBuffersOfCoordinator = sumsOfCoordinator + masterPartsOf(settings).length;
+  const ofMethod = settings.optimizer.method === 'muon' ? flatBuffersOfMuon : 0;
+  const isLocal = hasLocalSteps(settings);
+  if (isLocal) parts.push(`local steps ${mebibytes((flatBuffersOfLocalSteps + ofMethod) * flatBytes)}`);
+  const flatBuffersOfCoordinator = sumsOfCoordinator + masterPartsOf(settings).length + (isLocal ? 0 : ofMethod);
   const activations = plannedBytes(engine, graph);
   if (activations !== null) parts.push(`activations ${mebibytes(activations)}`);
   return `${parts.join(', ')}, and ${mebibytes(flatBuffersOfCoordinator * flatBytes)} more where it coordinates`;

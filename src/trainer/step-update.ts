@@ -1,5 +1,5 @@
 /**
- * A coordinator's half of a step: the sum of everybody's gradients, and the update that AdamW makes of it; with local steps, the sum of
+ * A coordinator's half of a step: the sum of everybody's gradients, and the update that the run's optimizer makes of it; with local steps, the sum of
  * their changes and outer momentum. Of the members
  * only a successor opens one (`following.ts`), so the others need no memory for it. Who contributes what, and when a step is
  * complete, is the room's decision.
@@ -8,7 +8,9 @@ import { codecOfBytes, Compressor, fp32Codec, sumCodecOf } from '../codec/index.
 import type { CodecName, RoundingCodecName } from '../codec/index.ts';
 import { sliceOf } from '../engine/index.ts';
 import type { Memory, Sequence } from '../engine/index.ts';
-import { AdamW, OuterMomentum, flatCopy, localLearningRateAt, outerDefaults, scheduleAt, uncheckedAdder } from '../optim/index.ts';
+import { isLayerMatrix } from '../model/parameters.ts';
+import { createGradientOptimizer, OuterMomentum, flatCopy, localLearningRateAt, outerDefaults, scheduleAt, uncheckedAdder } from '../optim/index.ts';
+import type { GradientOptimizer } from '../optim/index.ts';
 import { EncodedAdder } from './encoded-gradients.ts';
 import type { Run } from './run.ts';
 import { codecsOf, hasLocalSteps, hasMasterWeights } from './types.ts';
@@ -22,7 +24,7 @@ export class StepUpdate {
   readonly #sum: Memory;
   /** What the optimizer updates: the replica itself, or with a lossy codec what the replica follows. */
   readonly #master: Memory;
-  readonly #optimizer: AdamW | OuterMomentum;
+  readonly #optimizer: GradientOptimizer | OuterMomentum;
   readonly #ownAddition: Sequence;
   readonly #addition: EncodedAdder;
   readonly #changes = new Map<CodecName, Change>();
@@ -31,7 +33,7 @@ export class StepUpdate {
   /** The step whose sum this is; null before the first. */
   #step: number | null = null;
 
-  private constructor(run: Run, sum: Memory, master: Memory, optimizer: AdamW | OuterMomentum, ownAddition: Sequence) {
+  private constructor(run: Run, sum: Memory, master: Memory, optimizer: GradientOptimizer | OuterMomentum, ownAddition: Sequence) {
     this.#run = run;
     this.#sum = sum;
     this.#master = master;
@@ -48,7 +50,7 @@ export class StepUpdate {
     const updated = { weights: master, gradientSum: sum };
     const optimizer = hasLocalSteps(settings)
       ? await OuterMomentum.create(engine, layout, updated, { ...outerDefaults, ...settings.optimizer })
-      : await AdamW.create(engine, layout, updated, settings.optimizer);
+      : await createGradientOptimizer(engine, layout, updated, settings.optimizer, isLayerMatrix);
     return new StepUpdate(run, sum, master, optimizer, await uncheckedAdder(engine, 'own gradients', sum, gradients));
   }
 
@@ -164,7 +166,7 @@ export class StepUpdate {
   get #moments(): ReadonlyMap<MasterPart, Memory> {
     const optimizer = this.#optimizer;
     const first = ['firstMoments', optimizer.firstMoment] as const;
-    return new Map(optimizer instanceof AdamW ? [first, ['secondMoments', optimizer.secondMoment]] : [first]);
+    return new Map(optimizer instanceof OuterMomentum ? [first] : [first, ['secondMoments', optimizer.secondMoment]]);
   }
 
   #checkStep(step: number): void {

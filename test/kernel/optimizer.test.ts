@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parameterLayout } from '../../src/engine/index.ts';
 import type { Engine, Memory } from '../../src/engine/index.ts';
 import { partLengths, rowRanges } from '../../src/engine/ranges.ts';
-import { AdamW, AdamWReference, ContributionAdder, OuterMomentum, OuterMomentumReference, ReplicaHash, replicaHashOf } from '../../src/optim/index.ts';
+import { AdamW, AdamWReference, ContributionAdder, Muon, muonDefaults, MuonReference, OuterMomentum, OuterMomentumReference, ReplicaHash, replicaHashOf } from '../../src/optim/index.ts';
 import { freshEngine } from './harness.ts';
 import { randomValues, relativeError } from './check-op.ts';
 
@@ -150,3 +150,66 @@ test('parts of flat buffers fit a binding, and no tensor or range of its rows cr
   expect(lengths.length).toBeGreaterThan(4);
   expect(partLengths(layout, { maxStorageBufferBindingBytes: 1 << 27, maxBufferBytes: 1 << 28 })).toEqual([layout.totalElements]);
 });
+
+describe.each([
+  ['one buffer', 1 << 27],
+  ['several buffers', 20 * 1024],
+])('Muon in %s', (_name, bytes) => {
+  const muonLayout = parameterLayout([
+    ['table', [90, 31]],
+    ['wide', [24, 130]],
+    ['tall', [65, 40]],
+    ['square', [33, 33]],
+    ['head', [50, 31]],
+    ['scale', [301]],
+  ]);
+  const isMatrix = ({ name }: { readonly name: string }): boolean => ['wide', 'tall', 'square'].includes(name);
+  const muonSettings = { ...settings, ...muonDefaults };
+  let engine: Engine;
+  beforeAll(async () => {
+    engine = await freshEngine({ limits: { maxStorageBufferBindingBytes: bytes, maxBufferBytes: bytes } });
+  });
+  afterAll(() => engine.destroy());
+
+  test('follows the f64 optimizer over 6 updates, the same way each time, and changes nothing when a gradient is not finite', async () => {
+    const start = Float32Array.from(randomValues(muonLayout.totalElements, 7), (value, i) => (isPadding(muonLayout, i) ? 0 : value));
+    const reference = new MuonReference(Float64Array.from(start), muonLayout, muonSettings, isMatrix);
+    const runs = await Promise.all([0, 1].map(async () => {
+      const weights = engine.allocateFlat('weights', muonLayout);
+      const gradientSum = engine.allocateFlat('gradient sum', muonLayout);
+      engine.write(weights, start);
+      return { weights, gradientSum, optimizer: await Muon.create(engine, muonLayout, { weights, gradientSum }, muonSettings, isMatrix) };
+    }));
+    const read = async (memory: Memory) => Float64Array.from(new Float32Array(await engine.read(memory)));
+    for (let update = 1; update <= 6; update++) {
+      const gradients = Float32Array.from(randomValues(muonLayout.totalElements, 100 + update), (g, i) => (isPadding(muonLayout, i) ? 0 : g * 37 * 10 ** -(update % 4)));
+      const commit = { learningRate: 1e-2 / update, update, weightSum: 37 };
+      reference.gradientSum.set(gradients);
+      const { gradNorm } = reference.commit(commit);
+      for (const { gradientSum, optimizer } of runs) {
+        engine.write(gradientSum, gradients);
+        optimizer.commit(commit);
+        const result = await optimizer.result();
+        expect(result.applied).toBe(true);
+        expect(Math.abs(result.gradNorm / gradNorm - 1)).toBeLessThan(1e-5);
+      }
+    }
+    const [first, second] = await Promise.all(runs.map(({ weights }) => read(weights)));
+    expect(first).toEqual(second);
+    for (const { name, offsetElements, lengthElements } of muonLayout.entries) {
+      const change = (of: Float64Array) => of.slice(offsetElements, offsetElements + lengthElements).map((value, i) => value - (start[offsetElements + i] ?? 0));
+      expect(relativeError(change(first ?? new Float64Array(0)), change(reference.weights)), name).toBeLessThan(1e-4);
+    }
+    const [run] = runs;
+    if (run === undefined) throw new Error('no run');
+    engine.write(run.gradientSum, Float32Array.of(Number.NaN), 100);
+    run.optimizer.commit({ learningRate: 1e-2, update: 7, weightSum: 37 });
+    expect((await run.optimizer.result()).applied).toBe(false);
+    expect(await read(run.weights)).toEqual(first);
+  });
+});
+
+/** Between two tensors. */
+function isPadding({ entries }: typeof layout, index: number): boolean {
+  return !entries.some(({ offsetElements, lengthElements }) => index >= offsetElements && index < offsetElements + lengthElements);
+}

@@ -26,7 +26,8 @@ Trains alone, without a browser, exactly as a room of one would.
                            optimizer         learningRate 0.001, minLearningRate 0.0001, warmupSteps 0,
                                              schedule "cosine" (or "linear", "constant"), beta1 0.9, beta2 0.95,
                                              epsilon 1e-8, weightDecay 0.1, gradientClip 1 (0 for none); with local steps
-                                             outerLearningRate 0.9, outerMomentum 0.5
+                                             outerLearningRate 0.9, outerMomentum 0.5; method "adamw" or "muon" (which takes
+                                             matrices inside the layers by momentum 0.95 and matrixRate 4 times learningRate)
   --out DIR              Made if absent. Gets metrics.jsonl (a line for each step), model.safetensors, config.json
                          and the tokenizer.
   --save-gradients STEP  Also gradients-step<STEP>.safetensors: of that step's mean loss, before clipping. Steps
