@@ -1,6 +1,9 @@
 // Weighted softmax cross-entropy of rows of logits, and its gradient in place of the logits.
 //   losses[i] = w[i] · (log Σ_j exp(l[i,j]) − l[i,t[i]])
 //   with GRADIENT: l[i,j] ← w[i] · (exp(l[i,j]) / Σ_j exp(l[i,j]) − [j = t[i]])
+// With SMOOTHED the target is a distribution, ε = SMOOTHING_F spread evenly over all V tokens and 1 − ε on t (Szegedy et al., 2016):
+//   losses[i] = w[i] · (log Σ_j exp(l[i,j]) − (1 − ε) l[i,t[i]] − ε/V Σ_j l[i,j])
+//   with GRADIENT: l[i,j] ← w[i] · (exp(l[i,j]) / Σ_j exp(l[i,j]) − (1 − ε) [j = t[i]] − ε/V)
 //   logits l: [ROWS,ROW] of which the first VOCABULARY of each row count; targets t, lossWeights w, losses: [ROWS].
 // A row of weight zero gives exactly zero loss and gradient, whatever its target. The maximum of the row is subtracted
 // before exp, so large logits don't overflow.
@@ -33,6 +36,15 @@ fn sumOfLanes(lane: u32, value: f32) -> f32 {
   workgroupBarrier();
   return sum;
 }
+
+#if !SUMMING
+#if SMOOTHED
+const onTarget = 1.0 - SMOOTHING_F;
+const onEach = SMOOTHING_F / f32(VOCABULARY);
+#else
+const onTarget = 1.0;
+#endif
+#endif
 
 #if SUMMING
 
@@ -77,20 +89,34 @@ fn rowsByInvocation(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgr
   }
   let goalLogit = logits[goal];
   var sum = 0.0;
+#if SMOOTHED
+  var gaps = 0.0;
+#endif
   for (var j = start; j < end; j++) {
     let share = exp(logits[j] - largest);
     sum += share;
+#if SMOOTHED
+    gaps += largest - logits[j];
+#endif
 #if GRADIENT
     logits[j] = share;
 #endif
   }
-  losses[row] = weight * (log(sum) + (largest - goalLogit));
+  var loss = log(sum) + onTarget * (largest - goalLogit);
+#if SMOOTHED
+  loss += onEach * gaps;
+#endif
+  losses[row] = weight * loss;
 #if GRADIENT
   let scale = weight / sum;
   for (var j = start; j < end; j++) {
+#if SMOOTHED
+    logits[j] = scale * logits[j] - weight * onEach;
+#else
     logits[j] *= scale;
+#endif
   }
-  logits[goal] -= weight;
+  logits[goal] -= weight * onTarget;
 #endif
 }
 
@@ -125,8 +151,19 @@ fn rowsByWorkgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
     part += exp(logits[start + j] - largest);
   }
   let sum = sumOfLanes(lane, part);
+#if SMOOTHED
+  var gap = 0.0;
+  for (var j = lane; j < VOCABULARY; j += LANES) {
+    gap += largest - logits[start + j];
+  }
+  let gaps = sumOfLanes(lane, gap);
+#endif
   if (lane == 0u) {
-    losses[row] = select(weight * (log(sum) + (largest - logits[start + goal])), 0.0, weight == 0.0);
+    var loss = log(sum) + onTarget * (largest - logits[start + goal]);
+#if SMOOTHED
+    loss += onEach * gaps;
+#endif
+    losses[row] = select(weight * loss, 0.0, weight == 0.0);
   }
 #if GRADIENT
   // The loss above reads a logit that another lane is about to overwrite.
@@ -134,7 +171,11 @@ fn rowsByWorkgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
   workgroupBarrier();
   for (var j = lane; j < VOCABULARY; j += LANES) {
     let share = exp(logits[start + j] - largest) / sum;
+#if SMOOTHED
+    let slope = weight * (share - onTarget * f32(j == goal) - onEach);
+#else
     let slope = weight * (share - f32(j == goal));
+#endif
     logits[start + j] = select(slope, 0.0, weight == 0.0);
   }
 #endif

@@ -1,6 +1,8 @@
 /** The run file (DESIGN §5): JSON text in, complete settings out, but for the model, which may be in a folder. */
 import * as v from 'valibot';
 import { codecChoices } from '../codec/types.ts';
+import { everything, objectiveSchema } from '../data/chats/objective.ts';
+import { frozenSchema, nothingFrozen } from '../model/frozen.ts';
 import type { RunSettings } from '../session/types.ts';
 import { CliError } from './errors.ts';
 
@@ -44,6 +46,9 @@ const entries = {
   evalEvery: v.optional(count(0), 0),
   patience: v.optional(count(0), 0),
   optimizer: v.optional(v.object(optimizerEntries), {}),
+  objective: v.optional(objectiveSchema, everything),
+  labelSmoothing: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 0),
+  frozen: v.optional(frozenSchema, nothingFrozen),
 };
 
 const runFileSchema = v.object(entries);

@@ -11,6 +11,7 @@ import { textProblem } from '../data/presets.ts';
 import { parseTokenRows } from '../data/token-rows.ts';
 import type { BatchSource } from '../data/types.ts';
 import { parseConfig } from '../model/config.ts';
+import { frozenProblem } from '../model/frozen.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { GradientJob, Trainer, TrainerInfo } from '../trainer/types.ts';
 import { precisionNotice, rowsOfStep } from '../session/run.ts';
@@ -163,8 +164,10 @@ async function start(
   model: DecoderConfig,
   weights: Float32Array<ArrayBuffer> | null,
 ): Promise<TrainerInfo> {
-  const { contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision } = run;
-  const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision });
+  const { contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision, labelSmoothing, frozen } = run;
+  const freezing = frozenProblem(model, frozen);
+  if (freezing !== null) throw new CliError(freezing);
+  const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision, labelSmoothing, frozen });
   if (weights === null) await trainer.initialize();
   else {
     const zeros = () => new ArrayBuffer(weights.byteLength);

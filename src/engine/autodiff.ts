@@ -12,18 +12,20 @@ import { add, copy, fill } from './ops/elementwise.ts';
 /**
  * Extends the graph so that a run adds the loss to the total `totalName`, and its gradient with respect to every
  * parameter it depends on to that parameter's gradient. `loss` is a single f32. The cotangent it starts from is one,
- * and takes no dispatch when the op that computes the loss has no use for it.
+ * and takes no dispatch when the op that computes the loss has no use for it. Frozen parameters get no gradient, and what lies
+ * below the lowest that is not frozen has no backward pass.
  */
-export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string): void {
+export function valueAndGrad(graph: Graph, loss: Tensor, totalName: string, frozen: ReadonlySet<string> = new Set()): void {
   invariant(graph.differentiates, () => 'valueAndGrad of a graph that was traced without gradients');
   invariant(elementCount(loss.shape) === 1, () => `the loss is [${loss.shape.join()}], not one number`);
   const forward = [...graph.nodes];
-  const dependsOnParameters = new Set([...graph.parameters.values()].map(({ id }) => id));
+  const trained = [...graph.parameters].filter(([name]) => !frozen.has(name));
+  const dependsOnParameters = new Set(trained.map(([, { id }]) => id));
   for (const { inputs, outputs } of forward) {
     if (!inputs.some(({ id }) => dependsOnParameters.has(id))) continue;
     for (const output of outputs) if (isFloat(output)) dependsOnParameters.add(output.id);
   }
-  const parameterNames = new Map([...graph.parameters].map(([name, { id }]) => [id, name]));
+  const parameterNames = new Map(trained.map(([name, { id }]) => [id, name]));
   const cotangents = new Map<number, Tensor>();
   const contributions: { readonly tensor: Tensor; readonly target: AccumulationTarget }[] = [
     { tensor: loss, target: { kind: 'total', name: totalName } },

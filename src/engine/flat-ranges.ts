@@ -1,5 +1,6 @@
 /** Division of flat buffers into the workgroups of the kernels over them. */
 import type { Memory, Region } from './engine.ts';
+import type { FlatSpan } from './layout.ts';
 import { partsOf, regionOf } from './memory.ts';
 import type { AdapterProfile } from './op.ts';
 
@@ -16,26 +17,15 @@ export interface FlatRange {
   readonly groupsX: number;
 }
 
-/** Elements of a flat buffer, from one tensor's beginning up to another's. */
-export interface FlatSpan {
-  readonly from: number;
-  readonly to: number;
-}
-
-/** The parts of a flat buffer, or of a span of it, each of which fits one binding. */
+/** The parts of a flat buffer, each of which fits one binding, or what of them lies in `spans`, which begin where a binding may. */
 export function flatRanges(
   memory: Memory,
   profile: Pick<AdapterProfile, 'maxWorkgroupsPerDimension'>,
-  { from, to }: FlatSpan = { from: 0, to: memory.lengthElements },
+  spans: readonly FlatSpan[] = [{ start: 0, end: memory.lengthElements }],
 ): readonly FlatRange[] {
   const ranges: FlatRange[] = [];
   let firstGroup = 0;
-  let partStart = 0;
-  for (const { lengthElements } of partsOf(memory)) {
-    const start = Math.max(partStart, from);
-    const count = Math.min(partStart + lengthElements, to) - start;
-    partStart += lengthElements;
-    if (count <= 0) continue;
+  for (const { start, count } of partsWithin(memory, spans)) {
     const groups = Math.ceil(count / elementsPerGroup);
     const rows = Math.ceil(groups / profile.maxWorkgroupsPerDimension);
     const groupsX = Math.ceil(groups / rows);
@@ -43,6 +33,18 @@ export function flatRanges(
     firstGroup += groups;
   }
   return ranges;
+}
+
+function partsWithin(memory: Memory, spans: readonly FlatSpan[]): readonly Pick<FlatRange, 'start' | 'count'>[] {
+  let end = 0;
+  return partsOf(memory).flatMap(({ lengthElements }) => {
+    const part = { start: end, end: end + lengthElements };
+    end = part.end;
+    return spans
+      .map((span) => ({ start: Math.max(span.start, part.start), end: Math.min(span.end, part.end) }))
+      .filter((common) => common.end > common.start)
+      .map((common) => ({ start: common.start, count: common.end - common.start }));
+  });
 }
 
 export function partOf(memory: Memory, { start, count }: FlatRange): Region {

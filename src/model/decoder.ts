@@ -14,7 +14,9 @@ import { rmsNorm } from '../engine/ops/rms-norm.ts';
 import { rope } from '../engine/ops/rope.ts';
 import { swiglu } from '../engine/ops/swiglu.ts';
 import { add } from '../engine/ops/elementwise.ts';
-import { embeddingName, finalNormName, headName, layerNames, parameterShapes } from './parameters.ts';
+import { nothingFrozen } from './frozen.ts';
+import type { Frozen } from './frozen.ts';
+import { embeddingName, finalNormName, frozenNames, headName, layerNames, parameterShapes } from './parameters.ts';
 import type { DecoderConfig } from './types.ts';
 
 export interface GraphOptions {
@@ -30,6 +32,10 @@ export interface TrainingOptions extends GraphOptions {
   readonly recomputesLayers?: boolean;
   /** Default `f32`. */
   readonly precision?: Precision;
+  /** Share of each target that is spread evenly over the vocabulary, in the loss too. Default 0. */
+  readonly labelSmoothing?: number;
+  /** Default: nothing. */
+  readonly frozen?: Frozen;
 }
 
 /**
@@ -45,17 +51,17 @@ const lossTotal = 'loss';
 /**
  * One micro-batch forward and backward. Inputs, with N = rows · contextLength: `ids` u32 [N], `targets` u32 [N],
  * `lossWeights` f32 [N], `seed` u32 [4] (dropout's: run seed, step, micro-batch, 0; not read when dropout is 0). A run adds
- * the weighted sum of losses to the total `loss` and gradients of that sum to every parameter's gradient.
+ * the weighted sum of losses to the total `loss` and gradients of that sum to the gradient of every parameter that is not frozen.
  */
 export function trainingGraph(config: DecoderConfig, rows: number, contextLength: number, options: TrainingOptions = {}): Graph {
   const graph = new Graph({ differentiates: true });
   const decoder = new DecoderTrace(graph, config, rows, contextLength, options);
   const seed = graph.input('seed', [4], 'u32');
-  valueAndGrad(graph, decoder.loss(seed), lossTotal);
+  valueAndGrad(graph, decoder.loss(seed), lossTotal, frozenNames(config, options.frozen ?? nothingFrozen));
   return graph;
 }
 
-/** The same inputs but `seed`, and no gradients or dropout: a run adds the weighted sum of losses to the total `loss`. */
+/** The same inputs but `seed`, and no gradients, dropout or label smoothing: a run adds the weighted sum of losses to the total `loss`. */
 export function evaluationGraph(config: DecoderConfig, rows: number, contextLength: number, options: GraphOptions = {}): Graph {
   const graph = new Graph({ differentiates: false });
   const decoder = new DecoderTrace(graph, config, rows, contextLength, options);
@@ -83,6 +89,8 @@ class DecoderTrace {
   readonly #length: number;
   readonly #shapes: ReadonlyMap<string, readonly number[]>;
   readonly #recomputesLayers: boolean;
+  readonly #labelSmoothing: number;
+  readonly #hasFrozenHead: boolean;
   /** What activations and the weights that they meet are stored as. */
   readonly #stored: FloatType;
   /** [rows, length] */
@@ -92,6 +100,8 @@ class DecoderTrace {
 
   constructor(graph: Graph, config: DecoderConfig, rows: number, length: number, options: TrainingOptions = {}) {
     this.#recomputesLayers = options.recomputesLayers ?? false;
+    this.#labelSmoothing = options.labelSmoothing ?? 0;
+    this.#hasFrozenHead = config.tie_word_embeddings && options.frozen?.embeddings === true;
     this.#stored = options.precision === 'mixed' ? 'f16' : 'f32';
     const starts = options.documents === true ? graph.input('documentStarts', [rows * length], 'u32') : undefined;
     this.#documentStarts = starts && graph.reshape(starts, [rows, length]);
@@ -108,7 +118,8 @@ class DecoderTrace {
     const hidden = this.hidden(seed);
     const targets = this.#graph.input('targets', [positions], 'u32');
     const lossWeights = this.#graph.input('lossWeights', [positions], 'f32');
-    return linearCrossEntropy(this.#graph, hidden, this.head(), targets, lossWeights);
+    const options = { labelSmoothing: this.#labelSmoothing, isWeightFrozen: this.#hasFrozenHead };
+    return linearCrossEntropy(this.#graph, hidden, this.head(), targets, lossWeights, options);
   }
 
   /** What the head reads: [rows · length, hidden]. */

@@ -5,6 +5,8 @@
 import { parameterLayout } from '../engine/layout.ts';
 import type { ParameterLayout } from '../engine/layout.ts';
 import type { Shape } from '../engine/op.ts';
+import { nothingFrozen } from './frozen.ts';
+import type { Frozen } from './frozen.ts';
 import type { DecoderConfig } from './types.ts';
 
 export const embeddingName = 'model.embed_tokens.weight';
@@ -62,8 +64,16 @@ export function isLayerMatrix({ name, shape }: { readonly name: string; readonly
   return shape.length === 2 && name !== embeddingName && name !== headName;
 }
 
-export function parameterLayoutOf(config: DecoderConfig): ParameterLayout {
-  return parameterLayout(parameterShapes(config));
+/** Names of the parameters that training leaves alone. */
+export function frozenNames(config: DecoderConfig, { embeddings, layers }: Frozen): ReadonlySet<string> {
+  const lowest = Array.from({ length: layers }, (_, layer) => Object.values(layerNames(layer))).flat();
+  const frozen = new Set([...(embeddings ? [embeddingName] : []), ...lowest]);
+  return new Set(parameterShapes(config).map(([name]) => name).filter((name) => frozen.has(name)));
+}
+
+/** Where tensors lie does not depend on what is frozen. */
+export function parameterLayoutOf(config: DecoderConfig, frozen: Frozen = nothingFrozen): ParameterLayout {
+  return parameterLayout(parameterShapes(config), frozenNames(config, frozen));
 }
 
 export function parameterCount(config: DecoderConfig): number {

@@ -1,6 +1,7 @@
 /**
  * An update of all parameters from a sum of gradients, of which no element is changed unless all are finite: global norm, verdict
- * and update in one submit that never waits. What the update does to an element is the shader's entry point.
+ * and update in one submit that never waits. What the update does to an element is the shader's entry point. Frozen tensors are not
+ * visited: whatever a sum says of them neither counts in the norm nor changes anything.
  */
 import shader from '../../shaders/optimizer.wgsl?raw';
 import { flatRanges, partOf } from '../engine/index.ts';
@@ -34,8 +35,8 @@ export const noMatrices: MatrixNumbers = { momentum: 0, decayFactor: 1, stepSize
 export interface SpanUpdate {
   readonly entryPoint: 'adamw' | 'momentum' | 'nesterov';
   readonly changed: readonly Memory[];
-  /** Default: all elements. */
-  readonly span?: FlatSpan;
+  /** Default: all that is trained. */
+  readonly spans?: readonly FlatSpan[];
 }
 
 export class JudgedUpdate {
@@ -54,10 +55,10 @@ export class JudgedUpdate {
     this.#sequence = sequence;
   }
 
-  static async create(engine: Engine, { decayedElements }: ParameterLayout, gradientSum: Memory, updates: readonly SpanUpdate[]): Promise<JudgedUpdate> {
+  static async create(engine: Engine, { decayedElements, trainedSpans }: ParameterLayout, gradientSum: Memory, updates: readonly SpanUpdate[]): Promise<JudgedUpdate> {
     const settings = engine.allocate('optimizer settings', settingsElements);
     const status = engine.allocate('optimizer status', statusElements);
-    const ranges = flatRanges(gradientSum, engine.profile);
+    const ranges = flatRanges(gradientSum, engine.profile, trainedSpans);
     const parts = ranges.reduce((sum, { groups }) => sum + groups, 0);
     const partSums = engine.allocate('norm parts', 2 * parts);
     const dispatch = (entry: string, range: (typeof ranges)[number], changed: readonly Memory[] = []): DirectDispatch => ({
@@ -77,8 +78,8 @@ export class JudgedUpdate {
     const sequence = await engine.sequence('optimizer', [
       ...ranges.map((range) => dispatch('squares', range)),
       ...ranges.slice(0, 1).map((range) => dispatch('judge', range)),
-      ...updates.flatMap(({ entryPoint, changed, span }) =>
-        flatRanges(gradientSum, engine.profile, span).map((range) => dispatch(entryPoint, range, changed)),
+      ...updates.flatMap(({ entryPoint, changed, spans = trainedSpans }) =>
+        flatRanges(gradientSum, engine.profile, spans).map((range) => dispatch(entryPoint, range, changed)),
       ),
     ]);
     return new JudgedUpdate(engine, settings, status, sequence);

@@ -31,16 +31,16 @@ export function stepScale([rows = 1, columns = 1]: readonly number[]): number {
   return rootMeanSquare * Math.sqrt(Math.max(rows, columns));
 }
 
-/** Of `isMatrix`, the entries; spans of them, and of the others, in the order of the layout. */
-export function spansOf({ entries, totalElements }: ParameterLayout, isMatrix: (entry: LayoutEntry) => boolean): { readonly matrices: readonly FlatSpan[]; readonly others: readonly FlatSpan[] } {
+/** Of all that is trained, the spans of matrices and those of all else, in the order of the layout. */
+export function spansOf({ entries, trainedSpans, totalElements }: ParameterLayout, isMatrix: (entry: LayoutEntry) => boolean): { readonly matrices: readonly FlatSpan[]; readonly others: readonly FlatSpan[] } {
   const spans = { matrices: [] as FlatSpan[], others: [] as FlatSpan[] };
-  let previous: FlatSpan[] | null = null;
   for (const [index, entry] of entries.entries()) {
-    const to = entries[index + 1]?.offsetElements ?? totalElements;
+    const start = entry.offsetElements;
+    const end = entries[index + 1]?.offsetElements ?? totalElements;
+    if (!trainedSpans.some((span) => span.start <= start && end <= span.end)) continue;
     const kind = isMatrix(entry) ? spans.matrices : spans.others;
-    const last = kind === previous ? kind.pop() : undefined;
-    kind.push({ from: last?.from ?? entry.offsetElements, to });
-    previous = kind;
+    const touching = kind.at(-1)?.end === start ? kind.pop() : undefined;
+    kind.push({ start: touching?.start ?? start, end });
   }
   return spans;
 }
@@ -87,27 +87,24 @@ export class Muon {
     const orthogonal = engine.allocateFlat('orthogonal matrices', layout);
     const { matrices, others } = spansOf(layout, isMatrix);
     const update = await JudgedUpdate.create(engine, layout, gradientSum, [
-      ...others.map((span) => ({ entryPoint: 'adamw', changed: [weights, first, second], span }) as const),
-      ...matrices.map((span) => ({ entryPoint: 'nesterov', changed: [first, second], span }) as const),
+      { entryPoint: 'adamw', changed: [weights, first, second], spans: others },
+      { entryPoint: 'nesterov', changed: [first, second], spans: matrices },
     ]);
     const graph = new Graph({ differentiates: false });
-    for (const entry of layout.entries.filter(isMatrix)) {
-      const { name, shape } = entry;
+    for (const { name, shape } of layout.entries.filter((entry) => isMatrix(entry) && matrices.some(({ start, end }) => start <= entry.offsetElements && entry.offsetElements < end))) {
       graph.accumulate(orthogonalize(graph, graph.parameter(name, shape), stepScale(shape)), { kind: 'gradient', name });
     }
     const orthogonalization = await engine.compile(graph, { parameters: second, layout, gradients: orthogonal });
     const step = await engine.sequence(
       'matrices',
-      matrices.flatMap((span) =>
-        flatRanges(weights, engine.profile, span).map((range): DirectDispatch => ({
-          label: 'optimizer matrices',
-          shader,
-          entryPoint: 'matrices',
-          constants: { COUNT: range.count, DECAYED: range.count, FIRST_PART: 0, GROUPS_X: range.groupsX, PARTS: 1 },
-          bindings: [...update.bindings, partOf(orthogonal, range), partOf(weights, range)],
-          workgroups: range.workgroups,
-        })),
-      ),
+      flatRanges(weights, engine.profile, matrices).map((range): DirectDispatch => ({
+        label: 'optimizer matrices',
+        shader,
+        entryPoint: 'matrices',
+        constants: { COUNT: range.count, DECAYED: range.count, FIRST_PART: 0, GROUPS_X: range.groupsX, PARTS: 1 },
+        bindings: [...update.bindings, partOf(orthogonal, range), partOf(weights, range)],
+        workgroups: range.workgroups,
+      })),
     );
     return new Muon(engine, settings, { first, second }, update, orthogonalization, orthogonal, step);
   }

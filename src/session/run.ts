@@ -6,10 +6,12 @@ import * as v from 'valibot';
 import { codecChoices } from '../codec/types.ts';
 import { corpusBatches } from '../data/batches.ts';
 import { CharacterTokenizer } from '../data/character-tokenizer.ts';
+import { everything, objectiveSchema } from '../data/chats/objective.ts';
 import { presetById, textProblem } from '../data/presets.ts';
 import type { BatchSource } from '../data/types.ts';
 import { configProblem, parseConfig } from '../model/config.ts';
 import type { Precision } from '../model/decoder.ts';
+import { frozenProblem, frozenSchema, nothingFrozen } from '../model/frozen.ts';
 import { estimateMemoryBytes, parameterCount } from '../model/parameters.ts';
 import { longestRunSteps } from '../room/values.ts';
 import type { Problem, TrainerSettings } from '../trainer/types.ts';
@@ -67,7 +69,14 @@ const settingsSchema = v.object({
     momentum: v.exactOptional(between(0, 0.9999)),
     matrixRate: v.exactOptional(between(1e-3, 1e3)),
   }),
+  // Nor do older pages send these three.
+  objective: v.optional(objectiveSchema, everything),
+  labelSmoothing: v.optional(between(0, 1), 0),
+  frozen: v.optional(frozenSchema, nothingFrozen),
 });
+
+/** Of what no preset asks for. */
+const plainLearning = { objective: everything, labelSmoothing: 0, frozen: nothingFrozen };
 
 const descriptionSchema = v.object({
   title: v.pipe(v.string(), v.maxLength(120)),
@@ -111,6 +120,8 @@ function checkedSettings(given: unknown, vocabularySize: number): RunSettings {
   if (model.vocab_size !== vocabularySize) {
     throw badSettings(`The model has ${model.vocab_size} tokens and the tokenizer ${vocabularySize}.`);
   }
+  const freezing = frozenProblem(model, settings.frozen);
+  if (freezing !== null) throw badSettings(`${freezing}.`);
   if (settings.rowsPerMicrobatch > settings.rowsPerStep) {
     throw badSettings(`rowsPerMicrobatch ${settings.rowsPerMicrobatch} is more than rowsPerStep ${settings.rowsPerStep}.`);
   }
@@ -198,6 +209,9 @@ export function composeRun(given: CreateSettings, text: string): ComposedRun {
         minLearningRate: given.optimizer?.minLearningRate ?? Math.min(optimizer.minLearningRate, optimizer.learningRate),
         warmupSteps: given.optimizer?.warmupSteps ?? Math.min(fewer(optimizer.warmupSteps), Math.floor(steps / 5)),
       },
+      objective: given.objective ?? plainLearning.objective,
+      labelSmoothing: given.labelSmoothing ?? plainLearning.labelSmoothing,
+      frozen: given.frozen ?? plainLearning.frozen,
     },
     tokenizer.vocabularySize,
   );
@@ -224,7 +238,7 @@ export function estimateRun(given: CreateSettings, text: string): RunEstimate {
     return { ...figures(description.settings), vocabularySize: tokenizer.vocabularySize, characters: tokens.length, problem: null };
   } catch (error) {
     if (!(error instanceof RunError)) throw error;
-    const settings = { ...presetById(given.preset).settings };
+    const settings = { ...plainLearning, ...presetById(given.preset).settings };
     const model = { ...settings.model, vocab_size: 1, max_position_embeddings: settings.contextLength };
     return { ...figures({ ...settings, model }), vocabularySize: 0, characters: text.length, problem: error.problem };
   }
@@ -254,8 +268,8 @@ export function batchesOf(description: RunDescription, tokens: Uint32Array): Bat
 }
 
 export function trainerSettings({ settings }: RunDescription): TrainerSettings {
-  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision } = settings;
-  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision };
+  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision, labelSmoothing, frozen } = settings;
+  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision, labelSmoothing, frozen };
 }
 
 /** What to tell a person whose device can't compute as the run asks; null when it can. */

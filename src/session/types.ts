@@ -7,7 +7,9 @@ import type { GonePeer, HistoryPoint, PaceRow, PeerRow, SentAsRow } from '../roo
 import type { DatedChange } from '../room/rules.ts';
 import type { ConnectionRow } from './connections.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
+import type { Objective } from '../data/chats/objective.ts';
 import type { Precision } from '../model/decoder.ts';
+import type { Frozen } from '../model/frozen.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { OptimizerSettings } from '../optim/types.ts';
 
@@ -30,6 +32,11 @@ export interface RunSettings {
   /** Evaluations in a row without a lower validation loss after which the run pauses; 0: however many. */
   readonly patience: number;
   readonly optimizer: OptimizerSettings;
+  /** What is scored of conversations and texts. */
+  readonly objective: Objective;
+  /** Of training; validation is without it. */
+  readonly labelSmoothing: number;
+  readonly frozen: Frozen;
 }
 
 /** What `create` takes: a preset and any run-file key to override; `model` may be given in part. */
@@ -53,6 +60,9 @@ export interface CreateSettings {
   readonly evalEvery?: number;
   readonly patience?: number;
   readonly optimizer?: Partial<OptimizerSettings>;
+  readonly objective?: Objective;
+  readonly labelSmoothing?: number;
+  readonly frozen?: Frozen;
 }
 
 /** What the landing page shows while settings change; computed from a preset's text and settings, without training. */

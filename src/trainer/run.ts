@@ -6,7 +6,8 @@ import type { CodecName } from '../codec/index.ts';
 import { compileInspection, EngineError, openEngine } from '../engine/index.ts';
 import type { Engine, EngineOptions, Graph, Inspection, Memory, ParameterLayout, Program, Region } from '../engine/index.ts';
 import { evaluationGraph, logitsGraph, trainingGraph } from '../model/decoder.ts';
-import type { Precision } from '../model/decoder.ts';
+import type { Precision, TrainingOptions } from '../model/decoder.ts';
+import { nothingFrozen } from '../model/frozen.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
 import { GradientScaler, ReplicaHash } from '../optim/index.ts';
 import { memoryTable } from './memory-table.ts';
@@ -53,26 +54,24 @@ export async function openRun(gpu: GPU, settings: TrainerSettings, options: Engi
   } catch (error) {
     engine.destroy();
     if (!(error instanceof EngineError) || error.code !== 'out-of-memory') throw error;
-    const { model, rowsPerMicrobatch, contextLength } = settings;
-    const graph = trainingGraph(model, rowsPerMicrobatch, contextLength, { recomputesLayers: true });
-    const table = memoryTable(engine, settings, graph);
+    const table = memoryTable(engine, settings, graphOfRun(settings, { recomputesLayers: true }));
     throw new EngineError(`${error.message}; this run takes ${table}`, { code: error.code, cause: error });
   }
 }
 
 async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> {
-  const { model, contextLength, rowsPerMicrobatch } = settings;
-  const layout = parameterLayoutOf(model);
+  const { model } = settings;
+  const layout = parameterLayoutOf(model, settings.frozen);
   const weights = engine.allocateFlat('weights', layout);
   const trained = hasLocalSteps(settings) ? engine.allocateFlat('locally trained weights', layout) : weights;
   const gradients = engine.allocateFlat('gradients', layout);
   const lossSum = engine.allocate('loss', 1);
   const evaluationLossSum = engine.allocate('evaluation loss', 1);
   const precision = await usablePrecision(engine, settings);
-  const plain = trainingGraph(model, rowsPerMicrobatch, contextLength, { precision });
+  const plain = graphOfRun(settings, { precision });
   const budget = settings.activationBudgetBytes ?? engine.profile.maxBufferBytes;
   const recomputesLayers = engine.activationBytes(plain) > budget;
-  const graphOf = (chosen: Precision): Graph => trainingGraph(model, rowsPerMicrobatch, contextLength, { recomputesLayers, precision: chosen });
+  const graphOf = (chosen: Precision): Graph => graphOfRun(settings, { recomputesLayers, precision: chosen });
   const totals = new Map([['loss', lossSum]]);
   const compileTraining = (graph: Graph): Promise<Program> => engine.compile(graph, { parameters: trained, layout, gradients, totals });
   const training = await compileTraining(recomputesLayers ? graphOf(precision) : plain);
@@ -102,7 +101,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
       // compared as they are used.
       compileInspection(
         engine,
-        trainingGraph(model, rowsPerMicrobatch, contextLength, { precision: looksFor === 'finite' ? 'f32' : precision }),
+        graphOfRun(settings, { precision: looksFor === 'finite' ? 'f32' : precision }),
         {
           parameters: weights,
           layout,
@@ -124,6 +123,10 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
       return engine.compile(graph, { parameters: weights, layout, outputs: new Map([['logits', logits]]) });
     }),
   };
+}
+
+function graphOfRun({ model, rowsPerMicrobatch, contextLength, labelSmoothing = 0, frozen = nothingFrozen }: TrainerSettings, options: TrainingOptions): Graph {
+  return trainingGraph(model, rowsPerMicrobatch, contextLength, { ...options, labelSmoothing, frozen });
 }
 
 /** Computes once for each combination of arguments; a failure is not remembered. */

@@ -8,6 +8,7 @@ import type { CodecChoice, CodecName } from '../codec/types.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import type { DispatchTiming } from '../engine/index.ts';
 import type { Precision } from '../model/decoder.ts';
+import type { Frozen } from '../model/frozen.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { ScheduleChange } from '../optim/index.ts';
 import type { OptimizerSettings } from '../optim/types.ts';
@@ -44,6 +45,10 @@ export interface TrainerSettings {
    * mean of their changes, with outer momentum. Default 1: the room's step is AdamW's.
    */
   readonly localSteps?: number;
+  /** Share of each target that is spread evenly over the vocabulary while training; evaluations are without it. Default 0. */
+  readonly labelSmoothing?: number;
+  /** Default: nothing. */
+  readonly frozen?: Frozen;
   /** Default `f32`; `mixed` is used where the GPU has f16 and gets a known answer right with it. */
   readonly precision?: Precision;
   /** Layers are computed again on the way back when activations would take more; default: what one buffer may hold. */

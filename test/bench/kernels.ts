@@ -80,7 +80,7 @@ function head(rows: number, width: number, vocabulary: number): KernelCase {
     inputs: { hidden: [rows, width], weight: [vocabulary, width], targets: [rows], lossWeights: [rows] },
     integers: ['targets'],
     build: (graph, tensor) =>
-      graph.apply(linearCrossEntropyOp, ['hidden', 'weight', 'targets', 'lossWeights'].map(tensor), { differentiates: true }),
+      graph.apply(linearCrossEntropyOp, ['hidden', 'weight', 'targets', 'lossWeights'].map(tensor), { differentiates: true, labelSmoothing: 0, isWeightFrozen: false }),
   };
 }
 

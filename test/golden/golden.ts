@@ -36,15 +36,19 @@ export interface TracePoint {
   readonly lr: number;
 }
 
-export interface TrainingTrace {
+/** Over rows that score some of their tokens, and some more than others. */
+export interface MaskedTrace {
   readonly config: { readonly model_type: string };
-  readonly run: { readonly steps: number };
+  readonly run: { readonly steps: number; readonly frozen?: { readonly embeddings: boolean; readonly layers: number } };
   readonly rows: readonly { readonly input_ids: readonly number[] }[];
   readonly initial: PackedTensors;
   readonly trace: readonly TracePoint[];
+  readonly final: PackedTensors;
+}
+
+export interface TrainingTrace extends MaskedTrace {
   readonly gradientsAtStep: number;
   readonly gradients: PackedTensors;
-  readonly final: PackedTensors;
 }
 
 const supportedVersion = 1;
@@ -65,6 +69,10 @@ export function readModelCases(): readonly ModelCase[] {
 
 export function readTrace(name: 'llama' | 'qwen3'): TrainingTrace {
   return read(`trace-${name}`) as unknown as TrainingTrace;
+}
+
+export function readMaskedTrace(name: 'masked' | 'smoothed' | 'frozen'): MaskedTrace {
+  return read(`trace-${name}`) as unknown as MaskedTrace;
 }
 
 function bytesOf(base64: string): ArrayBuffer {

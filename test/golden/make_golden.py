@@ -217,7 +217,73 @@ def make_trace(name, config, rows_per_step, rows_per_microbatch):
     })
 
 
+def make_masked_rows(count, vocabulary, length):
+    """Rows as conversations leave them: an unscored prompt, then reasoning at 0.5, then an answer at 1; every fifth scores nothing."""
+    rows = []
+    for index in range(count):
+        size = length - int(integers(4, 1))
+        prompt = 1 + int(integers(size - 2, 1))
+        reasoning = prompt + int(integers(size - prompt, 1))
+        rows.append({
+            "input_ids": integers(vocabulary, size).tolist(),
+            "loss_weights": [0.0 if index % 5 == 4 or at < prompt else 0.5 if at < reasoning else 1.0 for at in range(size)],
+        })
+    return rows
+
+
+def make_masked_trace(name, config, label_smoothing=0.0, frozen_layers=None):
+    """AdamW as in `make_trace`, over uneven masks. `frozen_layers`: the embeddings and so many of the lowest layers want no gradient."""
+    steps, length, rows_per_step, rows_per_microbatch = 20, 11, 5, 2
+    optimizer = {
+        "learningRate": 0.01, "minLearningRate": 0.001, "warmupSteps": 4, "schedule": "cosine", "beta1": 0.9, "beta2": 0.95,
+        "epsilon": 1e-8, "weightDecay": 0.1, "gradientClip": 0.4,
+    }
+    rows = make_masked_rows(17, config["vocab_size"], length)
+    weights = random_weights(config, 0.2)
+    initial = {key: pack(tensor) for key, tensor in weights.items()}
+    lowest = ("model.embed_tokens.", *(f"model.layers.{index}." for index in range(frozen_layers or 0)))
+    if frozen_layers is not None:
+        for key, tensor in weights.items():
+            tensor.requires_grad_(not key.startswith(lowest))
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [tensor for tensor in weights.values() if tensor.dim() >= 2], "weight_decay": optimizer["weightDecay"]},
+            {"params": [tensor for tensor in weights.values() if tensor.dim() < 2], "weight_decay": 0.0},
+        ],
+        betas=(optimizer["beta1"], optimizer["beta2"]), eps=optimizer["epsilon"],
+    )
+    trace = []
+    for step in range(steps):
+        chosen = [rows[(step * rows_per_step + row) % len(rows)] for row in range(rows_per_step)]
+        ids, targets, loss_weights = batch_of(chosen, length)
+        logits = decoder.logits(config, weights, ids)
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), reduction="none", label_smoothing=label_smoothing)
+        loss = (losses * loss_weights.flatten()).sum() / loss_weights.sum()
+        adamw.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(list(weights.values()), optimizer["gradientClip"])
+        for group in adamw.param_groups:
+            group["lr"] = learning_rate(optimizer, step, steps)
+        adamw.step()
+        trace.append({"step": step, "loss": loss.item(), "gradNorm": norm.item(), "lr": learning_rate(optimizer, step, steps)})
+    write(f"trace-{name}.json", {
+        "config": config,
+        "run": {
+            "steps": steps, "rowsPerStep": rows_per_step, "rowsPerMicrobatch": rows_per_microbatch, "contextLength": length,
+            "order": "sequential", "seed": 1, "codec": "fp32", "evalEvery": 0, "optimizer": optimizer,
+            **({"labelSmoothing": label_smoothing} if label_smoothing > 0 else {}),
+            **({} if frozen_layers is None else {"frozen": {"embeddings": True, "layers": frozen_layers}}),
+        },
+        "rows": rows, "initial": initial, "trace": trace,
+        "final": {key: pack(tensor) for key, tensor in weights.items()},
+    })
+
+
 make_ops()
 make_models()
 make_trace("llama", llama, 6, 3)
 make_trace("qwen3", qwen3, 7, 2)
+make_masked_trace("masked", qwen3)
+make_masked_trace("smoothed", llama, label_smoothing=0.1)
+make_masked_trace("frozen", qwen3, frozen_layers=1)

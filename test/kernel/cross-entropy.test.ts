@@ -22,18 +22,18 @@ function rowInputs(rows: number, vocabulary: number, seed: number): Readonly<Rec
   };
 }
 
-test.each<{ kernels: Kernels; rows: number; width: number; vocabulary: number }>([
-  { kernels: 'software', rows: 1, width: 4, vocabulary: 3 },
-  { kernels: 'software', rows: 37, width: 21, vocabulary: 101 },
-  { kernels: 'software', rows: 70, width: 6, vocabulary: 515 },
-  { kernels: 'gpu', rows: 37, width: 21, vocabulary: 101 },
-])('$rows rows of width $width over a vocabulary of $vocabulary (kernels for $kernels)', async ({ kernels, rows, width, vocabulary }) => {
+test.each<{ kernels: Kernels; rows: number; width: number; vocabulary: number; labelSmoothing: number }>([
+  { kernels: 'software', rows: 1, width: 4, vocabulary: 3, labelSmoothing: 0 },
+  { kernels: 'software', rows: 37, width: 21, vocabulary: 101, labelSmoothing: 0.1 },
+  { kernels: 'software', rows: 70, width: 6, vocabulary: 515, labelSmoothing: 0 },
+  { kernels: 'gpu', rows: 37, width: 21, vocabulary: 101, labelSmoothing: 0.3 },
+])('$rows rows of width $width over a vocabulary of $vocabulary, smoothed by $labelSmoothing (kernels for $kernels)', async ({ kernels, rows, width, vocabulary, labelSmoothing }) => {
   const engine = await freshEngine({ forceKernels: kernels });
   await checkOp(engine, {
     parameters: { hidden: [rows, width], head: [vocabulary, width] },
     inputs: rowInputs(rows, vocabulary, rows),
     build: (graph, tensor) =>
-      linearCrossEntropy(graph, tensor('hidden'), tensor('head'), tensor('targets'), tensor('weights')),
+      linearCrossEntropy(graph, tensor('hidden'), tensor('head'), tensor('targets'), tensor('weights'), { labelSmoothing }),
     seed: rows,
   });
   engine.destroy();
@@ -112,13 +112,14 @@ test.each([
   const targets = graph.input('targets', [rows], 'u32');
   const lossWeights = graph.input('weights', [rows], 'f32');
   const narrow = { ...linearCrossEntropyOp, lower: (args: Parameters<typeof linearCrossEntropyOp.lower>[0]) => linearCrossEntropyOp.lower({ ...args, adapter }) };
-  const [loss, dHidden, dWeight] = graph.apply(narrow, [hidden, weight, targets, lossWeights], { differentiates: true });
+  const attrs = { differentiates: true, labelSmoothing: 0, isWeightFrozen: false };
+  const [loss, dHidden, dWeight] = graph.apply(narrow, [hidden, weight, targets, lossWeights], attrs);
   if (!loss || !dHidden || !dWeight) throw new Error('three outputs');
   const lowering = narrow.lower({
     inputs: [hidden, weight, targets, lossWeights],
     outputs: [loss, dHidden, dWeight],
     accumulate: [false, false, false],
-    attrs: { differentiates: true },
+    attrs,
     adapter,
   });
   expect(lowering.scratchElements?.[0]).toBe(128 * rowElements);

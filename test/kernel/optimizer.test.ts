@@ -8,12 +8,13 @@ import { freshEngine } from './harness.ts';
 import { randomValues, relativeError } from './check-op.ts';
 
 const settings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, gradientClip: 1 };
-const layout = parameterLayout([
+const tensors = [
   ['large', [600, 31]],
   ['square', [60, 60]],
   ['scale', [301]],
   ['shift', [77]],
-]);
+] as const;
+const layout = parameterLayout(tensors);
 
 describe.each([
   ['one buffer', 1 << 27],
@@ -31,7 +32,7 @@ describe.each([
     const start = randomValues(layout.totalElements, 7);
     engine.write(weights, Float32Array.from(start));
     const optimizer = await AdamW.create(engine, layout, { weights, gradientSum }, settings);
-    const reference = new AdamWReference(Float64Array.from(Float32Array.from(start)), layout.decayedElements, settings);
+    const reference = new AdamWReference(Float64Array.from(Float32Array.from(start)), layout, settings);
     for (let update = 1; update <= 20; update++) {
       const gradients = Float32Array.from(randomValues(layout.totalElements, 100 + update), (g) => g * 37 * 10 ** -(update % 4));
       engine.write(gradientSum, gradients);
@@ -47,6 +48,37 @@ describe.each([
     expect(relativeError(await read(weights), reference.weights)).toBeLessThan(1e-6);
     expect(relativeError(await read(optimizer.firstMoment), reference.firstMoment)).toBeLessThan(1e-5);
     expect(relativeError(await read(optimizer.secondMoment), reference.secondMoment)).toBeLessThan(1e-5);
+  });
+
+  test('frozen tensors count nowhere and stay as they are, with their moments, whatever a sum says of them', async () => {
+    const freezing = parameterLayout(tensors, new Set(['square', 'scale']));
+    const [weights, gradientSum] = [engine.allocateFlat('weights', layout), engine.allocateFlat('gradient sum', layout)];
+    const start = Float32Array.from(randomValues(layout.totalElements, 9));
+    engine.write(weights, start);
+    const optimizer = await AdamW.create(engine, freezing, { weights, gradientSum }, settings);
+    const moment = Float32Array.from(randomValues(layout.totalElements, 10), Math.abs);
+    for (const memory of [optimizer.firstMoment, optimizer.secondMoment]) engine.write(memory, moment);
+    const reference = new AdamWReference(Float64Array.from(start), freezing, settings);
+    for (const moments of [reference.firstMoment, reference.secondMoment]) moments.set(moment);
+    const gradients = Float32Array.from(randomValues(layout.totalElements, 11));
+    const square = layout.byName.get('square');
+    gradients.fill(Number.NaN, square?.offsetElements, (square?.offsetElements ?? 0) + (square?.lengthElements ?? 0));
+    engine.write(gradientSum, gradients);
+    reference.gradientSum.set(gradients);
+    const commit = { learningRate: 1e-2, update: 3, weightSum: 2 };
+    optimizer.commit(commit);
+    const { gradNorm, applied } = await optimizer.result();
+    expect(applied).toBe(true);
+    expect(Math.abs(gradNorm / reference.commit(commit).gradNorm - 1)).toBeLessThan(1e-5);
+    const after = new Float32Array(await engine.read(weights));
+    expect(relativeError(after, reference.weights)).toBeLessThan(1e-6);
+    const moments = new Float32Array(await engine.read(optimizer.firstMoment));
+    for (const { name, offsetElements, lengthElements } of layout.entries) {
+      const range = [offsetElements, offsetElements + lengthElements] as const;
+      const isFrozen = name === 'square' || name === 'scale';
+      expect(after.subarray(...range).every((value, at) => value === start[offsetElements + at]), name).toBe(isFrozen);
+      expect(moments.subarray(...range).every((value, at) => value === moment[offsetElements + at]), name).toBe(isFrozen);
+    }
   });
 
   test('outer momentum follows its f64 reference over 10 updates, and changes nothing when a change is not finite', async () => {

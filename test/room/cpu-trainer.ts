@@ -12,6 +12,7 @@ import { interpret } from '../../src/engine/index.ts';
 import type { Graph, ParameterLayout } from '../../src/engine/index.ts';
 import { evaluationGraph, trainingGraph } from '../../src/model/decoder.ts';
 import { initialWeights } from '../../src/model/initial.ts';
+import { nothingFrozen } from '../../src/model/frozen.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { AdamWReference, OuterMomentumReference, localLearningRateAt, outerDefaults, replicaHashOf, scheduleAt } from '../../src/optim/index.ts';
 import { groupsOf } from '../../src/trainer/local-groups.ts';
@@ -80,10 +81,10 @@ const plans = new WeakMap<TrainerSettings, Plan>();
 function planOf(settings: TrainerSettings): Plan {
   const known = plans.get(settings);
   if (known !== undefined) return known;
-  const { model, rowsPerMicrobatch, contextLength } = settings;
+  const { model, rowsPerMicrobatch, contextLength, labelSmoothing = 0, frozen = nothingFrozen } = settings;
   const plan = {
-    layout: parameterLayoutOf(model),
-    training: trainingGraph(model, rowsPerMicrobatch, contextLength),
+    layout: parameterLayoutOf(model, frozen),
+    training: trainingGraph(model, rowsPerMicrobatch, contextLength, { labelSmoothing, frozen }),
     evaluation: evaluationGraph(model, rowsPerMicrobatch, contextLength),
   };
   plans.set(settings, plan);
@@ -235,7 +236,7 @@ export class CpuTrainer implements RoomTrainer {
   /** AdamW on a copy of the replica after each group of micro-batches, and what it comes to. */
   #localSteps({ step, microbatches, changes = [] }: GradientJob): JobSums {
     const { optimizer: settings, steps, localSteps = 1 } = this.#settings;
-    this.#local ??= { updates: 0, optimizer: new AdamWReference(new Float64Array(this.#weights.length), this.#layout.decayedElements, settings) };
+    this.#local ??= { updates: 0, optimizer: new AdamWReference(new Float64Array(this.#weights.length), this.#layout, settings) };
     const { optimizer } = this.#local;
     optimizer.weights.set(this.#weights);
     const now = scheduleAt(settings, steps, changes, step);
@@ -383,7 +384,7 @@ export class CpuTrainer implements RoomTrainer {
 
   #optimizerOf(weights: Float64Array): MasterOptimizer {
     if (hasLocalSteps(this.#settings)) return new OuterMomentumReference(weights, { ...outerDefaults, ...this.#settings.optimizer });
-    return new AdamWReference(weights, this.#layout.decayedElements, this.#settings.optimizer);
+    return new AdamWReference(weights, this.#layout, this.#settings.optimizer);
   }
 
   #update(optimizer: MasterOptimizer, step: number, weightSum: number, learningRate: number): Pick<CommitResult, 'gradNorm' | 'applied'> {

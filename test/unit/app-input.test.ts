@@ -99,6 +99,9 @@ const defaults: RunSettings = {
   precision: 'f32',
   evalEvery: 0,
   patience: 0,
+  objective: { kind: 'everything' },
+  labelSmoothing: 0,
+  frozen: { embeddings: false, layers: 0 },
   optimizer: {
     learningRate: 0.003,
     minLearningRate: 0.0003,

@@ -107,6 +107,9 @@ describe('the run file', () => {
         weightDecay: 0.1,
         gradientClip: 1,
       },
+      objective: { kind: 'everything' },
+      labelSmoothing: 0,
+      frozen: { embeddings: false, layers: 0 },
     });
   });
 
@@ -122,6 +125,10 @@ describe('the run file', () => {
     ['steps should be at least 1', '{"steps": 0}'],
     ['steps should be', '{"steps": 1.5}'],
     ['steps should be number, and is "300"', '{"steps": "300"}'],
+    ['labelSmoothing should be', '{"labelSmoothing": 1.5}'],
+    ['objective.kind should be', '{"objective": {"kind": "answers"}}'],
+    ['objective.byRole.robot should be', '{"objective": {"kind": "weights", "byRole": {"robot": 1}}}'],
+    ['frozen.layers should be', '{"frozen": {"layers": -1}}'],
     ['order should be ("shuffled" | "sequential"), and is "random"', '{"order": "random"}'],
     ['codec should be ("auto" | "fp32" | "bf16" | "int8" | "int2"), and is "int3"', '{"codec": "int3"}'],
     ['optimizer.beta1 should be below 1', '{"optimizer": {"beta1": 1}}'],

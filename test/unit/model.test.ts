@@ -1,7 +1,9 @@
 import { expect, it } from 'vitest';
 import { ConfigError, parseConfig, toHuggingFaceConfig } from '../../src/model/config.ts';
+import { trainingGraph } from '../../src/model/decoder.ts';
+import { liveNodes } from '../../src/engine/planner.ts';
 import { initialWeights } from '../../src/model/initial.ts';
-import { parameterCount, parameterLayoutOf, parameterShapes } from '../../src/model/parameters.ts';
+import { frozenNames, parameterCount, parameterLayoutOf, parameterShapes } from '../../src/model/parameters.ts';
 
 const llama = {
   architectures: ['LlamaForCausalLM'],
@@ -103,4 +105,33 @@ it('leaves the padding between tensors at zero', () => {
   for (const entry of layout.entries) used.fill(1, entry.offsetElements, entry.offsetElements + entry.lengthElements);
   expect(used.includes(0)).toBe(true);
   expect(weights.every((value, index) => used[index] === 1 || value === 0)).toBe(true);
+});
+
+it.each([
+  { embeddings: false, layers: 0 },
+  { embeddings: true, layers: 0 },
+  { embeddings: false, layers: 3 },
+  { embeddings: true, layers: 4 },
+])('what is frozen ($embeddings, $layers) has no gradient and lies where it lay, and all else is trained', (frozen) => {
+  const config = parseConfig(llama);
+  const names = frozenNames(config, frozen);
+  const layout = parameterLayoutOf(config, frozen);
+  expect(layout.entries).toEqual(parameterLayoutOf(config).entries);
+  const isTrained = (element: number) => layout.trainedSpans.some(({ start, end }) => element >= start && element < end);
+  const graph = trainingGraph(config, 1, 4, { frozen });
+  const learned = new Set([...graph.accumulations.values()].flatMap(({ kind, name }) => (kind === 'gradient' ? [name] : [])));
+  for (const { name, offsetElements, lengthElements } of layout.entries) {
+    const isFrozen = (frozen.embeddings && name === 'model.embed_tokens.weight') || Number(/layers[.](\d+)/.exec(name)?.[1] ?? Infinity) < frozen.layers;
+    expect(names.has(name), name).toBe(isFrozen);
+    expect(learned.has(name), name).toBe(!isFrozen);
+    expect([isTrained(offsetElements), isTrained(offsetElements + lengthElements - 1)], name).toEqual([!isFrozen, !isFrozen]);
+  }
+});
+
+it('nothing is computed backward below the lowest tensor that is not frozen', () => {
+  const config = parseConfig(llama);
+  const backward = (layers: number) =>
+    liveNodes(trainingGraph(config, 1, 4, { frozen: { embeddings: true, layers } }), new Set()).filter(({ op }) => /^(matmulNN|matmulTN)$/.test(op.name)).length;
+  // Of a layer, seven weights' gradients and seven products on the way to its input; the lowest that is trained needs three of the latter no more than its input.
+  expect([backward(0), backward(1), backward(3)].map((count, at, all) => (at === 0 ? 0 : (all[0] ?? 0) - count))).toEqual([0, 14, 42]);
 });

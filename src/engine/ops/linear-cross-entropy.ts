@@ -19,6 +19,10 @@ import { lowerWeightMatmul } from './matmul-ranges.ts';
 interface LinearCrossEntropyAttrs {
   /** Whether the gradients are outputs too. */
   readonly differentiates: boolean;
+  /** Whether the weight's gradient is left out of them. */
+  readonly isWeightFrozen: boolean;
+  /** Share of each target that is spread evenly over the vocabulary, 0 to 1. */
+  readonly labelSmoothing: number;
 }
 
 interface Extents {
@@ -69,11 +73,12 @@ interface LowerRequest {
   readonly size: Extents;
   readonly dtypes: { readonly hidden: FloatType; readonly weight: FloatType };
   readonly accumulate: readonly boolean[];
-  readonly differentiates: boolean;
+  readonly attrs: LinearCrossEntropyAttrs;
   readonly adapter: AdapterProfile;
 }
 
-function lower({ size, dtypes, accumulate, differentiates, adapter }: LowerRequest): Lowering {
+function lower({ size, dtypes, accumulate, attrs, adapter }: LowerRequest): Lowering {
+  const { differentiates, isWeightFrozen, labelSmoothing } = attrs;
   const { rows, width, vocabulary } = size;
   // Rows of whole quads, so that the matmuls can read and write them as vectors. What pads them is never used.
   const rowElements = Math.ceil(vocabulary / 4) * 4;
@@ -109,6 +114,8 @@ function lower({ size, dtypes, accumulate, differentiates, adapter }: LowerReque
         VOCABULARY: vocabulary,
         LANES: lanes,
         GRADIENT: differentiates,
+        SMOOTHED: labelSmoothing > 0,
+        SMOOTHING_F: labelSmoothing,
         SUMMING: false,
         ACCUMULATE: false,
       },
@@ -123,7 +130,7 @@ function lower({ size, dtypes, accumulate, differentiates, adapter }: LowerReque
     if (!differentiates) continue;
     const dHidden: MatrixRef = { ref: rowsOf(output(1), chunk, width, dtypes.hidden), rowElements: width, dtype: dtypes.hidden };
     product('NN', [count, width, vocabulary], [logits, weight, dHidden], accumulate[1] === true);
-    product('TN', [vocabulary, width, count], [logits, hidden, dWeight], accumulate[2] === true || start > 0);
+    if (!isWeightFrozen) product('TN', [vocabulary, width, count], [logits, hidden, dWeight], accumulate[2] === true || start > 0);
   }
   dispatches.push({
     label: `loss sum ${rows}`,
@@ -139,7 +146,8 @@ function lower({ size, dtypes, accumulate, differentiates, adapter }: LowerReque
   };
 }
 
-function reference(inputs: readonly ReferenceArray[], size: Extents, differentiates: boolean): readonly ReferenceArray[] {
+function reference(inputs: readonly ReferenceArray[], size: Extents, attrs: LinearCrossEntropyAttrs): readonly ReferenceArray[] {
+  const { differentiates, isWeightFrozen, labelSmoothing } = attrs;
   const { rows, width, vocabulary } = size;
   const [hidden, weight, targets, lossWeights] = inputs;
   invariant(
@@ -159,10 +167,11 @@ function reference(inputs: readonly ReferenceArray[], size: Extents, differentia
     const largest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
     const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);
     const target = Math.min(targets[row] ?? 0, vocabulary - 1);
-    lossSum[0] = (lossSum[0] ?? 0) + rowWeight * (largest + Math.log(sum) - (logits[target] ?? 0));
     for (let token = 0; token < vocabulary; token++) {
-      const share = Math.exp((logits[token] ?? 0) - largest) / sum;
-      const slope = rowWeight * (share - (token === target ? 1 : 0));
+      const logit = logits[token] ?? 0;
+      const wanted = labelSmoothing / vocabulary + (token === target ? 1 - labelSmoothing : 0);
+      lossSum[0] = (lossSum[0] ?? 0) + rowWeight * wanted * (largest + Math.log(sum) - logit);
+      const slope = rowWeight * (Math.exp(logit - largest) / sum - wanted);
       for (let d = 0; d < width; d++) {
         const at = token * width + d;
         dHidden[row * width + d] = (dHidden[row * width + d] ?? 0) + slope * (weight[at] ?? 0);
@@ -170,25 +179,28 @@ function reference(inputs: readonly ReferenceArray[], size: Extents, differentia
       }
     }
   }
-  return differentiates ? [lossSum, dHidden, dWeight] : [lossSum];
+  if (!differentiates) return [lossSum];
+  return isWeightFrozen ? [lossSum, dHidden] : [lossSum, dHidden, dWeight];
 }
 
 export const linearCrossEntropyOp: Op<LinearCrossEntropyAttrs> = {
   name: 'linearCrossEntropy',
   accumulates: [true, true, true],
-  infer(inputs, { differentiates }) {
+  infer(inputs, { differentiates, isWeightFrozen, labelSmoothing }) {
     const { rows, width, vocabulary } = extents(inputs);
+    invariant(labelSmoothing >= 0 && labelSmoothing <= 1, () => `label smoothing is a share from 0 to 1, and ${labelSmoothing} is none`);
     const [hidden] = inputs;
     const lossSum: TensorSpec = { shape: [1], dtype: 'f32' };
     if (!differentiates || !hidden) return [lossSum];
-    return [lossSum, { shape: [rows, width], dtype: hidden.dtype }, { shape: [vocabulary, width], dtype: 'f32' }];
+    const dHidden: TensorSpec = { shape: [rows, width], dtype: hidden.dtype };
+    return isWeightFrozen ? [lossSum, dHidden] : [lossSum, dHidden, { shape: [vocabulary, width], dtype: 'f32' }];
   },
-  reference: (inputs, { differentiates }, specs) => reference(inputs, extents(specs.inputs), differentiates),
-  lower({ inputs, accumulate, attrs: { differentiates }, adapter }) {
+  reference: (inputs, attrs, specs) => reference(inputs, extents(specs.inputs), attrs),
+  lower({ inputs, accumulate, attrs, adapter }) {
     const [hidden, weight] = inputs;
     invariant(hidden !== undefined && weight !== undefined, () => 'linearCrossEntropy has four inputs');
     const dtypes = { hidden: floatType(hidden), weight: floatType(weight) };
-    return lower({ size: extents(inputs), dtypes, accumulate, differentiates, adapter });
+    return lower({ size: extents(inputs), dtypes, accumulate, attrs, adapter });
   },
   /** The gradients were computed with the loss, for the cotangent one that seeds every backward pass. */
   vjp({ graph, outputs, cotangents, needs }) {
@@ -196,19 +208,36 @@ export const linearCrossEntropyOp: Op<LinearCrossEntropyAttrs> = {
     const [cotangent] = cotangents;
     // The gradients were written in the forward pass, for the loss as it is: a scaled one would get them unscaled.
     invariant(cotangent !== undefined && cotangent !== null && isUnitSeed(graph, cotangent), () => 'linearCrossEntropy must be the loss itself');
-    invariant(dHidden !== undefined && dWeight !== undefined, () => 'the graph was traced without differentiation');
-    return [needs[0] ? dHidden : null, needs[1] ? dWeight : null, null, null];
+    invariant(dHidden !== undefined, () => 'the graph was traced without differentiation');
+    invariant(dWeight !== undefined || needs[1] !== true, () => 'a weight that is frozen here is learned elsewhere');
+    return [needs[0] ? dHidden : null, needs[1] ? (dWeight ?? null) : null, null, null];
   },
 };
+
+export interface LinearCrossEntropyOptions {
+  /** Default 0. */
+  readonly labelSmoothing?: number;
+  /** Whether nobody wants the weight's gradient, so that it need not be computed. Default false. */
+  readonly isWeightFrozen?: boolean;
+}
 
 /**
  * lossSum[1] = Σ_i lossWeights_i · −log softmax(hidden_i · weightᵀ)[targets_i], for hidden [N, D], weight [V, D], targets
  * u32 [N] and lossWeights f32 [N]. Hidden and weight may be f16, and hidden's gradient has its type. Rows of weight zero
- * contribute nothing, and a target past the vocabulary counts as its last entry. With logits all equal, each row adds its weight times ln V. Throws `EngineError` on wrong shapes.
+ * contribute nothing, and a target past the vocabulary counts as its last entry. With logits all equal, each row adds its weight times ln V.
+ * With label smoothing ε the target is a distribution, as in PyTorch's `cross_entropy`: 1 − ε on the target and ε / V on every token.
+ * Throws `EngineError` on wrong shapes.
  */
-export function linearCrossEntropy(graph: Graph, hidden: Tensor, weight: Tensor, targets: Tensor, lossWeights: Tensor): Tensor {
+export function linearCrossEntropy(
+  graph: Graph,
+  hidden: Tensor,
+  weight: Tensor,
+  targets: Tensor,
+  lossWeights: Tensor,
+  { labelSmoothing = 0, isWeightFrozen = false }: LinearCrossEntropyOptions = {},
+): Tensor {
   const inputs = [hidden, weight, targets, lossWeights];
-  const [lossSum] = graph.apply(linearCrossEntropyOp, inputs, { differentiates: graph.differentiates });
+  const [lossSum] = graph.apply(linearCrossEntropyOp, inputs, { differentiates: graph.differentiates, labelSmoothing, isWeightFrozen });
   invariant(lossSum !== undefined, () => 'linearCrossEntropy gives a loss');
   return lossSum;
 }
