@@ -2,7 +2,7 @@
  * One token for each distinct code point of a text, in code point order. Exact for any string, lone surrogates included.
  * Characters that the vocabulary lacks can't be encoded; there is no unknown token.
  */
-import type { Tokenizer } from './tokenizer.ts';
+import type { StreamDecoder, Tokenizer } from './tokenizer.ts';
 
 export class TokenizerError extends Error {
   override readonly name = 'TokenizerError';
@@ -82,6 +82,11 @@ export class CharacterTokenizer implements Tokenizer {
       parts.push(character);
     }
     return parts.join('');
+  }
+
+  /** A token is a whole character: nothing has to wait. */
+  streamDecoder(): StreamDecoder {
+    return { push: (id) => this.decode([id]), end: () => '' };
   }
 
   /** JSON that `deserialize` reads. An array, since joined lone surrogates could merge into one character. */

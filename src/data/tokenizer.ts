@@ -1,4 +1,13 @@
 /** What every tokenizer can do, whoever made it: text to ids and back, exactly. Which kinds there are is said by those who make them. */
+
+/** Decodes ids as they come. What it has given out is never half a character, and never taken back. */
+export interface StreamDecoder {
+  /** The text that is certain now: of this id, and of those before it that had to wait. */
+  push(id: number): string;
+  /** What was still waiting; then it begins anew. */
+  end(): string;
+}
+
 export interface Tokenizer {
   /** Ids are below it. */
   readonly vocabularySize: number;
@@ -11,6 +20,8 @@ export interface Tokenizer {
   /** What can't be expressed left out: for prompts typed by a person. */
   encodeKnown(text: string): Uint32Array<ArrayBuffer>;
   decode(ids: Iterable<number>): string;
+  /** For samples: a token may end within a character. */
+  streamDecoder(): StreamDecoder;
   /** The id of a special token by its text, such as a chat's `<|im_end|>`; null where it is none. */
   specialId(text: string): number | null;
   /** JSON of what travels with a run and lies beside its checkpoints. */
