@@ -32,9 +32,9 @@ export interface DocumentOptions {
 
 export interface DocumentTokenizer {
   /** None for a row that is skipped. Throws `DataError` with the row's place. */
-  tokenize(document: SourceDocument): readonly TokenDocument[];
+  readonly tokenize: (document: SourceDocument) => readonly TokenDocument[];
   /** The same for a person to look at; null where it would be skipped. */
-  preview(document: SourceDocument): PreviewRow | null;
+  readonly preview: (document: SourceDocument) => PreviewRow | null;
   readonly skipped: SkippedRows;
 }
 
@@ -72,7 +72,7 @@ export function documentTokenizer({ tokenizer, template, objective, badRows }: D
 
   return {
     skipped,
-    tokenize(document) {
+    tokenize: (document) => {
       const tokens = unlessBad(() =>
         read(
           document,
@@ -82,7 +82,7 @@ export function documentTokenizer({ tokenizer, template, objective, badRows }: D
       );
       return tokens === null ? [] : [tokens];
     },
-    preview(document) {
+    preview: (document) => {
       try {
         return read(
           document,

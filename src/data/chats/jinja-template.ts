@@ -13,9 +13,8 @@ import { DataError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer.ts';
 import { message as plainMessage } from './conversation.ts';
 import type { Conversation, Message } from './conversation.ts';
-import type { SpecialTexts } from './own-template.ts';
 import { specialsIn } from './special-places.ts';
-import type { ChatTemplate, ContentRange, MessageRange, RenderedChat } from './template.ts';
+import type { ChatTemplate, ContentRange, MessageRange, RenderedChat, SpecialTexts } from './template.ts';
 
 /** Unicode's private use area, a character for each message. */
 const firstMark = 0xe000;
@@ -25,7 +24,6 @@ const [generationStart, generationEnd] = ['\uf8fe', '\uf8ff'];
 const markPattern = /[\ue000-\uf76f]/;
 
 /** What is left as it is in content, beside white space: a template's `tojson` writes quotes and control characters otherwise. */
-// oxlint-disable-next-line no-control-regex -- control characters are what is meant
 const keptCharacters = String.raw`[\s"\\\u0000-\u001f]`;
 
 interface Marked {

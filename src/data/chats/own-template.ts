@@ -2,10 +2,7 @@
 import { DataError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer.ts';
 import { chatMl } from './template.ts';
-import type { ChatTemplate } from './template.ts';
-
-/** As templates call them: `bos_token` and the like. */
-export type SpecialTexts = Readonly<Record<string, string>>;
+import type { ChatTemplate, SpecialTexts } from './template.ts';
 
 const specialNames = ['bos_token', 'eos_token', 'unk_token', 'pad_token', 'sep_token', 'cls_token', 'mask_token'] as const;
 

@@ -14,8 +14,8 @@ const known = new WeakMap<Tokenizer, Map<string, readonly SpecialPlace[]>>();
 
 export function specialsIn(text: string, tokenizer: Tokenizer): readonly SpecialPlace[] {
   if (text === '') return [];
-  let places = known.get(tokenizer);
-  if (places === undefined) known.set(tokenizer, (places = new Map()));
+  const places = known.get(tokenizer) ?? new Map<string, readonly SpecialPlace[]>();
+  known.set(tokenizer, places);
   const before = places.get(text);
   if (before !== undefined) return before;
   if (places.size >= mostKept) places.clear();

@@ -27,6 +27,9 @@ export interface RenderedChat {
   readonly said: readonly MessageRange[];
 }
 
+/** By the names that templates call them: `bos_token` and the like. */
+export type SpecialTexts = Readonly<Record<string, string>>;
+
 export interface ChatTemplate {
   /** For a person. */
   readonly name: string;

@@ -43,7 +43,7 @@ export interface PreviewRow {
 interface Encoded {
   readonly ids: Uint32Array<ArrayBuffer>;
   /** Where each token's first byte lies, in UTF-16 units of the text. */
-  starts(): Uint32Array<ArrayBuffer>;
+  readonly starts: () => Uint32Array<ArrayBuffer>;
 }
 
 /** Throws `DataError` with the conversation's place. */
@@ -141,7 +141,7 @@ function encodeAround(text: string, specials: readonly SpecialPlace[], tokenizer
   }
   return {
     ids,
-    starts() {
+    starts: () => {
       const starts = new Uint32Array(ids.length);
       let first = 0;
       for (const stretch of stretches) {
