@@ -5,16 +5,18 @@
  *   node examples/questions/make.mjs
  */
 import { writeFileSync } from 'node:fs';
-import { facts, ways } from './facts.mjs';
+import { facts } from './facts.mjs';
 
+/** @type {string[]} */
 const training = [];
+/** @type {string[]} */
 const heldOut = [];
 let number = 0;
-for (const [kind, pairs] of Object.entries(facts)) {
+for (const { asked, pairs } of facts) {
   for (const [subject, answer] of pairs) {
-    const asked = ways[kind];
-    const kept = [number % asked.length, (number * 3 + 1) % asked.length];
-    if (kept[0] === kept[1]) kept[1] = (kept[1] + 4) % asked.length;
+    const first = number % asked.length;
+    // Never the first one itself.
+    const kept = [first, (first + 1 + (Math.floor(number / asked.length) % (asked.length - 1))) % asked.length];
     asked.forEach((way, index) => {
       const messages = [
         { role: 'user', content: way.replace('~', () => subject) },
@@ -25,6 +27,5 @@ for (const [kind, pairs] of Object.entries(facts)) {
     number++;
   }
 }
-for (const [name, lines] of [['train', training], ['held-out', heldOut]]) {
-  writeFileSync(new URL(`${name}.jsonl`, import.meta.url), `${lines.join('\n')}\n`);
-}
+writeFileSync(new URL('train.jsonl', import.meta.url), `${training.join('\n')}\n`);
+writeFileSync(new URL('held-out.jsonl', import.meta.url), `${heldOut.join('\n')}\n`);
