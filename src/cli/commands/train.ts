@@ -28,6 +28,11 @@ Trains alone, without a browser, exactly as a room of one would.
                                              epsilon 1e-8, weightDecay 0.1, gradientClip 1 (0 for none); with local steps
                                              outerLearningRate 0.9, outerMomentum 0.5; method "adamw" or "muon" (which takes
                                              matrices inside the layers by momentum 0.95 and matrixRate 4 times learningRate)
+                           objective         what is scored: {"kind": "everything"}, or "assistant": what the assistant says, or
+                                             "weights" with default 0, byRole {"user": 0.1, ...} and
+                                             byDelimiters [{"open": "<think>", "close": "</think>", "weight": 0.5}]
+                           labelSmoothing 0  share of each label that is spread over the vocabulary, not in validation
+                           frozen            what is not trained: embeddings false, layers 0 (so many of the lowest)
   --out DIR              Made if absent. Gets metrics.jsonl (a line for each step), model.safetensors, config.json
                          and the tokenizer.
   --save-gradients STEP  Also gradients-step<STEP>.safetensors: of that step's mean loss, before clipping. Steps
