@@ -2,23 +2,12 @@
  * One token for each distinct code point of a text, in code point order. Exact for any string, lone surrogates included.
  * Characters that the vocabulary lacks can't be encoded; there is no unknown token.
  */
+import { TokenizerError } from './errors.ts';
 import type { StreamDecoder, Tokenizer } from './tokenizer.ts';
-
-export class TokenizerError extends Error {
-  override readonly name = 'TokenizerError';
-}
 
 function nameOf(character: string): string {
   const code = (character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0');
   return `${JSON.stringify(character)} (U+${code})`;
-}
-
-function parseJson(json: string): unknown {
-  try {
-    return JSON.parse(json);
-  } catch {
-    throw new TokenizerError('the tokenizer is not valid JSON');
-  }
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -89,28 +78,16 @@ export class CharacterTokenizer implements Tokenizer {
     return { push: (id) => this.decode([id]), end: () => '' };
   }
 
-  /** JSON that `deserialize` reads. An array, since joined lone surrogates could merge into one character. */
+  /** JSON that `deserializeTokenizer` reads. An array, since joined lone surrogates could merge into one character. */
   serialize(): string {
     return JSON.stringify({ kind: 'characters', characters: this.characters });
-  }
-
-  static deserialize(json: string): CharacterTokenizer {
-    const value = parseJson(json);
-    if (!isRecord(value) || value['kind'] !== 'characters') {
-      throw new TokenizerError('the tokenizer is not a character tokenizer');
-    }
-    const characters: unknown = value['characters'];
-    if (!Array.isArray(characters) || !characters.every((entry) => typeof entry === 'string')) {
-      throw new TokenizerError('the tokenizer has no list of characters');
-    }
-    return new CharacterTokenizer(characters);
   }
 
   /**
    * `tokenizer.json` and `tokenizer_config.json` with the same ids for Hugging Face's libraries: byte-pair encoding with
    * a character vocabulary and no merges. They drop characters that are not in the vocabulary.
    */
-  toHuggingFace(modelMaxLength: number): { readonly tokenizer: object; readonly config: object } {
+  toHuggingFace(modelMaxLength: number, chatTemplate?: string): { readonly tokenizer: object; readonly config: object } {
     return {
       tokenizer: {
         version: '1.0',
@@ -138,6 +115,7 @@ export class CharacterTokenizer implements Tokenizer {
         tokenizer_class: 'PreTrainedTokenizerFast',
         model_max_length: modelMaxLength,
         clean_up_tokenization_spaces: false,
+        ...(chatTemplate === undefined ? {} : { chat_template: chatTemplate }),
       },
     };
   }

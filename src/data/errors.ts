@@ -2,3 +2,8 @@
 export class DataError extends Error {
   override readonly name = 'DataError';
 }
+
+/** What is wrong with a tokenizer, or what it can't express, in a sentence. */
+export class TokenizerError extends Error {
+  override readonly name = 'TokenizerError';
+}

@@ -24,8 +24,8 @@ export interface Tokenizer {
   streamDecoder(): StreamDecoder;
   /** The id of a special token by its text, such as a chat's `<|im_end|>`; null where it is none. */
   specialId(text: string): number | null;
-  /** JSON of what travels with a run and lies beside its checkpoints. */
+  /** JSON of what travels with a run and lies beside its checkpoints (see `serialized-tokenizer.ts`). */
   serialize(): string;
-  /** `tokenizer.json` and `tokenizer_config.json` with the same ids for Hugging Face's libraries. */
-  toHuggingFace(modelMaxLength: number): { readonly tokenizer: object; readonly config: object };
+  /** `tokenizer.json` and `tokenizer_config.json` with the same ids for Hugging Face's libraries. `chatTemplate`: in Jinja. */
+  toHuggingFace(modelMaxLength: number, chatTemplate?: string): { readonly tokenizer: object; readonly config: object };
 }
