@@ -8,7 +8,8 @@ import { trainedSpecialTokens } from '../../src/data/special-tokens.ts';
 import { deserializeTokenizer, tokenizerFacts, tokenizerFromHuggingFace } from '../../src/data/serialized-tokenizer.ts';
 import { WordCounter } from '../../src/data/word-counter.ts';
 import type { WordLimits } from '../../src/data/word-counter.ts';
-import type { MergeTable } from '../../src/data/merge-table.ts';
+import { MergeTable } from '../../src/data/merge-table.ts';
+import golden from '../golden/gpt2-tokens.json' with { type: 'json' };
 import { encodeReference, trainReference, wordsOfReference } from './tokenizer-reference.ts';
 
 /** Few letters, so that pairs repeat and overlap; some of two, three and four bytes; what the word pattern treats specially. */
@@ -157,6 +158,20 @@ describe('a byte-pair tokenizer', () => {
     const counter = new WordCounter();
     counter.add(text);
     expect(new Set(counter.counted().counts.keys())).toEqual(new Set(words));
+  });
+
+  it('gives GPT-2’s ids with GPT-2’s merges', () => {
+    const table = new MergeTable();
+    const ids = new Map(characterOfId.map((name, id) => [name, id]));
+    const gpt2 = new Map<number, number>();
+    for (const [rank, line] of golden.merges as [number, string][]) {
+      const [left = '', right = ''] = line.split(' ');
+      const made = table.add(ids.get(left) ?? -1, ids.get(right) ?? -1);
+      ids.set(left + right, made);
+      gpt2.set(made, 256 + rank);
+    }
+    const bpe = new BpeTokenizer(table, []);
+    for (const { text, ids: expected } of golden.texts) expect([...bpe.encode(text)].map((id) => gpt2.get(id) ?? id), text).toEqual(expected);
   });
 
   it('takes text that looks like a special token for text, and only marks for special tokens', () => {
