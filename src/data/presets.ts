@@ -221,19 +221,21 @@ export function presetById(id: Preset['id']): Preset {
 
 /** Why a text can't be trained on with this context, as a person should read it; null when it can. */
 export function textProblem(
-  characterCount: number,
+  tokenCount: number,
   contextLength: number,
+  /** What a token is called. */
+  unit: 'characters' | 'tokens' = 'characters',
 ): { readonly code: 'text-too-short'; readonly message: string; readonly whatToDo: string } | null {
-  if (fitsContext(characterCount, contextLength)) return null;
+  if (fitsContext(tokenCount, contextLength)) return null;
   return {
     code: 'text-too-short',
     message:
-      characterCount === 0
+      tokenCount === 0
         ? 'There is no text yet.'
-        : `The text has ${characterCount} characters, and the model looks at ${contextLength} at a time.`,
+        : `The text has ${tokenCount} ${unit}, and the model looks at ${contextLength} at a time.`,
     whatToDo:
-      characterCount === 0
+      tokenCount === 0
         ? 'Paste some text, or drop a .txt file.'
-        : `Give it a longer text, or set the context to ${Math.max(2, characterCount)} or less.`,
+        : `Give it a longer text, or set the context to ${Math.max(2, tokenCount)} or less.`,
   };
 }

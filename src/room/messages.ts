@@ -179,7 +179,7 @@ export const coordinatorMessageSchema = v.variant('type', [
     /** `kept`: what the hello said it holds is current; `coming`: a replica follows; `none`: this peer watches. */
     replica: v.picklist(['kept', 'coming', 'none']),
     /** The run file and tokenizer as the session defines them: validated there. */
-    run: v.pipe(v.string(), v.maxLength(2_000_000)),
+    run: v.pipe(v.string(), v.maxLength(4_000_000)),
     rules: roomRulesSchema,
     /** Points of the history so far, of the steps below `step`: they follow as a blob, unless there are none. */
     historyPoints: v.pipe(count, v.maxValue(longestRunSteps)),

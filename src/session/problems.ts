@@ -18,7 +18,7 @@ import type { TransportCode } from '../transport/problems.ts';
 export type LowerCode = TransportCode | TrainerCode | StorageErrorCode | NonNullable<ReturnType<typeof textProblem>>['code'];
 
 /** Of the session and the page themselves. */
-type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'not-done' | 'left' | 'unexpected';
+type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'not-done' | 'left' | 'cancelled' | 'unexpected';
 
 /** Explained here. */
 export type OwnCode = PageCode | Exclude<RoomCode, LowerCode>;
@@ -45,6 +45,7 @@ const adviceByCode: Readonly<Record<PageCode | RoomCode, string>> = {
   'run-not-found': 'Start the run anew: on this device nothing of it is saved.',
   'not-done': 'Try again in a moment.',
   left: 'Open the room’s link again to go back.',
+  cancelled: 'Start it again when you like: nothing has been computed.',
   unexpected: 'Reload the page and try again.',
 };
 

@@ -286,10 +286,11 @@ export class Roles {
   }
 
   #showRun(visit: Visit, description: RunDescription, canSample = true): void {
-    const { settings, title, prompt } = description;
+    const { settings, title, prompt, tokenizerKind } = description;
     this.#store.update({
       title,
       settings,
+      isByCharacter: tokenizerKind === 'characters',
       steps: settings.steps,
       parameterCount: parameterCount(settings.model),
       expectedInitialLoss: Math.log(settings.model.vocab_size),

@@ -5,9 +5,12 @@
 import * as v from 'valibot';
 import { codecChoices } from '../codec/types.ts';
 import { corpusBatches } from '../data/batches.ts';
-import { CharacterTokenizer } from '../data/character-tokenizer.ts';
 import { everything, objectiveSchema } from '../data/chats/objective.ts';
+import { TokenizerError } from '../data/errors.ts';
 import { presetById, textProblem } from '../data/presets.ts';
+import { mostSerializedCharacters, tokenizerFacts } from '../data/serialized-tokenizer.ts';
+import type { TokenizerFacts, TokenizerKind } from '../data/serialized-tokenizer.ts';
+import type { TokenizedText } from '../data/tokenized-text.ts';
 import type { BatchSource } from '../data/types.ts';
 import { configProblem, parseConfig } from '../model/config.ts';
 import type { Precision } from '../model/decoder.ts';
@@ -84,11 +87,14 @@ const descriptionSchema = v.object({
   // Rooms that were made before they had owners don't have it.
   owner: v.optional(v.nullable(ownerKeySchema), null),
   prompt: v.pipe(v.string(), v.maxLength(2000)),
-  characters: v.pipe(v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(2))), v.minLength(1), v.maxLength(200_000)),
+  // Checked in depth by `tokenizerFacts`.
+  tokenizer: v.exactOptional(v.string()),
+  /** Of runs that were saved when there were only tokenizers by character. */
+  characters: v.exactOptional(v.array(v.string())),
   settings: settingsSchema,
 });
 
-/** What every peer of a room knows of its run; nothing of the corpus but the tokenizer's characters and a prompt. */
+/** What every peer of a room knows of its run; nothing of the corpus but its tokenizer and a prompt. */
 export interface RunDescription {
   readonly title: string;
   readonly preset: PresetId;
@@ -96,7 +102,9 @@ export interface RunDescription {
   readonly owner: string | null;
   /** What samples start from. */
   readonly prompt: string;
-  readonly characters: readonly string[];
+  /** See `data/serialized-tokenizer.ts`. */
+  readonly tokenizer: string;
+  readonly tokenizerKind: TokenizerKind;
   readonly settings: RunSettings;
 }
 
@@ -104,7 +112,7 @@ function badSettings(message: string): RunError {
   return new RunError(problem('bad-settings', message));
 }
 
-function checkedSettings(given: unknown, vocabularySize: number): RunSettings {
+function checkedSettings(given: unknown, { kind, vocabularySize }: TokenizerFacts): RunSettings {
   const parsed = v.safeParse(settingsSchema, given);
   if (!parsed.success) {
     const [issue] = parsed.issues;
@@ -117,7 +125,8 @@ function checkedSettings(given: unknown, vocabularySize: number): RunSettings {
   } catch (error) {
     throw badSettings(error instanceof Error ? `${error.message}.` : String(error));
   }
-  if (model.vocab_size !== vocabularySize) {
+  // Models of others often have room for more tokens than there are.
+  if (kind === 'hugging-face' ? model.vocab_size < vocabularySize : model.vocab_size !== vocabularySize) {
     throw badSettings(`The model has ${model.vocab_size} tokens and the tokenizer ${vocabularySize}.`);
   }
   const freezing = frozenProblem(model, settings.frozen);
@@ -133,7 +142,18 @@ function checkedSettings(given: unknown, vocabularySize: number): RunSettings {
 }
 
 export function serializeRun(run: RunDescription): string {
-  return JSON.stringify(run);
+  const { tokenizerKind: _told, ...written } = run;
+  return JSON.stringify(written);
+}
+
+/** Throws `RunError` when it is no tokenizer. */
+function factsOfTokenizer(serialized: string): TokenizerFacts {
+  try {
+    return tokenizerFacts(serialized);
+  } catch (error) {
+    if (error instanceof TokenizerError) throw badSettings(`The run’s tokenizer can’t be used: ${error.message}.`);
+    throw error;
+  }
 }
 
 /** Throws `RunError` when the text is not a run this page can take part in: it may come from another peer. */
@@ -146,34 +166,34 @@ export function parseRun(text: string): RunDescription {
   }
   const parsed = v.safeParse(descriptionSchema, json);
   if (!parsed.success) throw badSettings(`The run’s description is not valid: ${v.getDotPath(parsed.issues[0]) ?? 'it'} is wrong.`);
-  const { characters, settings, ...rest } = parsed.output;
-  return { ...rest, characters, settings: checkedSettings(settings, characters.length) };
+  const { characters, settings, tokenizer = JSON.stringify({ kind: 'characters', characters }), ...rest } = parsed.output;
+  const facts = factsOfTokenizer(tokenizer);
+  return { ...rest, tokenizer, tokenizerKind: facts.kind, settings: checkedSettings(settings, facts) };
 }
 
 export interface ComposedRun {
   readonly description: RunDescription;
-  readonly tokenizer: CharacterTokenizer;
   readonly tokens: Uint32Array<ArrayBuffer>;
 }
 
-let lastTokenized: { readonly text: string; readonly tokenizer: CharacterTokenizer; readonly tokens: Uint32Array<ArrayBuffer> } | null = null;
+/** What figures are made of; `tokens` is null while the tokenizer is only planned, and `vocabularySize` then the most it can be. */
+export interface TextFacts {
+  readonly kind: TokenizerKind;
+  readonly characters: number;
+  readonly tokens: number | null;
+  readonly vocabularySize: number;
+}
 
-/** The last text's tokens are kept: figures are asked for at every change of a setting, and a book takes a while. */
-function tokenized(text: string): Omit<ComposedRun, 'description'> {
-  if (lastTokenized?.text !== text) {
-    const tokenizer = CharacterTokenizer.fromText(text);
-    lastTokenized = { text, tokenizer, tokens: tokenizer.encode(text) };
-  }
-  return lastTokenized;
+/** `characters`: of the text; a tokenizer by character has as many tokens. */
+export function factsOfText({ kind, tokenizer, tokens }: TokenizedText, characters = tokens.length): TextFacts {
+  return { kind, characters, tokens: tokens.length, vocabularySize: tokenizer.vocabularySize };
 }
 
 /** Fills a preset in with what a person changed. Throws `RunError` when the result can't be trained. */
-export function composeRun(given: CreateSettings, text: string): ComposedRun {
-  const preset = presetById(given.preset);
-  const { settings: defaults } = preset;
-  const { tokenizer, tokens } = tokenized(text);
+function composeSettings(given: CreateSettings, { kind, characters, tokens, vocabularySize }: TextFacts): RunSettings {
+  const { settings: defaults } = presetById(given.preset);
   const contextLength = given.contextLength ?? defaults.contextLength;
-  const tooShort = textProblem(tokens.length, contextLength);
+  const tooShort = textProblem(tokens ?? characters, contextLength, kind === 'characters' ? 'characters' : 'tokens');
   if (tooShort) throw new RunError(tooShort);
   const rowsPerStep = given.rowsPerStep ?? defaults.rowsPerStep;
   const localSteps = given.localSteps ?? defaults.localSteps;
@@ -183,13 +203,13 @@ export function composeRun(given: CreateSettings, text: string): ComposedRun {
   const model = {
     ...defaults.model,
     ...given.model,
-    vocab_size: tokenizer.vocabularySize,
+    vocab_size: vocabularySize,
     max_position_embeddings: contextLength,
   };
   const shapeProblem = configProblem(model);
   if (shapeProblem !== null) throw badSettings(`${shapeProblem}.`);
   const optimizer = { ...defaults.optimizer, ...given.optimizer };
-  const settings = checkedSettings(
+  return checkedSettings(
     {
       model,
       steps,
@@ -213,34 +233,35 @@ export function composeRun(given: CreateSettings, text: string): ComposedRun {
       labelSmoothing: given.labelSmoothing ?? plainLearning.labelSmoothing,
       frozen: given.frozen ?? plainLearning.frozen,
     },
-    tokenizer.vocabularySize,
+    { kind, vocabularySize },
   );
+}
+
+/** Throws `RunError` when the result can't be trained, or its tokenizer can't travel. */
+export function composeRun(given: CreateSettings, tokenized: TokenizedText): ComposedRun {
+  const preset = presetById(given.preset);
+  const { kind, tokenizer, tokens } = tokenized;
+  const settings = composeSettings(given, factsOfText(tokenized));
+  const serialized = tokenizer.serialize();
+  if (serialized.length > mostSerializedCharacters) {
+    throw badSettings(`The tokenizer takes ${serialized.length} characters, and a room can send at most ${mostSerializedCharacters} to whoever joins.`);
+  }
   const known = tokenizer.encodeKnown(preset.samplePrompt);
-  const prompt = tokenizer.decode(known.length > 0 ? known : tokens.subarray(0, Math.min(8, contextLength)));
-  return {
-    description: {
-      title: given.title ?? preset.title,
-      preset: given.preset,
-      owner: null,
-      prompt,
-      characters: tokenizer.characters,
-      settings,
-    },
-    tokenizer,
-    tokens,
-  };
+  const prompt = tokenizer.decode(known.length > 0 ? known : tokens.subarray(0, Math.min(8, settings.contextLength)));
+  const title = given.title ?? preset.title;
+  return { description: { title, preset: given.preset, owner: null, prompt, tokenizer: serialized, tokenizerKind: kind, settings }, tokens };
 }
 
 /** The figures of the landing page. Never throws for settings a person can type: they come back as `problem`. */
-export function estimateRun(given: CreateSettings, text: string): RunEstimate {
+export function estimateRun(given: CreateSettings, facts: TextFacts): RunEstimate {
+  const { kind, characters, tokens, vocabularySize } = facts;
   try {
-    const { description, tokenizer, tokens } = composeRun(given, text);
-    return { ...figures(description.settings), vocabularySize: tokenizer.vocabularySize, characters: tokens.length, problem: null };
+    return { ...figures(composeSettings(given, facts)), isByCharacter: kind === 'characters', vocabularySize, characters, tokens, problem: null };
   } catch (error) {
     if (!(error instanceof RunError)) throw error;
     const settings = { ...plainLearning, ...presetById(given.preset).settings };
     const model = { ...settings.model, vocab_size: 1, max_position_embeddings: settings.contextLength };
-    return { ...figures({ ...settings, model }), vocabularySize: 0, characters: text.length, problem: error.problem };
+    return { ...figures({ ...settings, model }), isByCharacter: kind === 'characters', vocabularySize: 0, characters, tokens, problem: error.problem };
   }
 }
 

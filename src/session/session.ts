@@ -6,6 +6,8 @@ import { askForPersistence } from '../checkpoint/persistence.ts';
 import { openPieceCache } from '../checkpoint/piece-cache.ts';
 import { noRules } from '../room/rules.ts';
 import type { DeviceReport } from '../trainer/types.ts';
+import type { TokenizedText } from '../data/tokenized-text.ts';
+import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
 import { textOf } from './corpus.ts';
 import { Gpu } from './gpu.ts';
 import { recordOf } from './lead.ts';
@@ -21,6 +23,7 @@ import { composeRun, estimateRun } from './run.ts';
 import { scheduleOf } from './schedule.ts';
 import { Roles, SessionError } from './roles.ts';
 import { StateStore } from './state.ts';
+import { TextTokens } from './text-tokens.ts';
 import type { CreateSettings, RunEstimate, SavedRun, SessionController, SessionState } from './types.ts';
 
 const defaultName = 'Guest';
@@ -29,8 +32,14 @@ export function createSession(): SessionController {
   return new Session();
 }
 
+function tokenizerOf({ tokenizer }: CreateSettings): TokenizerChoice {
+  return tokenizer ?? { kind: 'characters' };
+}
+
 class Session implements SessionController {
   readonly #store = new StateStore();
+  readonly #texts = new TextTokens();
+  #tokenizing: AbortController | null = null;
   readonly #gpu = new Gpu();
   readonly #wakeLock = new WakeLock();
   readonly #roles = new Roles(this.#store, this.#gpu);
@@ -70,7 +79,7 @@ class Session implements SessionController {
   }
 
   async estimate(settings: CreateSettings): Promise<RunEstimate> {
-    return estimateRun(settings, await textOf(settings));
+    return estimateRun(settings, await this.#texts.facts(await textOf(settings), tokenizerOf(settings)));
   }
 
   checkDevice(): Promise<DeviceReport> {
@@ -80,8 +89,9 @@ class Session implements SessionController {
   async create(settings: CreateSettings): Promise<{ link: string }> {
     return this.#roles.guarded(async () => {
       await this.leave();
-      this.#store.update({ phase: 'checking-device', problem: null });
-      const { description, tokens } = composeRun(settings, await textOf(settings));
+      this.#store.update({ problem: null });
+      const { description, tokens } = composeRun(settings, await this.#tokenize(settings));
+      this.#store.update({ phase: 'checking-device' });
       await this.#requireGpu();
       const address = newRoomAddress();
       const { publicKey } = await makeOwner(address.room);
@@ -90,6 +100,26 @@ class Session implements SessionController {
       await this.#saveRun(address, data, name);
       return this.#roles.leadNew(address, data, name);
     });
+  }
+
+  async #tokenize(settings: CreateSettings): Promise<TokenizedText> {
+    const text = await textOf(settings);
+    const tokenizing = new AbortController();
+    this.#tokenizing = tokenizing;
+    try {
+      return await this.#texts.tokenized(text, tokenizerOf(settings), {
+        signal: tokenizing.signal,
+        progress: (progress) => {
+          this.#store.update({ tokenizing: progress });
+        },
+      });
+    } finally {
+      this.#store.update({ tokenizing: null });
+    }
+  }
+
+  cancelTokenizing(): void {
+    this.#tokenizing?.abort(new SessionError(describeProblem('cancelled', 'The run was not started.')));
   }
 
   async continueRun(room: string): Promise<{ link: string }> {

@@ -28,6 +28,8 @@ export const initialState: SessionState = {
   history: [],
   replicaHash: null,
   settings: null,
+  isByCharacter: true,
+  tokenizing: null,
   changes: [],
   parameterCount: null,
   expectedInitialLoss: null,

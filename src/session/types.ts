@@ -5,6 +5,8 @@
 import type { CodecChoice } from '../codec/types.ts';
 import type { GonePeer, HistoryPoint, PaceRow, PeerRow, SentAsRow } from '../room/messages.ts';
 import type { DatedChange } from '../room/rules.ts';
+import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
+import type { TokenizingProgress } from '../data/tokenize-text.ts';
 import type { ConnectionRow } from './connections.ts';
 import type { DeviceReport, Problem } from '../trainer/types.ts';
 import type { Objective } from '../data/chats/objective.ts';
@@ -44,6 +46,8 @@ export interface CreateSettings {
   readonly preset: PresetId;
   /** Needed for `own-text`. */
   readonly text?: string;
+  /** Made of the text; by character when left out. */
+  readonly tokenizer?: TokenizerChoice;
   readonly title?: string;
   readonly name?: string;
   readonly model?: Partial<DecoderConfig>;
@@ -68,8 +72,13 @@ export interface CreateSettings {
 /** What the landing page shows while settings change; computed from a preset's text and settings, without training. */
 export interface RunEstimate {
   readonly settings: RunSettings;
+  /** A token is a character. */
+  readonly isByCharacter: boolean;
+  /** The most it can be while `tokens` is null. */
   readonly vocabularySize: number;
   readonly characters: number;
+  /** Null while the tokenizer is not trained, which is done when the run starts. */
+  readonly tokens: number | null;
   readonly parameterCount: number;
   /** Weights, moments, gradients and activations on this device. */
   readonly memoryBytes: number;
@@ -156,6 +165,10 @@ export interface SessionState {
   readonly replicaHash: string | null;
   /** As the run began. */
   readonly settings: RunSettings | null;
+  /** A token of the run is a character; else a piece of a word. */
+  readonly isByCharacter: boolean;
+  /** How far the text of a run that is about to start is tokenized; null when there is nothing to wait for. */
+  readonly tokenizing: TokenizingProgress | null;
   /** What the owner has changed since, in the order of their steps. */
   readonly changes: readonly DatedChange[];
   readonly parameterCount: number | null;
@@ -207,6 +220,8 @@ export interface SessionController {
   savedRuns(): Promise<readonly SavedRun[]>;
   continueRun(room: string): Promise<{ link: string }>;
   deleteRun(room: string): Promise<void>;
+  /** Ends what `tokenizing` tells of: the run is not started. */
+  cancelTokenizing(): void;
   /** Forgets the problem shown, where going on is possible. */
   dismissProblem(): void;
 }

@@ -2,7 +2,7 @@
  * One stay in a room, from entering to leaving: its address in the page and in this browser's memory, the way to its
  * directory and its peers, a ticking clock, and the samples drawn there. Which role the page plays is the session's.
  */
-import { CharacterTokenizer } from '../data/character-tokenizer.ts';
+import { deserializeTokenizer } from '../data/serialized-tokenizer.ts';
 import { startTicker } from '../trainer/ticker.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { createDirectoryClient } from './directory-client.ts';
@@ -36,6 +36,7 @@ export class Visit {
   readonly signalling: Signalling;
   #address: RoomAddress;
   #sampler: Sampler | null = null;
+  #sampledRun: RunDescription | null = null;
   readonly #store: StateStore;
   readonly #stopTicker: () => void;
   #isOver = false;
@@ -94,9 +95,18 @@ export class Visit {
     return this.#isOver;
   }
 
-  /** Samples are drawn from now on: the run's characters are known. */
+  /** Samples are drawn as soon as the run's tokenizer is there. */
   startSampling(run: RunDescription, sampled: SamplerOptions['sampled']): void {
-    this.#sampler = new Sampler({ tokenizer: new CharacterTokenizer(run.characters), prompt: run.prompt, sampled });
+    this.#sampler = null;
+    this.#sampledRun = run;
+    deserializeTokenizer(run.tokenizer).then(
+      (tokenizer) => {
+        if (!this.#isOver && this.#sampledRun === run) this.#sampler = new Sampler({ tokenizer, prompt: run.prompt, sampled });
+      },
+      (error: unknown) => {
+        this.#store.notice(`No samples are drawn: ${error instanceof Error ? error.message : String(error)}.`);
+      },
+    );
   }
 
   get sampler(): Sampler | null {

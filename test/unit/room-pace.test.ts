@@ -1,5 +1,6 @@
 /** Where a step's time goes: what the coordinator measures, what it tells everybody, and what the page says of it. */
 import { describe, expect, it } from 'vitest';
+import { byCharacter } from '../../src/data/tokenized-text.ts';
 import { limitInWords, sentAsInWords, SentSoFar, togetherInWords } from '../../src/app/step-words.ts';
 import { nextSentAs, roomCodecs } from '../../src/room/codec-choice.ts';
 import type { Circumstances, SentAs } from '../../src/room/codec-choice.ts';
@@ -164,7 +165,7 @@ describe('what the page says', () => {
   });
 
   it('says in which codec the room sends, and why', () => {
-    const settings = composeRun({ preset: 'repeated-pattern' }, 'abc'.repeat(100)).description.settings;
+    const settings = composeRun({ preset: 'repeated-pattern' }, byCharacter('abc'.repeat(100))).description.settings;
     const said = (sentAs: SentAs | null, codec: RunSettings['codec'] = 'auto'): string | null => sentAsInWords({ settings: { ...settings, codec }, sentAs });
     expect(said(null, 'int8')).toBe('8-bit numbers: a quarter of the bytes, as chosen when the room was made');
     expect(said(null)).toBeNull();

@@ -1,5 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { deserializeTokenizer } from '../../src/data/serialized-tokenizer.ts';
+import { tokenizeText } from '../../src/data/tokenize-text.ts';
+import { byCharacter } from '../../src/data/tokenized-text.ts';
+import { driven } from './driven.ts';
 import { corpusBatches } from '../../src/data/batches.ts';
 import { presets } from '../../src/data/presets.ts';
 import type { HistoryPoint, PeerId, PeerRow, Step, Term } from '../../src/room/messages.ts';
@@ -9,7 +13,7 @@ import { RoomNews, comingsAndGoings } from '../../src/session/news.ts';
 import { RowsError, decodeRows, encodeRows } from '../../src/session/rows.ts';
 import { noRules } from '../../src/room/rules.ts';
 import type { RoomRules } from '../../src/room/rules.ts';
-import { batchesOf, composeRun, estimateRun, parseRun, precisionNotice, RunError, serializeRun, trainerSettings } from '../../src/session/run.ts';
+import { batchesOf, composeRun, estimateRun, factsOfText, parseRun, precisionNotice, RunError, serializeRun, trainerSettings } from '../../src/session/run.ts';
 
 function point(step: number, ms: number, tokens: number): HistoryPoint {
   return { step: step as Step, loss: 1, gradNorm: 1, lr: 1e-3, ms, tokens, bytesDown: 0, bytesUp: 0 };
@@ -109,20 +113,20 @@ describe('rows on the wire', () => {
 describe('composing a run', () => {
   it('with local steps takes the preset’s steps for theirs, and draws as many rows for each of the room’s', () => {
     const text = 'the quick brown fox jumps over the lazy dog. '.repeat(100);
-    const { description, tokens } = composeRun({ preset: 'own-text', text, localSteps: 30 }, text);
+    const { description, tokens } = composeRun({ preset: 'own-text', text, localSteps: 30 }, byCharacter(text));
     const { settings } = description;
     expect(settings).toMatchObject({ localSteps: 30, steps: 33, evalEvery: 3, rowsPerStep: 16, optimizer: { warmupSteps: 2 } });
     expect(batchesOf(description, tokens).microbatchesPerStep).toBe((30 * 16) / 2);
     expect(trainerSettings(description)).toMatchObject({ localSteps: 30, steps: 33 });
-    expect(estimateRun({ preset: 'own-text', text, localSteps: 30 }, text).tokensPerStep).toBe(30 * 16 * 128);
-    expect(composeRun({ preset: 'own-text', text, localSteps: 30, steps: 7 }, text).description.settings.steps).toBe(7);
-    expect(estimateRun({ preset: 'own-text', text, localSteps: 1000, rowsPerStep: 200 }, text).problem?.code).toBe('bad-settings');
+    expect(estimateRun({ preset: 'own-text', text, localSteps: 30 }, factsOfText(byCharacter(text))).tokensPerStep).toBe(30 * 16 * 128);
+    expect(composeRun({ preset: 'own-text', text, localSteps: 30, steps: 7 }, byCharacter(text)).description.settings.steps).toBe(7);
+    expect(estimateRun({ preset: 'own-text', text, localSteps: 1000, rowsPerStep: 200 }, factsOfText(byCharacter(text))).problem?.code).toBe('bad-settings');
   });
 
   it('fills in every preset so that it survives the trip to another peer', () => {
     for (const preset of presets) {
       const text = preset.text.kind === 'inline' ? preset.text.text : 'The whale, the sea and the ship. '.repeat(40);
-      const { description } = composeRun({ preset: preset.id }, text);
+      const { description } = composeRun({ preset: preset.id }, byCharacter(text));
       expect(parseRun(serializeRun(description))).toEqual(description);
       expect(description.settings.model.vocab_size).toBe(new Set(text).size);
       expect(description.prompt.length).toBeGreaterThan(0);
@@ -143,7 +147,7 @@ describe('composing a run', () => {
     const text = 'abcdefgh'.repeat(100);
     const { description } = composeRun(
       { preset: 'own-text', steps: 7, rowsPerStep: 3, contextLength: 16, seed: 5, model: { num_hidden_layers: 1 }, optimizer: { learningRate: 1e-4 } },
-      text,
+      byCharacter(text),
     );
     expect(description.settings).toMatchObject({ steps: 7, rowsPerStep: 3, contextLength: 16, seed: 5 });
     expect(description.settings.model).toMatchObject({ num_hidden_layers: 1, max_position_embeddings: 16 });
@@ -153,9 +157,9 @@ describe('composing a run', () => {
 
   it('computes in f32 unless asked otherwise, and tells a person whose device can’t do as asked', () => {
     const text = 'abc'.repeat(100);
-    const { description } = composeRun({ preset: 'repeated-pattern', precision: 'mixed' }, text);
+    const { description } = composeRun({ preset: 'repeated-pattern', precision: 'mixed' }, byCharacter(text));
     expect(trainerSettings(description).precision).toBe('mixed');
-    const plain = composeRun({ preset: 'repeated-pattern' }, text).description;
+    const plain = composeRun({ preset: 'repeated-pattern' }, byCharacter(text)).description;
     const { precision: _left, ...older } = plain.settings;
     expect(parseRun(JSON.stringify({ ...plain, settings: older })).settings.precision, 'a description by an older page').toBe('f32');
     expect(precisionNotice('mixed', 'f32')).toMatch(/32 bits/);
@@ -163,7 +167,7 @@ describe('composing a run', () => {
   });
 
   it('says what is wrong with settings that cannot run', () => {
-    const codeOf = (settings: Parameters<typeof estimateRun>[0], text: string): string | undefined => estimateRun(settings, text).problem?.code;
+    const codeOf = (settings: Parameters<typeof estimateRun>[0], text: string): string | undefined => estimateRun(settings, factsOfText(byCharacter(text))).problem?.code;
     expect(codeOf({ preset: 'own-text' }, '')).toBe('text-too-short');
     expect(codeOf({ preset: 'own-text' }, 'too short for this')).toBe('text-too-short');
     expect(codeOf({ preset: 'counting-list', model: { num_attention_heads: 3 } }, '0123456789 '.repeat(50))).toBe('bad-settings');
@@ -172,18 +176,43 @@ describe('composing a run', () => {
   });
 
   it('expects a first loss of ln(vocabulary)', () => {
-    expect(estimateRun({ preset: 'repeated-pattern' }, 'abc'.repeat(100)).expectedInitialLoss).toBeCloseTo(Math.log(3), 12);
+    expect(estimateRun({ preset: 'repeated-pattern' }, factsOfText(byCharacter('abc'.repeat(100)))).expectedInitialLoss).toBeCloseTo(Math.log(3), 12);
   });
 
   it('refuses a description that another peer made up', () => {
-    const good = JSON.parse(serializeRun(composeRun({ preset: 'repeated-pattern' }, 'abc'.repeat(100)).description)) as Record<string, unknown>;
-    for (const bad of ['{', '[]', JSON.stringify({ ...good, characters: ['a', 'b'] }), JSON.stringify({ ...good, settings: {} })]) {
+    const good = JSON.parse(serializeRun(composeRun({ preset: 'repeated-pattern' }, byCharacter('abc'.repeat(100))).description)) as Record<string, unknown>;
+    for (const bad of ['{', '[]', JSON.stringify({ ...good, tokenizer: JSON.stringify({ kind: 'characters', characters: ['a', 'b'] }) }), JSON.stringify({ ...good, settings: {} })]) {
       expect(() => parseRun(bad)).toThrow(RunError);
     }
   });
 
+  it('opens descriptions that were saved when all tokenizers were by character', async () => {
+    const { description, tokens } = composeRun({ preset: 'repeated-pattern' }, byCharacter('abc'.repeat(100)));
+    const { tokenizer: _newer, ...older } = JSON.parse(serializeRun(description)) as Record<string, unknown>;
+    const opened = parseRun(JSON.stringify({ ...older, characters: ['a', 'b', 'c'] }));
+    expect(opened).toEqual(description);
+    expect((await deserializeTokenizer(opened.tokenizer)).decode(tokens.subarray(0, 4))).toBe('abca');
+    expect(() => parseRun(JSON.stringify({ ...older, characters: ['a', 'b'] }))).toThrow('The model has 3 tokens and the tokenizer 2');
+  });
+
+  it('carries a tokenizer of byte pairs, and refuses one that is none or has another size', async () => {
+    const text = 'the whale and the sea and the whale '.repeat(40);
+    const tokenized = driven(tokenizeText(text, { kind: 'bpe', vocabularySize: 280 }));
+    const { description, tokens } = composeRun({ preset: 'own-text', contextLength: 16 }, tokenized);
+    const opened = parseRun(serializeRun(description));
+    expect(opened).toEqual(description);
+    expect(opened).toMatchObject({ tokenizerKind: 'bpe', settings: { model: { vocab_size: tokenized.tokenizer.vocabularySize } } });
+    const tokenizer = await deserializeTokenizer(opened.tokenizer);
+    expect(tokenizer.decode(tokens)).toBe(text);
+    expect(tokens.length).toBeLessThan(text.length / 2);
+    for (const wrong of [description.tokenizer.replace(/"vocabularySize":\d+/, '"vocabularySize":5'), '{"kind":"words"}', 'no JSON']) {
+      expect(() => parseRun(JSON.stringify({ ...description, tokenizer: wrong }))).toThrow(RunError);
+    }
+    expect(estimateRun({ preset: 'own-text', contextLength: 16 }, factsOfText(tokenized, text.length))).toMatchObject({ isByCharacter: false, characters: text.length, tokens: tokens.length });
+  });
+
   it('draws the same batches from a description that went through storage', () => {
-    const { description, tokens } = composeRun({ preset: 'counting-list' }, '0123456789 '.repeat(50));
+    const { description, tokens } = composeRun({ preset: 'counting-list' }, byCharacter('0123456789 '.repeat(50)));
     const before = batchesOf(description, tokens);
     const after = batchesOf(parseRun(serializeRun(description)), tokens);
     expect(after.draw(17, 2)).toEqual(before.draw(17, 2));

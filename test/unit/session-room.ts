@@ -3,6 +3,7 @@
  * IndexedDB in memory, and a clock that tests move. What a page adds (signalling, locks, the GPU) is not here.
  */
 import { IDBFactory } from 'fake-indexeddb';
+import { byCharacter } from '../../src/data/tokenized-text.ts';
 import { openBestWeights } from '../../src/checkpoint/best-weights.ts';
 import { openCheckpointStore } from '../../src/checkpoint/store.ts';
 import type { PieceCache } from '../../src/checkpoint/piece-cache.ts';
@@ -112,7 +113,7 @@ export class DriverRoom {
 
   /** A paused room, led by Ada. */
   static async open({ history = [], owner = null, trainer: wrap = (trainer) => trainer, ...settings }: RoomOptions): Promise<DriverRoom> {
-    const { description, tokens } = composeRun({ ...tiny, ...settings }, text);
+    const { description, tokens } = composeRun({ ...tiny, ...settings }, byCharacter(text));
     const source = batchesOf(description, tokens);
     const memo: GradientMemo = new Map();
     const trainer = wrap(cpuTrainer(memo));

@@ -1,11 +1,12 @@
 /** A schedule that the owner has changed, as pages show it. */
 import { expect, it } from 'vitest';
+import { byCharacter } from '../../src/data/tokenized-text.ts';
 import type { Step } from '../../src/room/messages.ts';
 import type { DatedChange } from '../../src/room/rules.ts';
 import { changesInWords, scheduleOf } from '../../src/session/schedule.ts';
 import { composeRun } from '../../src/session/run.ts';
 
-const { settings } = composeRun({ preset: 'own-text', contextLength: 8, steps: 300, optimizer: { learningRate: 0.001, minLearningRate: 0.0001 } }, 'abcdefgh'.repeat(20)).description;
+const { settings } = composeRun({ preset: 'own-text', contextLength: 8, steps: 300, optimizer: { learningRate: 0.001, minLearningRate: 0.0001 } }, byCharacter('abcdefgh'.repeat(20))).description;
 const changes: readonly DatedChange[] = [
   { step: 120 as Step, learningRate: 0.0005, by: 'Ada' },
   { step: 200 as Step, steps: 600, minLearningRate: 0, by: 'Ada' },

@@ -10,6 +10,8 @@ import { WordCounter } from '../../src/data/word-counter.ts';
 import type { WordLimits } from '../../src/data/word-counter.ts';
 import { MergeTable } from '../../src/data/merge-table.ts';
 import golden from '../golden/gpt2-tokens.json' with { type: 'json' };
+import { tokenizeText } from '../../src/data/tokenize-text.ts';
+import { driven } from './driven.ts';
 import { encodeReference, trainReference, wordsOfReference } from './tokenizer-reference.ts';
 
 /** Few letters, so that pairs repeat and overlap; some of two, three and four bytes; what the word pattern treats specially. */
@@ -28,11 +30,7 @@ function trained(texts: readonly string[], tokens: number): MergeTable {
     counter.add(text);
     counter.endDocument();
   }
-  const training = trainMerges(counter.counted().counts, tokens);
-  for (;;) {
-    const step = training.next();
-    if (step.done === true) return step.value;
-  }
+  return driven(trainMerges(counter.counted().counts, tokens));
 }
 
 const tokenizer = new BpeTokenizer(trained([sentence.repeat(3)], 400), trainedSpecialTokens);
@@ -212,6 +210,25 @@ describe('a byte-pair tokenizer', () => {
     ['merges that are no numbers', { merges: ['a', 'b'] }],
   ])('refuses from others %s', async (_, change) => {
     await expect(deserializeTokenizer(JSON.stringify({ kind: 'bpe', specialTokens: [], ...change }))).rejects.toThrow(/^(?!.*undefined).*(merge|tokenizer|token)/);
+  });
+});
+
+describe('a text', () => {
+  it('is counted, learned from and encoded in pieces as it would be at once', () => {
+    const text = `${sentence}${"don't stop the sea ".repeat(20_000)}\n\n ${sentence}`;
+    const work = tokenizeText(text, { kind: 'bpe', vocabularySize: 300 });
+    const stages: string[] = [];
+    for (let step = work.next(); ; step = work.next()) {
+      if (step.done === true) {
+        const whole = new BpeTokenizer(trained([text], 297), trainedSpecialTokens);
+        expect(step.value.tokenizer.serialize()).toBe(whole.serialize());
+        expect(step.value.tokens).toEqual(whole.encode(text));
+        break;
+      }
+      stages.push(step.value.stage);
+    }
+    expect(stages.filter((stage) => stage === 'encoding').length).toBeGreaterThan(2);
+    expect(new Set(stages)).toEqual(new Set(['counting', 'learning', 'encoding']));
   });
 });
 

