@@ -25,6 +25,7 @@ function isUrgent(shown: SessionState, next: SessionState): boolean {
     shown.role !== next.role ||
     shown.problem !== next.problem ||
     shown.link !== next.link ||
+    (shown.tokenizing === null) !== (next.tokenizing === null) ||
     shown.device !== next.device
   );
 }
@@ -174,7 +175,7 @@ export class CotrainApp extends LitElement {
         ></join-screen>`;
       }
       case 'landing':
-        return html`<landing-screen .controller=${controller} .problem=${state.problem}></landing-screen>`;
+        return html`<landing-screen .controller=${controller} .problem=${state.problem} .tokenizing=${state.tokenizing}></landing-screen>`;
     }
   }
 

@@ -26,7 +26,7 @@ function quoted(change: HistoryPoint['change']): string {
   return change === undefined ? '' : `"${JSON.stringify(change).replaceAll('"', '""')}"`;
 }
 
-/** "Moby-Dick, by character" → "moby-dick-by-character-loss.csv". */
+/** "The White Whale, again" → "the-white-whale-again-loss.csv". */
 export function csvFileName(title: string): string {
   const slug = title
     .toLowerCase()

@@ -103,6 +103,7 @@ export class EndScreen extends LitElement {
             .expectedInitialLoss=${state.expectedInitialLoss}
             .runTitle=${state.title}
             ?hasLocalSteps=${(state.settings?.localSteps ?? 1) > 1}
+            .isByCharacter=${state.isByCharacter}
           ></loss-panel>`}
     `;
   }

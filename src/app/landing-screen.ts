@@ -3,8 +3,9 @@
  * run; sends a pasted link on to the join screen through the address bar.
  */
 import { LitElement, html, nothing } from 'lit';
+import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
 import { problemOf } from '../session/problems.ts';
-import type { CreateSettings, PresetId, RunEstimate, RunSettings, SavedRun, SessionController } from '../session/types.ts';
+import type { CreateSettings, PresetId, RunEstimate, RunSettings, SavedRun, SessionController, SessionState } from '../session/types.ts';
 import { baseStyles, panelStyles } from './base-styles.ts';
 import { landingStyles } from './landing-styles.ts';
 import { browserProblem, readPastedLink, thisBrowser } from './problem.ts';
@@ -20,7 +21,11 @@ import './problem-banner.ts';
 import './run-figures.ts';
 import './run-settings.ts';
 import './saved-runs.ts';
+import './tokenizer-choice.ts';
+import './tokenizing-progress.ts';
 
+/** Texts that have words to learn from. */
+const withWords: ReadonlySet<PresetId> = new Set(['moby-dick', 'own-text']);
 /** Long enough not to compute for every key, short enough to feel live. */
 const estimateDelayMs = 150;
 
@@ -28,6 +33,9 @@ export class LandingScreen extends LitElement {
   static override properties = {
     controller: { attribute: false },
     problem: { attribute: false },
+    tokenizing: { attribute: false },
+    tokenizer: { state: true },
+    isTokenizerUsable: { state: true },
     preset: { state: true },
     text: { state: true },
     edits: { state: true },
@@ -48,6 +56,11 @@ export class LandingScreen extends LitElement {
   controller!: SessionController;
   /** The session's problem, if it has one. */
   problem: Problem | null = null;
+  /** How far the text of the run that is about to start is tokenized. */
+  tokenizing: SessionState['tokenizing'] = null;
+  private tokenizer: TokenizerChoice = { kind: 'characters' };
+  /** The number of tokens can be used as it stands in its field. */
+  private isTokenizerUsable = true;
   private preset: PresetId = 'repeated-pattern';
   private text = '';
   private edits: Edits = {};
@@ -85,6 +98,7 @@ export class LandingScreen extends LitElement {
     return createSettings(this.preset, this.defaults, this.edits, {
       ...(this.preset === 'own-text' ? { text: this.text } : {}),
       ...(name === '' ? {} : { name }),
+      ...(this.tokenizer.kind === 'characters' ? {} : { tokenizer: this.tokenizer }),
     });
   }
 
@@ -120,12 +134,21 @@ export class LandingScreen extends LitElement {
     this.edits = {};
     this.defaults = null;
     this.isValid = true;
+    this.tokenizer = { kind: 'characters' };
+    this.isTokenizerUsable = true;
     this.#estimateSoon();
   }
 
   #setText(text: string): void {
     this.text = text;
     // Vocabulary and thus every figure depend on the text; a person's changes stay.
+    this.#estimateSoon();
+  }
+
+  #setTokenizer(choice: TokenizerChoice | null): void {
+    this.isTokenizerUsable = choice !== null;
+    if (choice === null) return;
+    this.tokenizer = choice;
     this.#estimateSoon();
   }
 
@@ -173,6 +196,8 @@ export class LandingScreen extends LitElement {
     const needsText = this.preset === 'own-text' && this.text === '';
     const settingsProblem = needsText ? null : (this.settingsError ?? this.estimate?.problem ?? null);
     const blocking = this.#browserProblem ?? settingsProblem;
+    const isValid = this.isValid && this.isTokenizerUsable;
+    const unit = this.tokenizer.kind === 'characters' ? 'characters' : 'tokens';
     return html`<section class="start" aria-labelledby="start-heading">
       <h2 id="start-heading">The run</h2>
       <name-field .name=${this.name} @name=${(event: CustomEvent<string>) => (this.name = event.detail)}></name-field>
@@ -180,22 +205,23 @@ export class LandingScreen extends LitElement {
       <button
         class="primary go"
         data-testid="start"
-        ?disabled=${this.isStarting || needsText || !this.isValid || blocking !== null}
+        ?disabled=${this.isStarting || needsText || !isValid || blocking !== null}
         @click=${() => void this.#start(() => this.controller.create(this.#settings()))}
       >
         ${this.isStarting ? 'Starting…' : 'Start training'}
       </button>
+      <tokenizing-progress .progress=${this.tokenizing} @cancel=${() => this.controller.cancelTokenizing()}></tokenizing-progress>
       <p class="soft small" aria-live="polite">
         ${needsText
           ? 'Your text is still missing.'
-          : this.isValid
+          : isValid
             ? 'Starts on this device alone; the room’s link is there at once.'
             : 'One of the settings can’t be used as it is.'}
       </p>
       <run-figures .estimate=${this.estimate?.problem === null ? this.estimate : null}></run-figures>
       <p class="soft small">
         Before it has learned anything, a model can only guess: its loss then is ln V, the surprise of drawing one of V
-        characters blindly. Training brings it down from there.
+        ${unit} blindly. Training brings it down from there.
       </p>
     </section>`;
   }
@@ -265,6 +291,12 @@ export class LandingScreen extends LitElement {
           <preset-picker .picked=${this.preset} @pick=${(event: CustomEvent<PresetId>) => this.#pick(event.detail)}></preset-picker>
           ${this.preset === 'own-text'
             ? html`<own-text .text=${this.text} @text=${(event: CustomEvent<string>) => this.#setText(event.detail)}></own-text>`
+            : nothing}
+          ${withWords.has(this.preset)
+            ? html`<tokenizer-choice
+                .choice=${this.tokenizer}
+                @tokenizer=${(event: CustomEvent<TokenizerChoice | null>) => this.#setTokenizer(event.detail)}
+              ></tokenizer-choice>`
             : nothing}
           <run-settings
             .defaults=${this.defaults}

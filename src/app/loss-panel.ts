@@ -34,6 +34,7 @@ export class LossPanel extends LitElement {
     runTitle: { type: String },
     changes: { attribute: false },
     hasLocalSteps: { type: Boolean },
+    isByCharacter: { attribute: false },
     smoothing: { state: true },
     isLog: { state: true },
     cursorIndex: { state: true },
@@ -178,6 +179,8 @@ export class LossPanel extends LitElement {
   expectedInitialLoss: number | null = null;
   /** Then what a step has is the norm of a change, not of a gradient. */
   hasLocalSteps = false;
+  /** A token is a character. */
+  isByCharacter = true;
   heading = 'Loss';
   runTitle = '';
   /** What was changed of the schedule, and from which step on. */
@@ -300,8 +303,8 @@ export class LossPanel extends LitElement {
     const onCursor = (event: CustomEvent<number | null>): void => this.#moveCursor(event);
     return html`<section aria-label=${this.heading}>
       <panel-header heading=${this.heading}>
-        The loss is how surprised the model is, on average, by the next character; lower is better, 0 is knowing it for
-        certain. The dashed line, ln V, is guessing blindly among V characters. Blue is the text it trains on, faint for each
+        The loss is how surprised the model is, on average, by the next ${this.isByCharacter ? 'character' : 'token, a piece of a word'}; lower is better, 0 is knowing it for
+        certain. The dashed line, ln V, is guessing blindly among V ${this.isByCharacter ? 'characters' : 'tokens'}. Blue is the text it trains on, faint for each
         step and strong when averaged over steps; red is text it never trains on: when red rises while blue falls, it learns by heart.
       </panel-header>
       ${this.#tools()}

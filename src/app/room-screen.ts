@@ -172,7 +172,7 @@ export class RoomScreen extends LitElement {
       <div class="grid">
         <div class="main">
           <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title} .changes=${this.#changes()}
-            ?hasLocalSteps=${(state.settings?.localSteps ?? 1) > 1}></loss-panel>
+            ?hasLocalSteps=${(state.settings?.localSteps ?? 1) > 1} .isByCharacter=${state.isByCharacter}></loss-panel>
           <peers-panel .peers=${state.peers} .connections=${state.connections} .gone=${state.gone} .selfId=${state.selfId}></peers-panel>
           <step-panel .state=${state}></step-panel>
         </div>
@@ -181,6 +181,7 @@ export class RoomScreen extends LitElement {
           <sample-panel
             .sample=${state.sample}
             .temperature=${state.sampleTemperature}
+            .isByCharacter=${state.isByCharacter}
             @temperature=${(event: CustomEvent<number>) => this.#setTemperature(event)}
           ></sample-panel>
           ${state.isOwner ? html`<owner-panel .state=${state} .controls=${this.controller.owner}></owner-panel>` : nothing}

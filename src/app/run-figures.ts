@@ -49,7 +49,9 @@ export class RunFigures extends LitElement {
       ${row('Parameters', 'parameter-count', estimate?.parameterCount, formatParameters)}
       ${row('Memory on this device', 'memory', estimate?.memoryBytes, formatBytes)}
       ${row('Text, characters', 'characters', estimate?.characters, formatInteger)}
-      ${row('Distinct characters V', 'vocabulary', estimate?.vocabularySize, formatInteger)}
+      ${estimate?.isByCharacter === false
+        ? row(estimate.tokens === null ? 'Different tokens V, at most' : 'Different tokens V', 'vocabulary', estimate.vocabularySize, formatInteger)
+        : row('Distinct characters V', 'vocabulary', estimate?.vocabularySize, formatInteger)}
       ${row('Tokens per step', 'tokens-per-step', estimate?.tokensPerStep, formatInteger)}
       ${row('Steps', 'planned-steps', estimate?.settings.steps, formatInteger)}
       ${row('Expected first loss, ln V', 'expected-loss', estimate?.expectedInitialLoss, formatLoss)}

@@ -6,7 +6,7 @@ import { formatInteger } from './format.ts';
 import './panel-header.ts';
 
 function temperatureInWords(temperature: number): string {
-  if (temperature === 0) return 'always the likeliest character';
+  if (temperature === 0) return 'always the likeliest';
   if (temperature < 0.6) return 'careful';
   if (temperature < 1.05) return 'balanced';
   return 'daring';
@@ -14,7 +14,7 @@ function temperatureInWords(temperature: number): string {
 
 /** @fires temperature - detail: number */
 export class SamplePanel extends LitElement {
-  static override properties = { sample: { attribute: false }, temperature: { type: Number } };
+  static override properties = { sample: { attribute: false }, temperature: { type: Number }, isByCharacter: { attribute: false } };
 
   static override styles = [
     baseStyles,
@@ -71,6 +71,8 @@ export class SamplePanel extends LitElement {
 
   sample: SessionState['sample'] = null;
   temperature = 0.8;
+  /** A token is a character. */
+  isByCharacter = true;
 
   #slide(event: Event): void {
     this.temperature = Number((event.target as HTMLInputElement).value);
@@ -81,7 +83,7 @@ export class SamplePanel extends LitElement {
     const { sample } = this;
     return html`<section aria-label="Sample">
       <panel-header heading="Sample">
-        The model continues the marked beginning, one character at a time, each drawn from what it thinks likely.
+        The model continues the marked beginning, one ${this.isByCharacter ? 'character' : 'token, a piece of a word,'} at a time, each drawn from what it thinks likely.
         Temperature 0 always takes the likeliest; higher lets unlikely ones through. No text here was written by a person but
         the marked part.
         <span slot="tools" class="small soft data" data-testid="sample-step">

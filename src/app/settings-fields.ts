@@ -62,7 +62,7 @@ export const settingsFields = [
   },
   {
     key: 'contextLength', group: 'Batch', kind: 'number', label: 'Context length', min: 2, max: 8192, step: 1,
-    help: 'How many characters back the model can see.',
+    help: 'How many tokens back the model can see: characters, or pieces of words.',
     read: (s) => s.contextLength,
   },
   {
@@ -230,7 +230,7 @@ export function createSettings(
   preset: PresetId,
   defaults: RunSettings | null,
   edits: Edits,
-  extra: { readonly text?: string; readonly name?: string; readonly title?: string } = {},
+  extra: Pick<CreateSettings, 'text' | 'name' | 'title' | 'tokenizer'> = {},
 ): CreateSettings {
   if (defaults === null || Object.keys(edits).length === 0) return { preset, ...extra };
   const model = modelOf(defaults, edits);

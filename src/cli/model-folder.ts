@@ -10,10 +10,11 @@ import type { DecoderConfig } from '../model/types.ts';
 import { CliError } from './errors.ts';
 
 export const tokenizerFile = 'tokenizer.json';
+export const tokenizerConfigFile = 'tokenizer_config.json';
 const configFile = 'config.json';
 const weightsFile = 'model.safetensors';
 /** Belong to a tokenizer and travel with it. */
-const tokenizerFiles = [tokenizerFile, 'tokenizer_config.json', 'special_tokens_map.json', 'generation_config.json'];
+const tokenizerFiles = [tokenizerFile, tokenizerConfigFile, 'special_tokens_map.json', 'generation_config.json'];
 
 export interface ModelSource {
   /** Null when the run file holds the config itself. */
@@ -99,7 +100,7 @@ export async function copyTokenizer(folder: string, out: string): Promise<void> 
 
 export async function writeTokenizer(out: string, files: { readonly tokenizer: object; readonly config: object }): Promise<void> {
   await writeFile(join(out, tokenizerFile), `${JSON.stringify(files.tokenizer, null, 2)}\n`);
-  await writeFile(join(out, 'tokenizer_config.json'), `${JSON.stringify(files.config, null, 2)}\n`);
+  await writeFile(join(out, tokenizerConfigFile), `${JSON.stringify(files.config, null, 2)}\n`);
 }
 
 /** Gradients by name as `namedGradients` gives them. */

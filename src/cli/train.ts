@@ -6,9 +6,9 @@ import { createWriteStream } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { once } from 'node:events';
 import { corpusBatches, rowBatches } from '../data/batches.ts';
-import { CharacterTokenizer } from '../data/character-tokenizer.ts';
 import { textProblem } from '../data/presets.ts';
 import { parseTokenRows } from '../data/token-rows.ts';
+import type { Tokenizer } from '../data/tokenizer.ts';
 import type { BatchSource } from '../data/types.ts';
 import { parseConfig } from '../model/config.ts';
 import { frozenProblem } from '../model/frozen.ts';
@@ -68,7 +68,7 @@ interface Prepared {
   readonly source: ModelSource;
   readonly batches: BatchSource;
   /** Made from the text; null when the folder's travels along, or there is none. */
-  readonly tokenizer: CharacterTokenizer | null;
+  readonly tokenizer: Tokenizer | null;
 }
 
 /** Share of a text that is held out when validation is asked for. */

@@ -195,7 +195,7 @@ export const presets: readonly Preset[] = [
   },
   {
     id: 'moby-dick',
-    title: 'Moby-Dick, by character',
+    title: 'Moby-Dick',
     description: 'Melville’s novel, 1.2 million characters: spelling and quotation marks first, then words, then something like sentences.',
     text: { kind: 'asset', path: 'corpora/moby-dick.txt' },
     validationShare: 0.1,

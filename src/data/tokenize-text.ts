@@ -6,6 +6,7 @@ import { BpeTokenizer } from './bpe-tokenizer.ts';
 import { trainMerges } from './bpe-training.ts';
 import { IdBuffer } from './id-buffer.ts';
 import { trainedSpecialTokens } from './special-tokens.ts';
+import { nextBorder } from './text-borders.ts';
 import { byCharacter } from './tokenized-text.ts';
 import type { TokenizedText } from './tokenized-text.ts';
 import { bytesAndSpecialTokens } from './tokenizer-choice.ts';
@@ -45,13 +46,9 @@ export function* tokenizeText(text: string, choice: TokenizerChoice): Generator<
   return { kind: 'bpe', tokenizer, tokens: ids.ids() };
 }
 
-/** Cut only where a word surely ends: before a blank between two letters. */
 function* piecesOf(text: string): Generator<{ readonly piece: string; readonly end: number }, void, undefined> {
-  const border = /[A-Za-z](?= [A-Za-z])/g;
   for (let from = 0; from < text.length; ) {
-    border.lastIndex = from + charactersAtOnce;
-    const found = border.exec(text);
-    const end = found === null ? text.length : found.index + 1;
+    const end = nextBorder(text, from + charactersAtOnce);
     yield { piece: text.slice(from, end), end };
     from = end;
   }

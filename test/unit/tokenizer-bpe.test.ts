@@ -8,8 +8,10 @@ import { trainedSpecialTokens } from '../../src/data/special-tokens.ts';
 import { deserializeTokenizer, tokenizerFacts, tokenizerFromHuggingFace } from '../../src/data/serialized-tokenizer.ts';
 import { WordCounter } from '../../src/data/word-counter.ts';
 import type { WordLimits } from '../../src/data/word-counter.ts';
+import { wordsOf } from '../../src/data/words.ts';
 import { MergeTable } from '../../src/data/merge-table.ts';
 import golden from '../golden/gpt2-tokens.json' with { type: 'json' };
+import { lastBorder, nextBorder } from '../../src/data/text-borders.ts';
 import { tokenizeText } from '../../src/data/tokenize-text.ts';
 import { driven } from './driven.ts';
 import { encodeReference, trainReference, wordsOfReference } from './tokenizer-reference.ts';
@@ -229,6 +231,18 @@ describe('a text', () => {
     }
     expect(stages.filter((stage) => stage === 'encoding').length).toBeGreaterThan(2);
     expect(new Set(stages)).toEqual(new Set(['counting', 'learning', 'encoding']));
+  });
+});
+
+describe('a place to cut a text', () => {
+  it('changes no words', () => {
+    fc.assert(
+      fc.property(anyString, fc.nat({ max: 20 }), (text, from) => {
+        const words = [...wordsOf(text)];
+        for (const at of [nextBorder(text, from), lastBorder(text)]) expect([...wordsOf(text.slice(0, at)), ...wordsOf(text.slice(at))]).toEqual(words);
+      }),
+      { numRuns: 300 },
+    );
   });
 });
 
