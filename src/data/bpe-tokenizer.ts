@@ -19,6 +19,14 @@ const longestKeptWord = 64;
 
 const byteOfCharacter = new Map(characterOfId.map((character, id) => [character, byteOfId[id] ?? 0]));
 
+/** Takes ten milliseconds or so. */
+const sidesAtOnce = 8192;
+
+/** A page that opens a large tokenizer draws in between. */
+function breath(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
 /** As it travels with a run. `merges`: ids of both sides of each merge, one after another. */
 export interface SerializedBpe {
   readonly kind: 'bpe';
@@ -46,10 +54,13 @@ export class BpeTokenizer implements Tokenizer {
   }
 
   /** Throws `TokenizerError` when merges don't build on one another, or come to another number of tokens than is said. */
-  static from({ vocabularySize, merges, specialTokens }: SerializedBpe): BpeTokenizer {
+  static async open({ vocabularySize, merges, specialTokens }: SerializedBpe): Promise<BpeTokenizer> {
     const table = new MergeTable();
     if (merges.length % 2 !== 0) throw new TokenizerError('a merge has only one side');
-    for (let at = 0; at < merges.length; at += 2) table.add(merges[at] ?? 0, merges[at + 1] ?? 0);
+    for (let at = 0; at < merges.length; at += 2) {
+      table.add(merges[at] ?? 0, merges[at + 1] ?? 0);
+      if (at % sidesAtOnce === sidesAtOnce - 2) await breath();
+    }
     const tokenizer = new BpeTokenizer(table, specialTokens);
     if (tokenizer.vocabularySize === vocabularySize) return tokenizer;
     throw new TokenizerError(`the tokenizer has ${tokenizer.vocabularySize} tokens, and ${vocabularySize} were announced`);

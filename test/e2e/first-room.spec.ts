@@ -35,3 +35,29 @@ test('a second page joins by the link, computes its share and sees the same curv
   const shared = Math.min(one.history.length, two.history.length);
   expect(two.history.slice(0, shared).map((point) => point.loss)).toEqual(one.history.slice(0, shared).map((point) => point.loss));
 });
+
+test('pieces of words are learned before a run starts, which can be called off, and the run is of such tokens', async ({ openPage }) => {
+  const page = await openPage();
+  await page.getByTestId('preset-moby-dick').click();
+  await page.getByTestId('tokenizer-kind').selectOption('bpe');
+  await page.getByTestId('tokenizer-vocabulary').fill('65536');
+  await page.getByTestId('start').click();
+  await page.getByTestId('cancel-tokenizing').click();
+  await expect(page.getByText('The run was not started.')).toBeVisible();
+  expect((await statusOf(page)).phase).toBe('idle');
+  await page.evaluate(async () => {
+    await window.cotrain.create({
+      preset: 'own-text',
+      text: 'the whale and the sea, the whale and 日本 '.repeat(100),
+      tokenizer: { kind: 'bpe', vocabularySize: 280 },
+      contextLength: 16,
+      rowsPerStep: 2,
+      steps: 3,
+      model: { num_hidden_layers: 1 },
+    });
+  });
+  const { history } = await statusWhen(page, 'finished', ({ phase }) => phase === 'finished');
+  const vocabularySize = Math.round(Math.exp(history[0]?.loss ?? 0));
+  expect(Math.abs((history[0]?.loss ?? 0) / Math.log(280) - 1), `a first guess among ${vocabularySize} tokens`).toBeLessThan(0.05);
+  await expectNoProblem(page);
+});
