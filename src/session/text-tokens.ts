@@ -2,12 +2,11 @@
  * The text of a run as tokens, for its figures and for its start. What takes long is done in a worker. The last text's tokens are
  * kept: figures are asked for at every change of a setting. Which text, and what becomes of the tokens, is not decided here.
  */
-import type { TokenizingProgress } from '../data/tokenize-text.ts';
 import { byCharacter } from '../data/tokenized-text.ts';
 import type { TokenizedText } from '../data/tokenized-text.ts';
 import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
 import { bytesAndSpecialTokens, largestTrainedVocabulary } from '../data/tokenizer-choice.ts';
-import { tokenizeInWorker } from '../data/tokenizing-client.ts';
+import type { TokenizingOptions } from '../data/tokenizing-client.ts';
 import { problem } from './problems.ts';
 import { RunError, factsOfText } from './run.ts';
 import type { TextFacts } from './run.ts';
@@ -15,7 +14,7 @@ import type { TextFacts } from './run.ts';
 /** Texts up to this length take a few milliseconds: less than it takes to start a worker. */
 const quickCharacters = 50_000;
 
-const ignored = { progress: () => undefined, signal: new AbortController().signal };
+const ignored: TokenizingOptions = { progress: () => undefined, signal: new AbortController().signal };
 
 /** Throws `RunError` for a vocabulary that can't be. */
 function checked(choice: TokenizerChoice): TokenizerChoice {
@@ -25,13 +24,20 @@ function checked(choice: TokenizerChoice): TokenizerChoice {
   throw new RunError(problem('bad-settings', `A vocabulary of ${vocabularySize} tokens can’t be learned: ${bytesAndSpecialTokens} to ${largestTrainedVocabulary} can.`));
 }
 
+async function tokenize(text: string, choice: TokenizerChoice, options: TokenizingOptions): Promise<TokenizedText> {
+  if (choice.kind === 'characters' && text.length <= quickCharacters) return byCharacter(text);
+  // Loaded when it is used: the first load is short.
+  const { tokenizeInWorker } = await import('../data/tokenizing-client.ts');
+  return tokenizeInWorker({ text, choice }, options);
+}
+
 export class TextTokens {
   #last: { readonly text: string; readonly choice: string; readonly tokenized: Promise<TokenizedText> } | null = null;
 
-  async tokenized(text: string, choice: TokenizerChoice, options: { readonly progress: (progress: TokenizingProgress) => void; readonly signal: AbortSignal } = ignored): Promise<TokenizedText> {
+  async tokenized(text: string, choice: TokenizerChoice, options = ignored): Promise<TokenizedText> {
     const key = JSON.stringify(checked(choice));
     if (this.#last?.text === text && this.#last.choice === key) return this.#last.tokenized;
-    const tokenized = choice.kind === 'characters' && text.length <= quickCharacters ? Promise.resolve(byCharacter(text)) : tokenizeInWorker({ text, choice }, options);
+    const tokenized = tokenize(text, choice, options);
     this.#last = { text, choice: key, tokenized };
     try {
       return await tokenized;
