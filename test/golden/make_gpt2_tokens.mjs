@@ -12,10 +12,8 @@ import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 
 const folder = resolve(process.argv[2] ?? '.');
-/** @type {{encode: (text: string) => number[]}} */
-const { encode } = createRequire(import.meta.url)(join(folder, 'index.js'));
-/** @type {Record<string, number>} */
-const ids = JSON.parse(readFileSync(join(folder, 'encoder.json'), 'utf8'));
+const { encode } = /** @type {{encode: (text: string) => number[]}} */ (createRequire(import.meta.url)(join(folder, 'index.js')));
+const ids = /** @type {Record<string, number>} */ (JSON.parse(readFileSync(join(folder, 'encoder.json'), 'utf8')));
 const names = new Map(Object.entries(ids).map(([name, id]) => [id, name]));
 
 const texts = [
