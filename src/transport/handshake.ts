@@ -14,7 +14,7 @@ import * as v from 'valibot';
 import { problems } from './problems.ts';
 
 /** Of framing and handshake. What is said inside the frames has a version of its own (room/messages.ts). */
-export const transportVersion = 1;
+export const transportVersion = 2;
 
 const base64Url32Bytes = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/));
 /** Read before the rest, so that a future version may say anything else. */

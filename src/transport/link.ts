@@ -1,28 +1,15 @@
 /**
  * A `Connection` over two open-or-opening data channels, control and bulk: handshake, then messages and blobs with
- * backpressure. Knows nothing of PeerJS or of how the channels came about.
+ * backpressure, blobs over subflows too where these help. Knows nothing of PeerJS or of how the channels came about.
  */
-import {
-  BlobReader,
-  BlobWriter,
-  closeFrame,
-  controlFrames,
-  ControlReader,
-  FrameError,
-  frameBytes,
-  handshakeFrame,
-  type Blob,
-} from './framing.ts';
+import { BlobSender, highWaterBytes, lowWaterBytes, stuckTimeoutMs, type ByteChannel } from './blob-sender.ts';
+import { closeFrame, controlFrames, ControlReader, FrameError, handshakeFrame, receivedFrame, subflowFrame } from './framing.ts';
 import { shakeHands, type HandshakeIdentity } from './handshake.ts';
+import { BlobReader } from './pieces.ts';
 import { problems } from './problems.ts';
 import { pathOf } from './stats.ts';
+import { Subflows, usualPolicy, type OpenSubflow, type SubflowPolicy } from './subflows.ts';
 import { TransportError, type Connection, type ConnectionHandlers, type ConnectionStats } from './types.ts';
-
-/** What is used of `RTCDataChannel`; ordered and reliable, `binaryType` 'arraybuffer'. */
-export type ByteChannel = Pick<
-  RTCDataChannel,
-  'addEventListener' | 'bufferedAmount' | 'bufferedAmountLowThreshold' | 'close' | 'readyState' | 'removeEventListener' | 'send'
->;
 
 export interface LinkOptions {
   readonly control: ByteChannel;
@@ -32,6 +19,8 @@ export interface LinkOptions {
   /** Called when the handshake has succeeded, and only then. */
   readonly handlers: (connection: Connection) => ConnectionHandlers;
   readonly getStats: () => Promise<RTCStatsReport>;
+  readonly openSubflow: OpenSubflow;
+  readonly subflowPolicy?: SubflowPolicy;
   /** Takes down what is below, once, when the link is over. */
   readonly release: () => void;
 }
@@ -43,20 +32,13 @@ export interface Link {
   fail(error: TransportError): void;
 }
 
-/**
- * Enough to keep the channel busy from one `bufferedamountlow` to the next, little enough that a burst costs the main
- * thread a few milliseconds. Chromium throws at 16 MiB.
- */
-const highWaterBytes = 1024 * 1024;
-const lowWaterBytes = 256 * 1024;
 /** Control messages that wait for the channel; a peer that takes none of this is not worth keeping. */
 const maxQueuedControlBytes = 32 * 1024 * 1024;
-const drainTimeoutMs = 30_000;
 const handshakeTimeoutMs = 10_000;
 /** The other side hangs up when our closing words arrive; without an answer we do. */
 const lingerMs = 1000;
-/** Shorter transfers say more of the buffer than of the network. */
-const shortestMeasuredMs = 100;
+/** The bulk channel's number among the ways that blobs take; subflows count from 1. */
+const bulkFlow = 0;
 
 /** The code under which the other side is told that what it sent can't be read. */
 const malformed = 'malformed';
@@ -73,7 +55,11 @@ class DataChannelLink implements Connection {
   readonly #options: LinkOptions;
   readonly #controlReader = new ControlReader();
   readonly #blobReader = new BlobReader();
-  readonly #scratch = new Uint8Array(frameBytes);
+  readonly #blobs: BlobSender;
+  /** null before the handshake is over. */
+  #subflows: Subflows | null = null;
+  /** Frames that came in by each subflow. */
+  readonly #framesBySubflow = new Map<number, number>();
   #settle: { resolve(connection: Connection): void; reject(error: TransportError): void } | null = null;
   #handshakeTimer: ReturnType<typeof setTimeout> | undefined;
   /** What arrived before the other side's proof was checked waits here; it is at most a few handshake messages. */
@@ -84,31 +70,39 @@ class DataChannelLink implements Connection {
   #phase: Phase = 'opening';
   #handlers: ConnectionHandlers | null = null;
   #remoteId = '';
+  #role: HandshakeIdentity['role'] = 'callee';
   #controlQueue: Uint8Array<ArrayBuffer>[] = [];
   #controlQueueBytes = 0;
   #controlSending = false;
-  /** The tail of the chain that keeps blobs in order. */
-  #lastBlob: Promise<void> = Promise.resolve();
   /** Called with the reason when the link ends, so that whoever waits for a channel stops. */
   readonly #waiting = new Set<(error: TransportError) => void>();
   #endedWith: TransportError | null = null;
   #bytesSent = 0;
   #bytesReceived = 0;
-  #sendBytesPerSecond: number | null = null;
 
   constructor(options: LinkOptions) {
     this.#options = options;
     this.opened = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
+    options.control.bufferedAmountLowThreshold = lowWaterBytes;
+    this.#blobs = new BlobSender({
+      bulk: options.bulk,
+      sendOnBulk: (frame) => this.#sendOn(options.bulk, frame),
+      sentOnSubflow: (bytes) => {
+        this.#bytesSent += bytes;
+      },
+      stuck: () => void this.#tookNothing(),
+      subflowStuck: (flow) => this.#subflows?.drop(flow),
+      waiting: (bytes) => this.#subflows?.waiting(bytes),
+    });
     for (const channel of [options.control, options.bulk]) {
-      channel.bufferedAmountLowThreshold = lowWaterBytes;
       channel.addEventListener('close', () => {
         this.#fail('the connection was lost', null);
       });
     }
     options.control.addEventListener('message', (event) => this.#guard(() => this.#controlArrived(bytesOf(event.data))));
-    options.bulk.addEventListener('message', (event) => this.#guard(() => this.#bulkArrived(bytesOf(event.data))));
+    options.bulk.addEventListener('message', (event) => this.#guard(() => this.#bulkArrived(bulkFlow, bytesOf(event.data))));
     this.#shakeHands().then(
       () => this.#becomeOpen(),
       (error: unknown) => {
@@ -129,6 +123,7 @@ class DataChannelLink implements Connection {
     }, handshakeTimeoutMs);
     const identity = await this.#options.identity();
     this.#remoteId = identity.remoteId;
+    this.#role = identity.role;
     await shakeHands(
       identity,
       {
@@ -163,12 +158,38 @@ class DataChannelLink implements Connection {
     if (this.#phase !== 'verified') return;
     clearTimeout(this.#handshakeTimer);
     this.#phase = 'open';
+    this.#subflows = this.#makeSubflows();
     this.#handlers = this.#options.handlers(this);
     const { maxBlobBytes } = this.#handlers;
     if (maxBlobBytes !== undefined) this.#guard(() => this.#blobReader.limit(maxBlobBytes));
     this.#settle?.resolve(this);
     // A task of its own: the code that awaits the connection goes first, then what came early, then what comes.
     setTimeout(() => this.#deliverEarly(), 0);
+  }
+
+  #makeSubflows(): Subflows {
+    const { openSubflow, subflowPolicy, getStats } = this.#options;
+    return new Subflows({
+      role: this.#role,
+      open: openSubflow,
+      policy: subflowPolicy ?? usualPolicy,
+      roundTripMs: () =>
+        getStats().then(
+          (report) => pathOf(report).roundTripMs,
+          () => null,
+        ),
+      say: (message) => {
+        const frame = subflowFrame(message);
+        if (frame !== null) this.#enqueueControl([frame]);
+        return frame !== null;
+      },
+      opened: (flow, channel) => this.#blobs.add(flow, channel),
+      lost: (flow) => {
+        this.#framesBySubflow.delete(flow);
+        this.#blobs.remove(flow);
+      },
+      arrived: (flow, data) => this.#guard(() => this.#bulkArrived(flow, bytesOf(data))),
+    });
   }
 
   #deliverEarly(): void {
@@ -183,8 +204,8 @@ class DataChannelLink implements Connection {
     try {
       action();
     } catch (error) {
-      if (!(error instanceof FrameError)) throw error;
-      this.#fail(error.message, malformed);
+      if (error instanceof FrameError) this.#fail(error.message, malformed);
+      else if (error !== this.#endedWith) throw error; // Else an answer could not be sent, and the link has ended and said so.
     }
   }
 
@@ -193,7 +214,7 @@ class DataChannelLink implements Connection {
     const event = this.#controlReader.read(data);
     if (event === null) {
       // Without this a stranger could make us collect 8 MiB.
-      if (this.#phase === 'opening') throw new FrameError('a message arrived before the key was proved');
+      this.#onlyProved();
       return;
     }
     switch (event.type) {
@@ -206,8 +227,16 @@ class DataChannelLink implements Connection {
         else this.#fail(event.reason, null);
         return;
       case 'message':
-        if (this.#phase === 'opening') throw new FrameError('a message arrived before the key was proved');
+        this.#onlyProved();
         this.#deliver(() => this.#handlers?.control(event.message));
+        return;
+      case 'received':
+        this.#onlyProved();
+        this.#blobs.received(event);
+        return;
+      case 'subflow':
+        this.#onlyProved();
+        this.#deliver(() => this.#guard(() => this.#subflows?.hear(event.message)));
         return;
     }
   }
@@ -221,11 +250,19 @@ class DataChannelLink implements Connection {
     else throw new FrameError('too many handshake messages arrived');
   }
 
-  #bulkArrived(data: Uint8Array): void {
+  #onlyProved(): void {
+    if (this.#phase === 'opening') throw new FrameError('a message arrived before the key was proved');
+  }
+
+  #bulkArrived(flow: number, data: Uint8Array): void {
     this.#bytesReceived += data.byteLength;
-    if (this.#phase === 'opening') throw new FrameError('a blob arrived before the key was proved');
-    const blob: Blob | null = this.#blobReader.read(data);
-    if (blob !== null) this.#deliver(() => this.#handlers?.blob(blob.header, blob.bytes));
+    this.#onlyProved();
+    const whole = this.#blobReader.read(data);
+    // The other side keeps what went into a subflow until it knows; of the bulk channel it wants to know only where blobs end.
+    const frames = flow === bulkFlow ? 0 : (this.#framesBySubflow.get(flow) ?? 0) + 1;
+    if (flow !== bulkFlow) this.#framesBySubflow.set(flow, frames);
+    if (flow !== bulkFlow || whole.length > 0) this.#sendNow(receivedFrame({ flow, frames, blobs: this.#blobReader.delivered }));
+    for (const blob of whole) this.#deliver(() => this.#handlers?.blob(blob.header, blob.bytes));
   }
 
   #deliver(action: () => void): void {
@@ -235,7 +272,10 @@ class DataChannelLink implements Connection {
 
   sendControl(message: unknown): void {
     const frames = controlFrames(message);
-    if (this.#phase !== 'open') return;
+    if (this.#phase === 'open') this.#enqueueControl(frames);
+  }
+
+  #enqueueControl(frames: readonly Uint8Array<ArrayBuffer>[]): void {
     for (const frame of frames) {
       this.#controlQueue.push(frame);
       this.#controlQueueBytes += frame.byteLength;
@@ -263,26 +303,12 @@ class DataChannelLink implements Connection {
   }
 
   sendBlob(header: unknown, bytes: ArrayBuffer): Promise<void> {
-    const sending = this.#lastBlob.then(() => this.#sendBlobNow(new BlobWriter(header, bytes, this.#scratch)));
-    // The next blob goes on whatever became of this one; this one's caller hears of its end.
-    this.#lastBlob = sending.catch(() => undefined);
-    return sending;
+    if (this.#phase !== 'open') return Promise.reject(this.#endedWith ?? problems.connectionClosed('it is not open'));
+    return this.#blobs.send(header, bytes);
   }
 
-  async #sendBlobNow(writer: BlobWriter): Promise<void> {
-    if (this.#phase !== 'open') throw this.#endedWith ?? problems.connectionClosed('it is not open');
-    const { bulk } = this.#options;
-    const startedMs = performance.now();
-    const bufferedBefore = bulk.bufferedAmount;
-    while (!writer.done) {
-      if (bulk.bufferedAmount > highWaterBytes) await this.#drained(bulk);
-      const frame = writer.next();
-      this.#sendOn(bulk, frame);
-    }
-    const elapsedMs = performance.now() - startedMs;
-    if (elapsedMs >= shortestMeasuredMs) {
-      this.#sendBytesPerSecond = ((writer.totalBytes + bufferedBefore - bulk.bufferedAmount) / elapsedMs) * 1000;
-    }
+  #tookNothing(): TransportError {
+    return this.#fail(`the other side took nothing for ${stuckTimeoutMs / 1000} s`, null);
   }
 
   #drained(channel: ByteChannel): Promise<void> {
@@ -292,8 +318,8 @@ class DataChannelLink implements Connection {
         timer = setTimeout(() => {
           const now = channel.bufferedAmount;
           if (now < before) watch(now);
-          else this.#fail(`the other side took nothing for ${drainTimeoutMs / 1000} s`, null);
-        }, drainTimeoutMs);
+          else this.#tookNothing();
+        }, stuckTimeoutMs);
       };
       watch(channel.bufferedAmount);
       channel.addEventListener('bufferedamountlow', done, { once: true });
@@ -339,7 +365,8 @@ class DataChannelLink implements Connection {
     return {
       bytesSent: this.#bytesSent,
       bytesReceived: this.#bytesReceived,
-      sendBytesPerSecond: this.#sendBytesPerSecond,
+      sendBytesPerSecond: this.#blobs.bytesPerSecond,
+      connections: 1 + (this.#subflows?.openCount ?? 0),
       ...(report === null ? { path: null, roundTripMs: null } : pathOf(report)),
     };
   }
@@ -362,6 +389,8 @@ class DataChannelLink implements Connection {
     this.#endedWith = error;
     this.#controlQueue = [];
     clearTimeout(this.#handshakeTimer);
+    this.#blobs.end(error);
+    this.#subflows?.end();
     if (tellAs !== null && this.#options.control.readyState === 'open') {
       try {
         this.#options.control.send(closeFrame(tellAs, reason));

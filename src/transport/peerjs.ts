@@ -7,7 +7,9 @@ import type { DataConnection, Peer, PeerError } from 'peerjs';
 import { fingerprintOf, type HandshakeIdentity } from './handshake.ts';
 import { openLink, type Link } from './link.ts';
 import { problems, type ConnectionStates } from './problems.ts';
+import { openRtcSubflow } from './rtc-subflow.ts';
 import { keepSignalling, type Signalling } from './signalling.ts';
+import type { OpenSubflow } from './subflows.ts';
 import type { Connection, ConnectionHandlers, Endpoint, EndpointOptions } from './types.ts';
 
 /** PeerJS negotiates its channel in-band and gets stream 0 or 1. Both sides must agree on ours. */
@@ -18,6 +20,8 @@ const connectTimeoutSeconds = 20;
 const failedPatienceMs = 15_000;
 /** Connections that haven't proved the key yet: a stranger who learned our id can't make us hold more. */
 const maxUnproved = 64;
+/** Further connections of all links together. Chromium allows 500 connections in a page; each takes memory and a thread's time. */
+const maxSubflowsInAll = 64;
 
 /** Rejects with a `TransportError` when signalling can't be reached; later losses are repaired in the background. */
 export async function openEndpoint(options: EndpointOptions): Promise<Endpoint> {
@@ -42,6 +46,7 @@ class PeerJsEndpoint implements Endpoint {
   readonly #signalling: Signalling;
   readonly #attachments = new Set<Attachment>();
   #unproved = 0;
+  #subflows = 0;
   #destroyed = false;
 
   constructor(options: EndpointOptions) {
@@ -132,6 +137,7 @@ class PeerJsEndpoint implements Endpoint {
       identity,
       handlers: side.handlers,
       getStats: () => rtc.getStats(),
+      openSubflow: this.#openSubflow,
       release: () => connection.close(),
     });
 
@@ -173,6 +179,14 @@ class PeerJsEndpoint implements Endpoint {
       },
     );
   }
+
+  readonly #openSubflow: OpenSubflow = (role, events) => {
+    if (this.#subflows >= maxSubflowsInAll) return null;
+    this.#subflows += 1;
+    return openRtcSubflow(this.#rtcConfig, role, events, () => {
+      this.#subflows -= 1;
+    });
+  };
 
   #peerError(error: PeerError<string>): void {
     if (error.type !== 'peer-unavailable') return; // The rest is signalling's own, or ends in that connection's timeout.

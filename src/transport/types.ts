@@ -17,6 +17,8 @@ export interface ConnectionStats {
   /** 'direct' | 'relayed' from the selected ICE pair, null when unknown. */
   readonly path: 'direct' | 'relayed' | null;
   readonly roundTripMs: number | null;
+  /** How many connections carry it: more than one only where the round trip is long. */
+  readonly connections: number;
 }
 
 export interface ConnectionHandlers {

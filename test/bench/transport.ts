@@ -1,76 +1,108 @@
 /**
  * What the transport makes of a data channel: `sendBlob` between two endpoints of one Chromium page against a bare
- * RTCDataChannel between two plain connections of the same page, alternating, the bare one at its best message size.
+ * RTCDataChannel between two plain connections of the same page, alternating; over loopback, the bare one at its best message
+ * size, and over a slow way that loses packets. And how long the page's main thread is busy in one piece meanwhile.
  */
-import { chromium } from '@playwright/test';
+import { chromium, type Browser, type Page } from '@playwright/test';
 import playwrightConfig from '../../playwright.config.ts';
+import type { RateOptions, Rates } from '../e2e/pages/transport-rates.ts';
+import { addressesShown, putSlowWays, type SlowWays } from '../e2e/slow-ways.ts';
 import { serveTransportPage } from '../e2e/transport-page.ts';
+import { longestTaskOf, type LongestTask } from './trace/longest-task.ts';
 import { median, type Table } from './benchmark.ts';
 
 const mebibyte = 1024 * 1024;
-const blobBytes = 32 * mebibyte;
-const rounds = 5;
+const loopback: RateOptions = { bytes: 32 * mebibyte, rounds: 5, scoutBytes: 8 * mebibyte };
+const slow: RateOptions = { bytes: 4 * mebibyte, rounds: 5, scoutBytes: 0 };
+/** What a step of 10 M parameters takes in fp32. */
+const stepBytes = 40_000_000;
 
-export interface TransportFigures {
-  /** Medians over the rounds, bytes per second. */
-  readonly ours: number;
-  readonly bare: number;
-  readonly bareMessageBytes: number;
-  /** Bytes per second of one short transfer at each message size. */
-  readonly scouted: Readonly<Record<number, number>>;
-  /** Median over the rounds of ours divided by the bare channel's of the same round. */
-  readonly share: number;
-  /** In both directions at once. */
-  readonly both: { readonly ours: number; readonly bare: number; readonly share: number };
-  readonly longestTaskMs: number;
-}
+export const options = { 'round-trip': 22, 'loss-percent': 1, rounds: 5 };
 
-/** The median of the rounds' own ratios. */
-function shareOf(ours: readonly number[], bare: readonly number[]): number {
-  return median(ours.map((rate, round) => rate / (bare[round] ?? Number.NaN)));
-}
-
-export async function benchTransport(): Promise<TransportFigures> {
+export async function run({ 'round-trip': roundTripMs, 'loss-percent': lossPercent, rounds }: typeof options): Promise<readonly Table[]> {
+  const ways: SlowWays = { roundTripMs, loss: lossPercent / 100 };
   const served = await serveTransportPage();
-  const browser = await chromium.launch(playwrightConfig.use?.launchOptions ?? {});
+  const { args = [], ...launch } = playwrightConfig.use?.launchOptions ?? {};
+  const browser = await chromium.launch({ ...launch, args: [...args, addressesShown] });
   try {
-    const page = await browser.newPage();
-    await page.goto(served.url);
-    const rates = await page.evaluate(([bytes, count]) => window.transportTest.measureRates(bytes, count), [blobBytes, rounds] as const);
-    return {
-      ours: median(rates.ours),
-      bare: median(rates.bare),
-      both: { ours: median(rates.oursBoth), bare: median(rates.bareBoth), share: shareOf(rates.oursBoth, rates.bareBoth) },
-      bareMessageBytes: rates.bareMessageBytes,
-      scouted: rates.scouted,
-      share: shareOf(rates.ours, rates.bare),
-      longestTaskMs: rates.longestTaskMs,
-    };
+    const near = await inPage(browser, served.url, (page) => measure(page, { ...loopback, rounds }));
+    const task = await inPage(browser, served.url, (page) => longestTaskOf(browser, page, () => exchange(page)));
+    let closeWays: (() => void) | undefined;
+    const far = await inPage(
+      browser,
+      served.url,
+      (page) => measure(page, { ...slow, rounds }),
+      async (page) => {
+        closeWays = await putSlowWays(page, ways);
+      },
+    );
+    closeWays?.();
+    return [nearTable(near, task), farTable(far, ways)];
   } finally {
     await browser.close();
     await served.close();
   }
 }
 
-export async function run(): Promise<readonly Table[]> {
-  const figures = await benchTransport();
-  const inMebibytes = (rate: number): string => (rate / mebibyte).toFixed(1);
-  const scouted = Object.entries(figures.scouted).map(([size, rate]) => `${Number(size) / 1024} KiB: ${inMebibytes(rate)}`);
+async function inPage<T>(browser: Browser, url: string, use: (page: Page) => Promise<T>, before?: (page: Page) => Promise<void>): Promise<T> {
+  const page = await browser.newPage();
+  await before?.(page);
+  await page.goto(url);
+  const result = await use(page);
+  await page.close();
+  return result;
+}
+
+const measure = (page: Page, rates: RateOptions): Promise<Rates> => page.evaluate((asked) => window.transportTest.measureRates(asked), rates);
+
+const exchange = (page: Page): Promise<void> => page.evaluate((bytes) => window.transportTest.exchange(bytes), stepBytes);
+
+const inMebibytes = (rate: number): string => (rate / mebibyte).toFixed(2);
+
+/** Median and range of the rounds' own ratios. */
+function share(ours: readonly number[], bare: readonly number[]): string {
+  const shares = ours.map((rate, round) => rate / (bare[round] ?? Number.NaN));
+  return `${median(shares).toFixed(2)} (${Math.min(...shares).toFixed(2)} to ${Math.max(...shares).toFixed(2)})`;
+}
+
+function rowsOf(rates: Rates): readonly (readonly string[])[] {
   return [
-    {
-      title: 'Transport between two peers of one Chromium page',
-      notes: [
-        `blobs of ${blobBytes / mebibyte} MiB, ${rounds} rounds, alternating, medians; share is the median of the rounds' own ratios`,
-        `bare channel, one short transfer per message size, MiB/s: ${scouted.join(', ')}; the best of these is compared`,
-        figures.longestTaskMs === 0 ? 'no task of the page took 50 ms during our transfers' : `longest task of the page during our transfers: ${figures.longestTaskMs.toFixed(0)} ms`,
-      ],
-      columns: ['', 'MiB/s', 'share'],
-      rows: [
-        ['sendBlob', inMebibytes(figures.ours), figures.share.toFixed(2)],
-        [`bare RTCDataChannel, ${figures.bareMessageBytes / 1024} KiB messages`, inMebibytes(figures.bare), '1.00'],
-        ['sendBlob, both directions at once', inMebibytes(figures.both.ours), figures.both.share.toFixed(2)],
-        ['bare, both directions at once', inMebibytes(figures.both.bare), '1.00'],
-      ],
-    },
+    ['sendBlob', inMebibytes(median(rates.ours)), share(rates.ours, rates.bare)],
+    [`bare RTCDataChannel, ${rates.bareMessageBytes / 1024} KiB messages`, inMebibytes(median(rates.bare)), '1'],
+    ['sendBlob, both directions at once', inMebibytes(median(rates.oursBoth)), share(rates.oursBoth, rates.bareBoth)],
+    ['bare, both directions at once', inMebibytes(median(rates.bareBoth)), '1'],
   ];
+}
+
+function controlNote({ controlMs }: Rates): string {
+  return `a control message took ${median(controlMs).toFixed(0)} ms one way beside blobs in both directions (median of ${controlMs.length}; the slowest ${Math.max(...controlMs).toFixed(0)} ms)`;
+}
+
+const columns = ['', 'MiB/s', 'share'];
+
+function nearTable(rates: Rates, task: LongestTask): Table {
+  const scouted = Object.entries(rates.scouted).map(([size, rate]) => `${Number(size) / 1024} KiB: ${inMebibytes(rate)}`);
+  return {
+    title: 'Transport between two peers of one Chromium page, loopback',
+    notes: [
+      `blobs of ${loopback.bytes / mebibyte} MiB, ${rates.ours.length} rounds, alternating, medians; share is the median of the rounds' own ratios, and their range`,
+      `bare channel, one short transfer per message size, MiB/s: ${scouted.join(', ')}; the best of these is compared`,
+      controlNote(rates),
+      `${stepBytes / 1e6} MB both ways: the longest of ${task.count} tasks of the page's main thread took ${task.cpuMs.toFixed(1)} ms of processor time, ${task.wallMs.toFixed(0)} ms by the clock`,
+    ],
+    columns,
+    rows: rowsOf(rates),
+  };
+}
+
+function farTable(rates: Rates, { roundTripMs, loss }: SlowWays): Table {
+  return {
+    title: `The same, with ${roundTripMs} ms round trip and ${(loss * 100).toFixed(1)} % loss each way`,
+    notes: [
+      `blobs of ${slow.bytes / mebibyte} MiB, ${rates.ours.length} rounds; ours went by ${rates.connections} connections, the bare one by one`,
+      controlNote(rates),
+    ],
+    columns,
+    rows: rowsOf(rates),
+  };
 }

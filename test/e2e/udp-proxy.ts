@@ -8,6 +8,8 @@ import { once } from 'node:events';
 import { Random } from '../room/random.ts';
 
 export interface UdpProxyOptions {
+  /** Of this machine's own; the proxy itself is reached at it too. */
+  readonly host?: string;
   readonly targetPort: number;
   /** Each way. */
   readonly delayMs: number;
@@ -31,9 +33,7 @@ export interface UdpProxy {
   close(): void;
 }
 
-const host = '127.0.0.1';
-
-export async function startUdpProxy({ targetPort, delayMs, loss, seed }: UdpProxyOptions): Promise<UdpProxy> {
+export async function startUdpProxy({ host = '127.0.0.1', targetPort, delayMs, loss, seed }: UdpProxyOptions): Promise<UdpProxy> {
   const random = new Random(seed);
   const front = createSocket('udp4');
   /** One socket for each client, so that the server tells them apart, by the client's address. */

@@ -10,7 +10,7 @@ const ada = 'ada' as PeerId;
 const ben = 'ben' as PeerId;
 
 function statsOf(bytesSent: number, bytesReceived: number, more: Partial<ConnectionStats> = {}): ConnectionStats {
-  return { bytesSent, bytesReceived, sendBytesPerSecond: null, path: 'direct', roundTripMs: 12, ...more };
+  return { bytesSent, bytesReceived, sendBytesPerSecond: null, path: 'direct', roundTripMs: 12, connections: 1, ...more };
 }
 
 /** The rows that come of one reading after another. */

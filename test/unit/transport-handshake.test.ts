@@ -1,6 +1,6 @@
 /** The proof of the key against whoever sits on the wire: strangers, mirrors, replays, and a lying signalling server. */
 import { describe, expect, it } from 'vitest';
-import { fingerprintOf, shakeHands, type HandshakeIdentity, type HandshakeWire } from '../../src/transport/handshake.ts';
+import { fingerprintOf, shakeHands, transportVersion, type HandshakeIdentity, type HandshakeWire } from '../../src/transport/handshake.ts';
 
 type Meddle = (message: unknown) => unknown;
 const honest: Meddle = (message) => message;
@@ -147,7 +147,7 @@ describe('the handshake', () => {
   });
 
   it('takes anything else for a wrong key', async () => {
-    for (const nonsense of [null, 7, [], {}, { type: 'hello' }, { type: 'hello', version: '1' }, { type: 'hello', version: 1, nonce: 'short' }, { type: 'accepted' }]) {
+    for (const nonsense of [null, 7, [], {}, { type: 'hello' }, { type: 'hello', version: '1' }, { type: 'hello', version: transportVersion, nonce: 'short' }, { type: 'accepted' }]) {
       await expect(shakeHands(caller, { send: () => undefined, receive: () => Promise.resolve(nonsense) }, { verified: () => undefined })).rejects.toMatchObject({
         problem: { code: 'wrong-key' },
       });

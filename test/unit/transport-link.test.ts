@@ -1,6 +1,7 @@
 /** The conformance suite over channels in memory, and what a link does with a peer that breaks the rules. */
 import { describe, expect, it, vi } from 'vitest';
 import { closeFrame, controlFrames, handshakeFrame } from '../../src/transport/framing.ts';
+import { transportVersion } from '../../src/transport/handshake.ts';
 import { TransportError } from '../../src/transport/types.ts';
 import { Recorder, scenarios } from './transport-conformance.ts';
 import { makeWires, openAll, side } from './transport-memory.ts';
@@ -31,7 +32,7 @@ describe('a link', () => {
       ['control', new Uint8Array([2, 1, 2, 3])],
       ['bulk', new Uint8Array([16, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 123, 125])],
       ['control', handshakeFrame({ type: 'proof', proof: 'A'.repeat(43) })],
-      ['control', handshakeFrame({ type: 'hello', version: 1 })],
+      ['control', handshakeFrame({ type: 'hello', version: transportVersion })],
       ['control', handshakeFrame('x'.repeat(5000))],
     ] as const) {
       const wires = makeWires();
@@ -48,7 +49,7 @@ describe('a link', () => {
     const wires = makeWires();
     const link = side(wires, 'callee', { key: 'k', handlers: new Recorder() });
     openAll(wires);
-    wires.control[0].send(handshakeFrame({ type: 'hello', version: 2, anything: ['new'] }));
+    wires.control[0].send(handshakeFrame({ type: 'hello', version: transportVersion + 1, anything: ['new'] }));
     await expect(link.opened).rejects.toMatchObject({ problem: { code: 'version-mismatch', whatToDo: expect.stringMatching(/Reload this page/) as unknown } });
   });
 
@@ -68,7 +69,7 @@ describe('a link', () => {
     ['an empty frame', 'control', new Uint8Array()],
     ['bytes that are no UTF-8', 'control', new Uint8Array([3, 0xff, 0xfe])],
     ['text that is no JSON', 'control', new Uint8Array([3, 123])],
-    ['a second handshake', 'control', handshakeFrame({ type: 'hello', version: 1 })],
+    ['a second handshake', 'control', handshakeFrame({ type: 'hello', version: transportVersion })],
     ['a malformed farewell', 'control', new Uint8Array([4, 91, 93])],
     ['a piece of no blob', 'bulk', new Uint8Array([17, 1])],
     ['a blob that is announced as too large', 'bulk', new Uint8Array([16, 0, 0, 0, 2, 0, 255, 0, 0, 0, 0])],

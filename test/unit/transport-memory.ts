@@ -1,6 +1,8 @@
 /** Data channels in memory, joined: what `link.ts` uses of RTCDataChannel, with its buffering and its events; and links over them. */
 import type { HandshakeIdentity } from '../../src/transport/handshake.ts';
-import { openLink, type ByteChannel, type Link, type LinkOptions } from '../../src/transport/link.ts';
+import type { ByteChannel } from '../../src/transport/blob-sender.ts';
+import { openLink, type Link, type LinkOptions } from '../../src/transport/link.ts';
+import type { OpenSubflow, SubflowPolicy } from '../../src/transport/subflows.ts';
 import type { Side } from './transport-conformance.ts';
 
 /** Frames handed over per turn of the event loop, so that senders meet a full buffer. */
@@ -102,6 +104,7 @@ export function side(wires: Wires, role: 'caller' | 'callee', options: Side, cha
     identity: () => Promise.resolve(identity(role, options.key)),
     handlers: () => options.handlers,
     getStats: () => Promise.reject(new Error('no statistics in memory')),
+    openSubflow: () => null,
     release: () => {
       control.close();
       bulk.close();
@@ -112,4 +115,45 @@ export function side(wires: Wires, role: 'caller' | 'callee', options: Side, cha
 
 export function openAll(wires: Wires): void {
   for (const channel of [...wires.bulk, ...wires.control]) channel.open();
+}
+
+/** Subflows are opened as soon as anything waits. */
+export const eagerPolicy: SubflowPolicy = { minRoundTripMs: 50, minWaitingBytes: 1, readings: 1, readingIntervalMs: 0 };
+
+/** Of a way of that length. */
+export function statsWith(roundTripMs: number): Promise<RTCStatsReport> {
+  const report = new Map<string, unknown>([
+    ['T', { id: 'T', type: 'transport', selectedCandidatePairId: 'P' }],
+    ['P', { id: 'P', type: 'candidate-pair', currentRoundTripTime: roundTripMs / 1000 }],
+  ]);
+  return Promise.resolve(report as unknown as RTCStatsReport);
+}
+
+/** Subflows of one link, in memory: each opens when the callee has heard the caller's word. */
+export class MemorySubflows {
+  readonly pairs: (readonly [MemoryChannel, MemoryChannel])[] = [];
+  #joined = 0;
+
+  readonly #open: OpenSubflow = (role, { say }) => {
+    if (role === 'caller') {
+      const pair = MemoryChannel.pair();
+      this.pairs.push(pair);
+      queueMicrotask(() => say('open'));
+      return { channel: pair[0], hear: () => undefined, close: () => pair[0].close() };
+    }
+    const pair = this.pairs[this.#joined];
+    this.#joined += 1;
+    if (pair === undefined) throw new Error('the caller has none that could be joined');
+    return {
+      channel: pair[1],
+      hear: () => {
+        for (const channel of pair) channel.open();
+      },
+      close: () => pair[1].close(),
+    };
+  };
+
+  options(roundTripMs = 50): Partial<LinkOptions> {
+    return { openSubflow: this.#open, subflowPolicy: eagerPolicy, getStats: () => statsWith(roundTripMs) };
+  }
 }

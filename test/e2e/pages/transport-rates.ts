@@ -2,6 +2,14 @@
 import type { Connection } from '../../../src/transport/types.ts';
 import { pattern, Recorder, type OpenPair } from '../../unit/transport-conformance.ts';
 
+export interface RateOptions {
+  /** Of each transfer. */
+  readonly bytes: number;
+  readonly rounds: number;
+  /** Transfers of this length find the bare channel's best message size; 0: its usual one is taken. */
+  readonly scoutBytes: number;
+}
+
 export interface Rates {
   /** Bytes per second of each message size of the bare channel, one short transfer each. */
   readonly scouted: Readonly<Record<number, number>>;
@@ -13,17 +21,28 @@ export interface Rates {
   /** The same in both directions at once, of which the bytes are added. */
   readonly oursBoth: readonly number[];
   readonly bareBoth: readonly number[];
-  /** The longest task that the main thread saw during our transfers; 0 when none took 50 ms. */
-  readonly longestTaskMs: number;
+  /** How long control messages took, one way, beside blobs in both directions. */
+  readonly controlMs: readonly number[];
+  /** Connections of our link at the end. */
+  readonly connections: number;
 }
 
 const bareMessageSizes = [16 * 1024, 64 * 1024, 128 * 1024, 256 * 1024];
-const scoutBytes = 8 * 1024 * 1024;
+const usualMessageBytes = 64 * 1024;
 const bareHighWaterBytes = 1024 * 1024;
 const bareLowWaterBytes = 256 * 1024;
+const controlIntervalMs = 100;
 
-export async function measureRates(openPair: OpenPair, bytes: number, rounds: number): Promise<Rates> {
-  const [atCaller, atCallee] = [new Recorder(), new Recorder()];
+/** Keeps blobs for a moment and of control messages only how long they took. */
+class Watch extends Recorder {
+  readonly controlMs: number[] = [];
+  override control(sentAtMs: number): void {
+    this.controlMs.push(performance.now() - sentAtMs);
+  }
+}
+
+export async function measureRates(openPair: OpenPair, { bytes, rounds, scoutBytes }: RateOptions): Promise<Rates> {
+  const [atCaller, atCallee] = [new Watch(), new Watch()];
   const pair = openPair({ key: 'k', handlers: atCaller }, { key: 'k', handlers: atCallee });
   const [caller, callee] = await Promise.all([pair.caller, pair.callee]);
   const bareChannels = await openBarePair();
@@ -44,14 +63,14 @@ export async function measureRates(openPair: OpenPair, bytes: number, rounds: nu
     return (transfers.length * blob.byteLength * 1000) / (performance.now() - startedMs);
   };
 
-  // Congestion windows open and code gets compiled before anything counts.
-  const scout = pattern(scoutBytes, 2);
-  await ourRate(scout);
-  await bareRate(bareChannels, scout, 64 * 1024);
+  // Congestion windows open, further connections too, and code gets compiled before anything counts.
+  const warmUp = pattern(scoutBytes === 0 ? bytes : scoutBytes, 2);
+  await ourRate(warmUp);
+  await bareRate(bareChannels, warmUp, usualMessageBytes);
   const scouted: Record<number, number> = {};
-  let bareMessageBytes = 0;
-  for (const size of bareMessageSizes) {
-    scouted[size] = await bareRate(bareChannels, scout, size);
+  let bareMessageBytes = scoutBytes === 0 ? usualMessageBytes : 0;
+  for (const size of scoutBytes === 0 ? [] : bareMessageSizes) {
+    scouted[size] = await bareRate(bareChannels, warmUp, size);
     if (scouted[size] > (scouted[bareMessageBytes] ?? 0)) bareMessageBytes = size;
   }
 
@@ -60,21 +79,27 @@ export async function measureRates(openPair: OpenPair, bytes: number, rounds: nu
   const bare: number[] = [];
   const oursBoth: number[] = [];
   const bareBoth: number[] = [];
-  let longestTaskMs = 0;
-  const observer = new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) longestTaskMs = Math.max(longestTaskMs, entry.duration);
-  });
   for (let round = 0; round < rounds; round += 1) {
     bare.push(await bareRate(bareChannels, blob, bareMessageBytes));
-    observer.observe({ type: 'longtask' });
     ours.push(await ourRate(blob));
+    const talking = setInterval(() => caller.sendControl(performance.now()), controlIntervalMs);
     oursBoth.push(await together([ourRate(blob), ourRate(blob, callee, atCaller)], blob));
-    observer.disconnect();
+    clearInterval(talking);
     bareBoth.push(await together([bareRate(bareChannels, blob, bareMessageBytes), bareRate(inTurn, blob, bareMessageBytes)], blob));
   }
+  const { connections } = await caller.stats();
   caller.close('measured');
   bareChannels.close();
-  return { scouted, bareMessageBytes, ours, bare, oursBoth, bareBoth, longestTaskMs };
+  return { scouted, bareMessageBytes, ours, bare, oursBoth, bareBoth, controlMs: atCallee.controlMs, connections };
+}
+
+/** One blob each way at once. */
+export async function exchange(openPair: OpenPair, bytes: number): Promise<void> {
+  const recorders = [new Recorder(), new Recorder()] as const;
+  const pair = openPair({ key: 'k', handlers: recorders[0] }, { key: 'k', handlers: recorders[1] });
+  const [caller, callee] = await Promise.all([pair.caller, pair.callee]);
+  await Promise.all([caller.sendBlob({}, new ArrayBuffer(bytes)), callee.sendBlob({}, new ArrayBuffer(bytes)), ...recorders.map((recorder) => recorder.until(1))]);
+  caller.close('done');
 }
 
 interface BarePair {

@@ -2,7 +2,7 @@
 import { openEndpoint } from '../../../src/transport/peerjs.ts';
 import { TransportError, type Connection, type Endpoint, type TransportProblem } from '../../../src/transport/types.ts';
 import { pattern, Recorder, scenarios, type Arrival, type OpenPair, type Side } from '../../unit/transport-conformance.ts';
-import { measureRates } from './transport-rates.ts';
+import { exchange, measureRates, type RateOptions } from './transport-rates.ts';
 
 interface Place {
   readonly room: string;
@@ -140,7 +140,8 @@ const transportTest = {
   stats: async (index: number) => (await connectionAt(index)).connection.stats(),
   close: async (index: number, reason: string): Promise<void> => (await connectionAt(index)).connection.close(reason),
   destroy: (): void => endpoints[0]?.endpoint.destroy(),
-  measureRates: (bytes: number, rounds: number) => measureRates(openPair, bytes, rounds),
+  exchange: (bytes: number) => exchange(openPair, bytes),
+  measureRates: (options: RateOptions) => measureRates(openPair, options),
 };
 
 declare global {
