@@ -13,35 +13,39 @@ import { median, type Table } from './benchmark.ts';
 
 const mebibyte = 1024 * 1024;
 const loopback: RateOptions = { bytes: 32 * mebibyte, rounds: 5, scoutBytes: 8 * mebibyte };
-const slow: RateOptions = { bytes: 4 * mebibyte, rounds: 5, scoutBytes: 0 };
+const slow: RateOptions = { bytes: 2 * mebibyte, rounds: 5, scoutBytes: 0 };
 /** What a step of 10 M parameters takes in fp32. */
 const stepBytes = 40_000_000;
 
-export const options = { 'round-trip': 22, 'loss-percent': 1, rounds: 5 };
+/** 0 leaves `near` or `far` out. */
+export const options = { near: 1, far: 1, 'round-trip': 22, 'loss-percent': 1, rounds: 5 };
 
-export async function run({ 'round-trip': roundTripMs, 'loss-percent': lossPercent, rounds }: typeof options): Promise<readonly Table[]> {
-  const ways: SlowWays = { roundTripMs, loss: lossPercent / 100 };
+export async function run({ near, far, 'round-trip': roundTripMs, 'loss-percent': lossPercent, rounds }: typeof options): Promise<readonly Table[]> {
   const served = await serveTransportPage();
   const { args = [], ...launch } = playwrightConfig.use?.launchOptions ?? {};
   const browser = await chromium.launch({ ...launch, args: [...args, addressesShown] });
   try {
-    const near = await inPage(browser, served.url, (page) => measure(page, { ...loopback, rounds }));
-    const task = await inPage(browser, served.url, (page) => longestTaskOf(browser, page, () => exchange(page)));
-    let closeWays: (() => void) | undefined;
-    const far = await inPage(
-      browser,
-      served.url,
-      (page) => measure(page, { ...slow, rounds }),
-      async (page) => {
-        closeWays = await putSlowWays(page, ways);
-      },
-    );
-    closeWays?.();
-    return [nearTable(near, task), farTable(far, ways)];
+    const tables: Table[] = [];
+    if (near > 0) {
+      const rates = await inPage(browser, served.url, (page) => measure(page, { ...loopback, rounds }));
+      tables.push(nearTable(rates, await inPage(browser, served.url, (page) => longestTaskOf(browser, page, () => exchange(page)))));
+    }
+    if (far > 0) tables.push(await measureFar(browser, served.url, { roundTripMs, loss: lossPercent / 100 }, rounds));
+    return tables;
   } finally {
     await browser.close();
     await served.close();
   }
+}
+
+async function measureFar(browser: Browser, url: string, ways: SlowWays, rounds: number): Promise<Table> {
+  let closeWays = (): void => undefined;
+  const put = async (page: Page): Promise<void> => {
+    closeWays = await putSlowWays(page, ways);
+  };
+  const rates = await inPage(browser, url, (page) => measure(page, { ...slow, rounds }), put);
+  closeWays();
+  return farTable(rates, ways);
 }
 
 async function inPage<T>(browser: Browser, url: string, use: (page: Page) => Promise<T>, before?: (page: Page) => Promise<void>): Promise<T> {
