@@ -8,28 +8,26 @@ import playwrightConfig from '../../playwright.config.ts';
 import type { RateOptions, Rates } from '../e2e/pages/transport-rates.ts';
 import { addressesShown, putSlowWays, type SlowWays } from '../e2e/slow-ways.ts';
 import { serveTransportPage } from '../e2e/transport-page.ts';
-import { longestTaskOf, type LongestTask } from './trace/longest-task.ts';
+import { busyTasksOf, longTaskMs, type BusyTasks } from './trace/busy-tasks.ts';
 import { median, type Table } from './benchmark.ts';
 
 const mebibyte = 1024 * 1024;
-const loopback: RateOptions = { bytes: 32 * mebibyte, rounds: 5, scoutBytes: 8 * mebibyte };
-const slow: RateOptions = { bytes: 2 * mebibyte, rounds: 5, scoutBytes: 0 };
+const loopback: RateOptions = { bytes: 16 * mebibyte, rounds: 5, scoutBytes: 4 * mebibyte };
+const slow: RateOptions = { bytes: 4 * mebibyte, rounds: 5, scoutBytes: 0 };
 /** What a step of 10 M parameters takes in fp32. */
 const stepBytes = 40_000_000;
 
-/** 0 leaves `near` or `far` out. */
-export const options = { near: 1, far: 1, 'round-trip': 22, 'loss-percent': 1, rounds: 5 };
+/** 0 leaves `near`, `tasks` or `far` out. */
+export const options = { near: 1, tasks: 1, far: 1, 'round-trip': 22, 'loss-percent': 1, rounds: 5 };
 
-export async function run({ near, far, 'round-trip': roundTripMs, 'loss-percent': lossPercent, rounds }: typeof options): Promise<readonly Table[]> {
+export async function run({ near, tasks, far, 'round-trip': roundTripMs, 'loss-percent': lossPercent, rounds }: typeof options): Promise<readonly Table[]> {
   const served = await serveTransportPage();
   const { args = [], ...launch } = playwrightConfig.use?.launchOptions ?? {};
   const browser = await chromium.launch({ ...launch, args: [...args, addressesShown] });
   try {
     const tables: Table[] = [];
-    if (near > 0) {
-      const rates = await inPage(browser, served.url, (page) => measure(page, { ...loopback, rounds }));
-      tables.push(nearTable(rates, await inPage(browser, served.url, (page) => longestTaskOf(browser, page, () => exchange(page)))));
-    }
+    if (near > 0) tables.push(nearTable(await inPage(browser, served.url, (page) => measure(page, { ...loopback, rounds }))));
+    if (tasks > 0) tables.push(taskTable(await inPage(browser, served.url, (page) => busyTasks(browser, page))));
     if (far > 0) tables.push(await measureFar(browser, served.url, { roundTripMs, loss: lossPercent / 100 }, rounds));
     return tables;
   } finally {
@@ -59,7 +57,10 @@ async function inPage<T>(browser: Browser, url: string, use: (page: Page) => Pro
 
 const measure = (page: Page, rates: RateOptions): Promise<Rates> => page.evaluate((asked) => window.transportTest.measureRates(asked), rates);
 
-const exchange = (page: Page): Promise<void> => page.evaluate((bytes) => window.transportTest.exchange(bytes), stepBytes);
+async function busyTasks(browser: Browser, page: Page): Promise<BusyTasks> {
+  await page.evaluate((bytes) => window.transportTest.prepareExchange(bytes), stepBytes);
+  return busyTasksOf(browser, page, () => page.evaluate(() => window.transportTest.exchange()));
+}
 
 const inMebibytes = (rate: number): string => (rate / mebibyte).toFixed(2);
 
@@ -84,7 +85,7 @@ function controlNote({ controlMs }: Rates): string {
 
 const columns = ['', 'MiB/s', 'share'];
 
-function nearTable(rates: Rates, task: LongestTask): Table {
+function nearTable(rates: Rates): Table {
   const scouted = Object.entries(rates.scouted).map(([size, rate]) => `${Number(size) / 1024} KiB: ${inMebibytes(rate)}`);
   return {
     title: 'Transport between two peers of one Chromium page, loopback',
@@ -92,10 +93,18 @@ function nearTable(rates: Rates, task: LongestTask): Table {
       `blobs of ${loopback.bytes / mebibyte} MiB, ${rates.ours.length} rounds, alternating, medians; share is the median of the rounds' own ratios, and their range`,
       `bare channel, one short transfer per message size, MiB/s: ${scouted.join(', ')}; the best of these is compared`,
       controlNote(rates),
-      `${stepBytes / 1e6} MB both ways: the longest of ${task.count} tasks of the page's main thread took ${task.cpuMs.toFixed(1)} ms of processor time, ${task.wallMs.toFixed(0)} ms by the clock`,
     ],
     columns,
     rows: rowsOf(rates),
+  };
+}
+
+function taskTable({ count, over, tasks }: BusyTasks): Table {
+  return {
+    title: `Tasks of the page's main thread while ${stepBytes / 1e6} MB go each way at once`,
+    notes: [`${count} tasks; ${over} of them took more than ${longTaskMs} ms of processor time; the longest:`],
+    columns: ['posted by', 'processor, ms', 'clock, ms'],
+    rows: tasks.map(({ postedBy, cpuMs, wallMs }) => [postedBy, cpuMs.toFixed(1), wallMs.toFixed(1)]),
   };
 }
 

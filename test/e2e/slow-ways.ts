@@ -19,6 +19,8 @@ declare global {
   interface Window {
     /** The port of the proxy that stands before this address. */
     proxyBefore(host: string, port: number): Promise<number>;
+    /** All that the page has made, in order. */
+    slowConnections: RTCPeerConnection[];
   }
 }
 
@@ -46,7 +48,12 @@ function rewriteCandidates(): void {
     return `${before} ${host} ${await window.proxyBefore(host, Number(port))} ${after}`;
   };
   const Original = RTCPeerConnection;
+  window.slowConnections = [];
   window.RTCPeerConnection = class extends Original {
+    constructor(configuration?: RTCConfiguration) {
+      super(configuration);
+      window.slowConnections.push(this);
+    }
     override async setRemoteDescription(description: RTCSessionDescriptionInit): Promise<void> {
       const lines = await Promise.all(
         (description.sdp ?? '').split('\r\n').map(async (line) => {

@@ -93,13 +93,16 @@ export async function measureRates(openPair: OpenPair, { bytes, rounds, scoutByt
   return { scouted, bareMessageBytes, ours, bare, oursBoth, bareBoth, controlMs: atCallee.controlMs, connections };
 }
 
-/** One blob each way at once. */
-export async function exchange(openPair: OpenPair, bytes: number): Promise<void> {
+/** Opens a pair and makes a blob; what it resolves to sends that one both ways at once. */
+export async function prepareExchange(openPair: OpenPair, bytes: number): Promise<() => Promise<void>> {
   const recorders = [new Recorder(), new Recorder()] as const;
   const pair = openPair({ key: 'k', handlers: recorders[0] }, { key: 'k', handlers: recorders[1] });
   const [caller, callee] = await Promise.all([pair.caller, pair.callee]);
-  await Promise.all([caller.sendBlob({}, new ArrayBuffer(bytes)), callee.sendBlob({}, new ArrayBuffer(bytes)), ...recorders.map((recorder) => recorder.until(1))]);
-  caller.close('done');
+  const blob = pattern(bytes, 1);
+  return async () => {
+    await Promise.all([caller.sendBlob({}, blob), callee.sendBlob({}, blob), ...recorders.map((recorder) => recorder.until(1))]);
+    caller.close('done');
+  };
 }
 
 interface BarePair {

@@ -2,7 +2,7 @@
 import { openEndpoint } from '../../../src/transport/peerjs.ts';
 import { TransportError, type Connection, type Endpoint, type TransportProblem } from '../../../src/transport/types.ts';
 import { pattern, Recorder, scenarios, type Arrival, type OpenPair, type Side } from '../../unit/transport-conformance.ts';
-import { exchange, measureRates, type RateOptions } from './transport-rates.ts';
+import { measureRates, prepareExchange, type RateOptions } from './transport-rates.ts';
 
 interface Place {
   readonly room: string;
@@ -28,6 +28,7 @@ export type ArrivalShown = Exclude<Arrival, { type: 'blob' }> | { readonly type:
 
 const endpoints: PageEndpoint[] = [];
 let opened: (() => void)[] = [];
+let exchange = (): Promise<void> => Promise.resolve();
 
 /** A caller may be done a moment before its callee is: this waits for the connection. */
 async function connectionAt(index: number): Promise<PageConnection> {
@@ -140,7 +141,10 @@ const transportTest = {
   stats: async (index: number) => (await connectionAt(index)).connection.stats(),
   close: async (index: number, reason: string): Promise<void> => (await connectionAt(index)).connection.close(reason),
   destroy: (): void => endpoints[0]?.endpoint.destroy(),
-  exchange: (bytes: number) => exchange(openPair, bytes),
+  prepareExchange: async (bytes: number): Promise<void> => {
+    exchange = await prepareExchange(openPair, bytes);
+  },
+  exchange: (): Promise<void> => exchange(),
   measureRates: (options: RateOptions) => measureRates(openPair, options),
 };
 
