@@ -2,7 +2,8 @@
  * A `Connection` over two open-or-opening data channels, control and bulk: handshake, then messages and blobs with
  * backpressure, blobs over subflows too where these help. Knows nothing of PeerJS or of how the channels came about.
  */
-import { BlobSender, highWaterBytes, lowWaterBytes, stuckTimeoutMs, type ByteChannel } from './blob-sender.ts';
+import { BlobSender, stuckTimeoutMs, type ByteChannel } from './blob-sender.ts';
+import { ControlSender } from './control-sender.ts';
 import { closeFrame, controlFrames, ControlReader, FrameError, handshakeFrame, receivedFrame, subflowFrame } from './framing.ts';
 import { shakeHands, type HandshakeIdentity } from './handshake.ts';
 import { BlobReader } from './pieces.ts';
@@ -32,8 +33,6 @@ export interface Link {
   fail(error: TransportError): void;
 }
 
-/** Control messages that wait for the channel; a peer that takes none of this is not worth keeping. */
-const maxQueuedControlBytes = 32 * 1024 * 1024;
 const handshakeTimeoutMs = 10_000;
 /** The other side hangs up when our closing words arrive; without an answer we do. */
 const lingerMs = 1000;
@@ -55,6 +54,7 @@ class DataChannelLink implements Connection {
   readonly #options: LinkOptions;
   readonly #controlReader = new ControlReader();
   readonly #blobReader = new BlobReader();
+  readonly #control: ControlSender;
   readonly #blobs: BlobSender;
   /** null before the handshake is over. */
   #subflows: Subflows | null = null;
@@ -71,9 +71,6 @@ class DataChannelLink implements Connection {
   #handlers: ConnectionHandlers | null = null;
   #remoteId = '';
   #role: HandshakeIdentity['role'] = 'callee';
-  #controlQueue: Uint8Array<ArrayBuffer>[] = [];
-  #controlQueueBytes = 0;
-  #controlSending = false;
   /** Called with the reason when the link ends, so that whoever waits for a channel stops. */
   readonly #waiting = new Set<(error: TransportError) => void>();
   #endedWith: TransportError | null = null;
@@ -85,7 +82,12 @@ class DataChannelLink implements Connection {
     this.opened = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
-    options.control.bufferedAmountLowThreshold = lowWaterBytes;
+    this.#control = new ControlSender({
+      channel: options.control,
+      send: (frame) => this.#sendNow(frame),
+      tooMuch: () => void this.#fail('the other side takes no messages', null),
+      stuck: () => void this.#tookNothing(),
+    });
     this.#blobs = new BlobSender({
       bulk: options.bulk,
       sendOnBulk: (frame) => this.#sendOn(options.bulk, frame),
@@ -180,7 +182,7 @@ class DataChannelLink implements Connection {
         ),
       say: (message) => {
         const frame = subflowFrame(message);
-        if (frame !== null) this.#enqueueControl([frame]);
+        if (frame !== null) this.#control.enqueue([frame]);
         return frame !== null;
       },
       opened: (flow, channel) => this.#blobs.add(flow, channel),
@@ -272,34 +274,7 @@ class DataChannelLink implements Connection {
 
   sendControl(message: unknown): void {
     const frames = controlFrames(message);
-    if (this.#phase === 'open') this.#enqueueControl(frames);
-  }
-
-  #enqueueControl(frames: readonly Uint8Array<ArrayBuffer>[]): void {
-    for (const frame of frames) {
-      this.#controlQueue.push(frame);
-      this.#controlQueueBytes += frame.byteLength;
-    }
-    if (this.#controlQueueBytes > maxQueuedControlBytes) {
-      this.#fail('the other side takes no messages', null);
-      return;
-    }
-    if (!this.#controlSending) void this.#sendQueue();
-  }
-
-  async #sendQueue(): Promise<void> {
-    this.#controlSending = true;
-    try {
-      for (let frame = this.#controlQueue.shift(); frame !== undefined; frame = this.#controlQueue.shift()) {
-        this.#controlQueueBytes -= frame.byteLength;
-        if (this.#options.control.bufferedAmount > highWaterBytes) await this.#drained(this.#options.control);
-        this.#sendNow(frame);
-      }
-    } catch (error) {
-      if (!(error instanceof TransportError)) throw error; // The link has ended, and said so.
-    } finally {
-      this.#controlSending = false;
-    }
+    if (this.#phase === 'open') this.#control.enqueue(frames);
   }
 
   sendBlob(header: unknown, bytes: ArrayBuffer): Promise<void> {
@@ -309,25 +284,6 @@ class DataChannelLink implements Connection {
 
   #tookNothing(): TransportError {
     return this.#fail(`the other side took nothing for ${stuckTimeoutMs / 1000} s`, null);
-  }
-
-  #drained(channel: ByteChannel): Promise<void> {
-    return this.#until((done) => {
-      let timer: ReturnType<typeof setTimeout>;
-      const watch = (before: number): void => {
-        timer = setTimeout(() => {
-          const now = channel.bufferedAmount;
-          if (now < before) watch(now);
-          else this.#tookNothing();
-        }, stuckTimeoutMs);
-      };
-      watch(channel.bufferedAmount);
-      channel.addEventListener('bufferedamountlow', done, { once: true });
-      return () => {
-        clearTimeout(timer);
-        channel.removeEventListener('bufferedamountlow', done);
-      };
-    });
   }
 
   /** Waits for an event that `start` listens for, or for the end of the link. `start` returns how to stop listening. */
@@ -387,7 +343,7 @@ class DataChannelLink implements Connection {
     const wasOpen = this.#phase === 'open';
     this.#phase = 'closed';
     this.#endedWith = error;
-    this.#controlQueue = [];
+    this.#control.end(error);
     clearTimeout(this.#handshakeTimer);
     this.#blobs.end(error);
     this.#subflows?.end();
