@@ -138,7 +138,7 @@ class GpuEngine implements Engine {
   readonly counters: EngineCounters = { submits: 0, dispatches: 0, pipelinesCreated: 0, buffersCreated: 0, bufferBytes: 0 };
   readonly kernels: KernelCache;
   readonly #staging: StagingRing;
-  readonly #buffers: GPUBuffer[] = [];
+  readonly #buffers = new Set<GPUBuffer>();
   readonly #arenas: Region[] = [];
   /** The first error that no scope caught; every later wait for the GPU reports it. */
   #failure: EngineError | null = null;
@@ -161,20 +161,34 @@ class GpuEngine implements Engine {
   }
 
   allocate(label: string, lengthElements: number): Region {
+    this.device.pushErrorScope('out-of-memory');
+    const region = this.#createRegion(label, lengthElements);
+    void this.device.popErrorScope().then((error) => {
+      if (error) this.#failure ??= noMemoryFor(label, region);
+    }, ignoreLoss);
+    return region;
+  }
+
+  async allocateSpare(label: string, lengthsElements: readonly number[]): Promise<FlatMemory> {
+    this.device.pushErrorScope('out-of-memory');
+    const parts = lengthsElements.map((length, index) => this.#createRegion(`${label} ${index}`, length));
+    const error = await this.device.popErrorScope();
+    const memory = { parts, lengthElements: parts.reduce((sum, part) => sum + part.lengthElements, 0) };
+    if (error === null) return memory;
+    this.release(memory);
+    throw noMemoryFor(label, memory);
+  }
+
+  #createRegion(label: string, lengthElements: number): Region {
     const size = Math.max(4, lengthElements * 4);
     invariant(
       size <= this.profile.maxBufferBytes,
       () => `${label} needs ${size} bytes in one buffer; this adapter allows ${this.profile.maxBufferBytes}`,
       'out-of-memory',
     );
-    this.device.pushErrorScope('out-of-memory');
     const usage = usageStorage | usageCopySrc | usageCopyDst | usageUniform;
     const buffer = this.device.createBuffer({ label, size, usage });
-    void this.device.popErrorScope().then((error) => {
-      if (!error) return;
-      this.#failure ??= new EngineError(`the GPU has no memory left for ${label} (${size} bytes)`, { code: 'out-of-memory' });
-    }, ignoreLoss);
-    this.#buffers.push(buffer);
+    this.#buffers.add(buffer);
     this.counters.buffersCreated++;
     this.counters.bufferBytes += size;
     return { buffer, offsetElements: 0, lengthElements };
@@ -243,6 +257,14 @@ class GpuEngine implements Engine {
     return whole.buffer;
   }
 
+  release(...memories: readonly Memory[]): void {
+    for (const { buffer } of memories.flatMap(partsOf)) {
+      if (!this.#buffers.delete(buffer)) continue;
+      this.counters.bufferBytes -= buffer.size;
+      buffer.destroy();
+    }
+  }
+
   destroy(): void {
     this.#destroyed = true;
     this.#staging.destroy();
@@ -267,6 +289,10 @@ class GpuEngine implements Engine {
     const failure: EngineError | null = this.#failure;
     if (failure) throw failure;
   }
+}
+
+function noMemoryFor(label: string, { lengthElements }: Memory): EngineError {
+  return new EngineError(`the GPU has no memory left for ${label} (${lengthElements * 4} bytes)`, { code: 'out-of-memory' });
 }
 
 /** A scope that can't be popped any more belongs to a lost device, which `lost` reports. */

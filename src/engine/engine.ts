@@ -79,6 +79,8 @@ export interface Program {
    * the accumulated gradients and totals included.
    */
   timings(): Promise<readonly DispatchTiming[]>;
+  /** Frees the memory that is the program's alone: inputs, outputs, constants. It can't run after this. */
+  release(): void;
 }
 
 export interface CompileOptions {
@@ -88,6 +90,8 @@ export interface CompileOptions {
   readonly gradients?: Memory;
   /** Where `kind: 'total'` accumulations go: one region for each name. */
   readonly totals?: ReadonlyMap<string, Region>;
+  /** Where the graph's states lie: one region for each name. Programs that are given the same one hand it on to each other. */
+  readonly states?: ReadonlyMap<string, Region>;
   /** Tensors to keep after a run, by name, for `readOutput`. */
   readonly outputs?: ReadonlyMap<string, Tensor>;
 }
@@ -102,6 +106,11 @@ export interface Engine {
   allocate(label: string, lengthElements: number): Region;
   /** The same for a flat buffer of a layout. Flat buffers of one layout have parts of the same lengths. */
   allocateFlat(label: string, layout: ParameterLayout): FlatMemory;
+  /**
+   * Memory that work can go on without, of so many buffers: where there is none, this alone rejects, with an `EngineError` of
+   * code `out-of-memory`, and nothing is kept.
+   */
+  allocateSpare(label: string, lengthsElements: readonly number[]): Promise<FlatMemory>;
   /** What the activations of a graph would take, without compiling anything. */
   activationBytes(graph: Graph): number;
   compile(graph: Graph, options: CompileOptions): Promise<Program>;
@@ -111,5 +120,7 @@ export interface Engine {
   clear(...memories: readonly Memory[]): void;
   /** Host copy through a ring of staging buffers. What is queued meanwhile may change parts that were not read yet. */
   read(memory: Memory): Promise<ArrayBuffer>;
+  /** Frees buffers that nothing will use any more; what was submitted before still runs. */
+  release(...memories: readonly Memory[]): void;
   destroy(): void;
 }

@@ -57,12 +57,16 @@ export class Graph implements Trace {
   readonly parameters = new Map<string, Tensor>();
   readonly inputs = new Map<string, Tensor>();
   readonly constants = new Map<string, GraphConstant>();
+  readonly states = new Map<string, Tensor>();
+  /** By tensor id: values of a state, as it comes and as ops have left it, which all lie in its memory. */
+  readonly stateOf = new Map<number, string>();
   /** By tensor id: outputs that are accumulated into a persistent region instead of the arena. */
   readonly accumulations = new Map<number, AccumulationTarget>();
   /** Whether ops should prepare gradients while they compute values (see `linearCrossEntropy`). */
   readonly differentiates: boolean;
   /** Ranges of nodes that the backward pass computes again instead of keeping their values; see `recomputed`. */
   readonly segments: GraphSegment[] = [];
+  readonly #overwritten = new Set<number>();
   #nextId = 0;
 
   constructor(options: { readonly differentiates: boolean }) {
@@ -87,6 +91,18 @@ export class Graph implements Trace {
     return tensor;
   }
 
+  /**
+   * An f32 tensor that outlives a run: a run finds it as the one before left it. Only ops that overwrite it in place change it,
+   * and their output is what it is from then on.
+   */
+  state(name: string, shape: Shape): Tensor {
+    invariant(!this.states.has(name), () => `state ${name} is declared twice`);
+    const tensor = this.#tensor(name, shape, 'f32');
+    this.states.set(name, tensor);
+    this.stateOf.set(tensor.id, name);
+    return tensor;
+  }
+
   /** An f32 table known when the graph is traced. `build` is called once per key, so layers share their tables. */
   constant(key: string, shape: Shape, build: () => Float64Array): Tensor {
     const known = this.constants.get(key);
@@ -99,10 +115,19 @@ export class Graph implements Trace {
   }
 
   apply<Attrs>(op: Op<Attrs>, inputs: readonly Tensor[], attrs: Attrs): readonly Tensor[] {
+    for (const { id, name } of inputs) invariant(!this.#overwritten.has(id), () => `${op.name} reads ${name}, which was overwritten`);
     const specs = op.infer(inputs, attrs);
     const outputs = specs.map((spec, index) =>
       this.#tensor(`${op.name}${this.nodes.length}.${index}`, spec.shape, spec.dtype),
     );
+    op.overwrites?.forEach((input, output) => {
+      const [before, after] = [input === null ? undefined : inputs[input], outputs[output]];
+      if (!before || !after) return;
+      const state = this.stateOf.get(before.id);
+      invariant(state !== undefined, () => `${op.name} overwrites ${before.name}, which is no state`);
+      this.#overwritten.add(before.id);
+      this.stateOf.set(after.id, state);
+    });
     this.nodes.push({ op, inputs, outputs, attrs });
     return outputs;
   }

@@ -11,6 +11,8 @@ export interface HostValues {
   readonly parameters: ReadonlyMap<string, Float64Array>;
   /** u32 inputs as exact integers. */
   readonly inputs: ReadonlyMap<string, Float64Array>;
+  /** As the run finds them; what it leaves is the value of the tensor that the last op gave. Default: the graph has none. */
+  readonly states?: ReadonlyMap<string, Float64Array>;
 }
 
 export interface Interpretation {
@@ -36,6 +38,7 @@ export function interpret(graph: Graph, host: HostValues): Interpretation {
   };
   bind('parameter', graph.parameters, host.parameters);
   bind('input', graph.inputs, host.inputs);
+  bind('state', graph.states, host.states ?? new Map());
   for (const { tensor, values: table } of graph.constants.values()) values.set(tensor.id, table);
 
   const valueOf = (tensor: Tensor): Float64Array => {

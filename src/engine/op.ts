@@ -139,4 +139,6 @@ export interface Op<Attrs> {
   readonly accumulates?: readonly boolean[];
   /** inPlace[i] = j: output i may overwrite input j when nobody reads j afterwards. */
   readonly inPlace?: readonly (number | null)[];
+  /** overwrites[i] = j: output i is input j with some of its elements replaced, in place: j must be a state of the graph (`Graph.state`). */
+  readonly overwrites?: readonly (number | null)[];
 }

@@ -44,12 +44,12 @@ export interface PlanRequest {
   readonly maxArenaElements: number;
 }
 
-/** The nodes, in order, whose outputs reach a kept or an accumulated tensor. */
+/** The nodes, in order, whose outputs reach a kept or an accumulated tensor, or a state. */
 export function liveNodes(graph: Graph, kept: ReadonlySet<number>): readonly GraphNode[] {
   const wanted = new Set(kept);
   const live: GraphNode[] = [];
   for (const node of graph.nodes.toReversed()) {
-    if (!node.outputs.some(({ id }) => wanted.has(id) || graph.accumulations.has(id))) continue;
+    if (!node.outputs.some(({ id }) => wanted.has(id) || graph.accumulations.has(id) || graph.stateOf.has(id))) continue;
     live.push(node);
     for (const input of node.inputs) wanted.add(input.id);
   }

@@ -19,7 +19,7 @@ import { bindingsOf, canMerge, specialise } from './wgsl.ts';
 
 /** What a program needs of the engine that compiles it. */
 export interface ProgramHost
-  extends Pick<Engine, 'allocate' | 'clear' | 'counters' | 'device' | 'profile' | 'read' | 'write'> {
+  extends Pick<Engine, 'allocate' | 'clear' | 'counters' | 'device' | 'profile' | 'read' | 'release' | 'write'> {
   readonly kernels: KernelCache;
   /** Memory for values that don't outlive a run: programs run one after another, so they share it. */
   arena(index: number, lengthElements: number): Region;
@@ -48,7 +48,7 @@ function planGraph(profile: AdapterProfile, graph: Graph, outputs: CompileOption
     shares: nodes.map((node, position) => inPlaceShares(node, lowerings[position], graph)),
     kept,
     // Outputs have memory of their own: another program may run before they are read.
-    elsewhere: new Set([...persistent, ...graph.accumulations.keys(), ...kept]),
+    elsewhere: new Set([...persistent, ...graph.accumulations.keys(), ...graph.stateOf.keys(), ...kept]),
     maxArenaElements: Math.floor(profile.maxBufferBytes / 4 / alignmentElements) * alignmentElements,
   });
   return { nodes, lowerings, plan };
@@ -65,11 +65,12 @@ function arenaBytesOf({ arenaElements }: MemoryPlan): number {
 
 export async function compileProgram(host: ProgramHost, graph: Graph, options: CompileOptions): Promise<Program> {
   const { nodes, lowerings, plan } = planGraph(host.profile, graph, options.outputs);
-  const inputs = allocateTogether(host, 'inputs', graph.inputs);
-  const regions = persistentRegions(host, graph, nodes, options);
+  const memory = ownMemory(host);
+  const inputs = allocateTogether(memory, 'inputs', graph.inputs);
+  const regions = persistentRegions(memory, graph, nodes, options);
   for (const [name, tensor] of graph.inputs) regions.set(tensor.id, regionNamed(inputs, name));
   const computed = new Map([...(options.outputs ?? [])].filter(([, { id }]) => !regions.has(id)));
-  const outputMemory = allocateTogether(host, 'outputs', computed);
+  const outputMemory = allocateTogether(memory, 'outputs', computed);
   for (const [name, { id }] of computed) regions.set(id, regionNamed(outputMemory, name));
   const arenas = plan.arenaElements.map((elements, index) => host.arena(index, elements));
   const inArena = (place: { arena: number; offsetElements: number; lengthElements: number } | undefined): Region => {
@@ -79,21 +80,21 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
   };
   for (const [id, place] of plan.tensors) regions.set(id, inArena(place));
 
-  const uniforms = uniformRegions(host, lowerings.flatMap(({ dispatches: all }) => all));
+  const uniforms = uniformRegions(memory, lowerings.flatMap(({ dispatches: all }) => all));
   const requests = nodes.flatMap((node, position) => {
     const locate = (ref: BindingRef): Region => {
       const tensor = (ref.kind === 'output' ? node.outputs : node.inputs)[ref.index];
-      const memory = ref.kind === 'scratch' ? inArena(plan.scratch[position]?.[ref.index]) : tensor && regions.get(tensor.id);
-      invariant(memory !== undefined, () => `${node.op.name}: ${ref.kind} ${ref.index} has no memory`);
-      return regionOf(memory, ref.offsetElements, ref.lengthElements);
+      const place = ref.kind === 'scratch' ? inArena(plan.scratch[position]?.[ref.index]) : tensor && regions.get(tensor.id);
+      invariant(place !== undefined, () => `${node.op.name}: ${ref.kind} ${ref.index} has no memory`);
+      return regionOf(place, ref.offsetElements, ref.lengthElements);
     };
     return (lowerings[position]?.dispatches ?? []).map((dispatch): DirectDispatch => directDispatch(dispatch, locate, uniforms));
   });
   const dispatches = await Promise.all(requests.map((request) => host.kernels.prepare(request)));
   const outputs = new Map(
     [...(options.outputs ?? [])].flatMap(([name, tensor]) => {
-      const memory = regions.get(tensor.id);
-      return memory ? [[name, { tensor, memory }] as const] : [];
+      const place = regions.get(tensor.id);
+      return place ? [[name, { tensor, memory: place }] as const] : [];
     }),
   );
   const stats = {
@@ -101,7 +102,25 @@ export async function compileProgram(host: ProgramHost, graph: Graph, options: C
     arenaBytes: arenaBytesOf(plan),
     arenaLowerBoundBytes: plan.lowerBoundElements * 4,
   };
-  return new GpuProgram(host, dispatches, inputs, outputs, stats);
+  return new GpuProgram(host, dispatches, inputs, outputs, stats, memory.owned);
+}
+
+/** What a program allocates through, so that it can give it back. */
+type OwnMemory = Pick<Engine, 'allocate' | 'write'>;
+
+function ownMemory(host: ProgramHost): OwnMemory & { readonly owned: readonly Region[] } {
+  const owned: Region[] = [];
+  return {
+    owned,
+    allocate(label, lengthElements) {
+      const region = host.allocate(label, lengthElements);
+      owned.push(region);
+      return region;
+    },
+    write: (memory, data, offsetElements) => {
+      host.write(memory, data, offsetElements);
+    },
+  };
 }
 
 interface ProgramOutput {
@@ -115,6 +134,7 @@ class GpuProgram implements Program {
   readonly #dispatches: readonly ReadyDispatch[];
   readonly #inputs: ReadonlyMap<string, Region>;
   readonly #outputs: ReadonlyMap<string, ProgramOutput>;
+  readonly #owned: readonly Region[];
 
   constructor(
     host: ProgramHost,
@@ -122,7 +142,9 @@ class GpuProgram implements Program {
     inputs: ReadonlyMap<string, Region>,
     outputs: ReadonlyMap<string, ProgramOutput>,
     stats: ProgramStats,
+    owned: readonly Region[],
   ) {
+    this.#owned = owned;
     this.#host = host;
     this.#dispatches = dispatches;
     this.#inputs = inputs;
@@ -144,6 +166,10 @@ class GpuProgram implements Program {
     return timeDispatches(this.#host.device, this.#dispatches);
   }
 
+  release(): void {
+    this.#host.release(...this.#owned);
+  }
+
   async readOutput(name: string): Promise<Float32Array> {
     const output = this.#outputs.get(name);
     if (!output) throw new EngineError(`the program has no output ${name}`);
@@ -161,9 +187,9 @@ function lowerNode(adapter: AdapterProfile, graph: Graph, node: GraphNode): Lowe
   return node.op.lower({ inputs, outputs, attrs, accumulate, adapter });
 }
 
-/** Regions of everything that outlives a run, by tensor id: parameters, constants, gradients and totals. */
+/** Regions of everything that outlives a run, by tensor id: parameters, states, constants, gradients and totals. */
 function persistentRegions(
-  host: ProgramHost,
+  own: OwnMemory,
   graph: Graph,
   nodes: readonly GraphNode[],
   options: CompileOptions,
@@ -178,14 +204,20 @@ function persistentRegions(
     return { parts: sliceOf(memory, entry.offsetElements, entry.lengthElements), lengthElements: entry.lengthElements };
   };
   for (const [name, tensor] of graph.parameters) regions.set(tensor.id, inLayout(options.parameters, name, tensor));
+  for (const [id, name] of graph.stateOf) {
+    const region = options.states?.get(name);
+    const state = graph.states.get(name);
+    invariant(region !== undefined && state !== undefined && region.lengthElements === wordCount(state), () => `no region of that size for the state ${name}`);
+    regions.set(id, region);
+  }
   const constants = allocateTogether(
-    host,
+    own,
     'constants',
     new Map([...graph.constants].map(([key, { tensor }]) => [key, tensor])),
   );
   for (const [key, { tensor, values }] of graph.constants) {
     const region = regionNamed(constants, key);
-    host.write(region, Float32Array.from(values));
+    own.write(region, Float32Array.from(values));
     regions.set(tensor.id, region);
   }
   for (const tensor of nodes.flatMap(({ outputs }) => outputs)) {
@@ -206,7 +238,7 @@ function persistentRegions(
 }
 
 /** One buffer with an aligned region for each tensor. */
-function allocateTogether(host: ProgramHost, label: string, tensors: ReadonlyMap<string, Tensor>): Map<string, Region> {
+function allocateTogether(host: OwnMemory, label: string, tensors: ReadonlyMap<string, Tensor>): Map<string, Region> {
   let total = 0;
   const offsets = [...tensors].map(([name, tensor]) => {
     const offsetElements = total;
@@ -226,7 +258,7 @@ function regionNamed(regions: ReadonlyMap<string, Region>, name: string): Region
 }
 
 /** Every uniform that the dispatches want, in one buffer, by its contents: equal ones are shared. */
-export function uniformRegions(host: Pick<Engine, 'allocate' | 'write'>, dispatches: readonly Dispatch[]): ReadonlyMap<string, Region> {
+export function uniformRegions(host: OwnMemory, dispatches: readonly Dispatch[]): ReadonlyMap<string, Region> {
   const distinct = new Map(dispatches.flatMap(({ uniform }) => (uniform ? [[uniform.join(), uniform] as const] : [])));
   if (distinct.size === 0) return new Map();
   const memory = host.allocate('uniforms', distinct.size * alignmentElements);

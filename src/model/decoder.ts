@@ -5,18 +5,19 @@
 import { Graph, valueAndGrad } from '../engine/index.ts';
 import type { FloatType, Tensor } from '../engine/index.ts';
 import { attention } from '../engine/ops/attention.ts';
+import { cacheWrite, cachedAttention } from '../engine/ops/cached-attention.ts';
 import { cast } from '../engine/ops/cast.ts';
 import { dropout } from '../engine/ops/dropout.ts';
 import { embedding } from '../engine/ops/embedding.ts';
 import { linearCrossEntropy } from '../engine/ops/linear-cross-entropy.ts';
 import { linear } from '../engine/ops/matmul.ts';
 import { rmsNorm } from '../engine/ops/rms-norm.ts';
-import { rope } from '../engine/ops/rope.ts';
+import { rope, ropeAngles, ropeBy } from '../engine/ops/rope.ts';
 import { swiglu } from '../engine/ops/swiglu.ts';
 import { add } from '../engine/ops/elementwise.ts';
 import { nothingFrozen } from './frozen.ts';
 import type { Frozen } from './frozen.ts';
-import { embeddingName, finalNormName, frozenNames, headName, layerNames, parameterShapes } from './parameters.ts';
+import { cacheNames, embeddingName, finalNormName, frozenNames, headName, layerNames, parameterShapes } from './parameters.ts';
 import type { DecoderConfig } from './types.ts';
 
 export interface GraphOptions {
@@ -82,6 +83,28 @@ export function logitsGraph(config: DecoderConfig, rows: number, length: number)
   return { graph, logits: linear(graph, last, decoder.head()) };
 }
 
+/**
+ * `length` tokens behind those that a cache of `capacity` positions holds, whose keys and values it keeps (`cacheShapes`). Inputs:
+ * `ids` u32 [length]; `positions` u32 [length], below the capacity; `span` u32 [2], how many positions the cache holds and how
+ * many of these tokens count, for the last ones may be padding; `last` u32 [1], which of them `logits` f32 [1, vocabulary] is
+ * wanted for. Everything that changes from token to token is data: one program decodes at every position.
+ */
+export function decodeGraph(config: DecoderConfig, length: number, capacity: number): { readonly graph: Graph; readonly logits: Tensor } {
+  const graph = new Graph({ differentiates: false });
+  const decoder = new DecoderTrace(graph, config, 1, length, {}, capacity);
+  const hidden = decoder.hidden(null);
+  const last = embedding(graph, graph.input('last', [1], 'u32'), hidden);
+  return { graph, logits: linear(graph, last, decoder.head()) };
+}
+
+/** What the layers of a decode graph share. */
+interface Decoding {
+  readonly capacity: number;
+  readonly span: Tensor;
+  /** Of the rotary embedding, at the tokens' positions. */
+  readonly turns: Tensor;
+}
+
 class DecoderTrace {
   readonly #graph: Graph;
   readonly #config: DecoderConfig;
@@ -95,10 +118,12 @@ class DecoderTrace {
   readonly #stored: FloatType;
   /** [rows, length] */
   readonly #documentStarts: Tensor | undefined;
+  /** Null where attention is over what the graph computes itself. */
+  readonly #decoding: Decoding | null;
   /** Counts the places where dropout is applied, so that no two share a mask. */
   #dropoutSites = 0;
 
-  constructor(graph: Graph, config: DecoderConfig, rows: number, length: number, options: TrainingOptions = {}) {
+  constructor(graph: Graph, config: DecoderConfig, rows: number, length: number, options: TrainingOptions = {}, cacheCapacity: number | null = null) {
     this.#recomputesLayers = options.recomputesLayers ?? false;
     this.#labelSmoothing = options.labelSmoothing ?? 0;
     this.#hasFrozenHead = config.tie_word_embeddings && options.frozen?.embeddings === true;
@@ -110,6 +135,17 @@ class DecoderTrace {
     this.#rows = rows;
     this.#length = length;
     this.#shapes = new Map(parameterShapes(config));
+    this.#decoding = cacheCapacity === null ? null : this.#decodingIn(cacheCapacity);
+  }
+
+  #decodingIn(capacity: number): Decoding {
+    const { head_dim: headSize, rope_theta: theta } = this.#config;
+    const positions = this.#graph.input('positions', [this.#length], 'u32');
+    return {
+      capacity,
+      span: this.#graph.input('span', [2], 'u32'),
+      turns: ropeAngles(this.#graph, positions, capacity, headSize, theta),
+    };
   }
 
   /** Weighted sum of losses [1]. */
@@ -152,10 +188,20 @@ class DecoderTrace {
       query = this.#norm(query, names.queryNorm);
       key = this.#norm(key, names.keyNorm);
     }
-    const [turnedQuery, turnedKey] = [rope(this.#graph, query, theta), rope(this.#graph, key, theta)];
-    const mixed = attention(this.#graph, turnedQuery, turnedKey, value, this.#documentStarts);
+    const mixed =
+      this.#decoding === null
+        ? attention(this.#graph, rope(this.#graph, query, theta), rope(this.#graph, key, theta), value, this.#documentStarts)
+        : this.#attendToCache(this.#decoding, layer, query, key, value);
     const flat = this.#graph.reshape(mixed, [this.#rows * this.#length, heads * this.#config.head_dim]);
     return this.#addTo(stream, flat, names.output, seed);
+  }
+
+  #attendToCache({ capacity, span, turns }: Decoding, layer: number, query: Tensor, key: Tensor, value: Tensor): Tensor {
+    const names = cacheNames(layer);
+    const shape = [capacity, this.#config.num_key_value_heads, this.#config.head_dim];
+    const before = { keys: this.#graph.state(names.keys, shape), values: this.#graph.state(names.values, shape) };
+    const cache = cacheWrite(this.#graph, before, ropeBy(this.#graph, key, turns), value, span);
+    return cachedAttention(this.#graph, ropeBy(this.#graph, query, turns), cache, span);
   }
 
   #feedForward(stream: Tensor, layer: number, seed: Tensor | null): Tensor {

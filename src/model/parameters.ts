@@ -83,6 +83,17 @@ export function parameterCount(config: DecoderConfig): number {
   );
 }
 
+export function cacheNames(layer: number) {
+  return { keys: `keys of layer ${layer}`, values: `values of layer ${layer}` } as const;
+}
+
+/** Names and shapes of what decoding keeps of `capacity` positions: keys and values of every layer. */
+export function cacheShapes(config: DecoderConfig, capacity: number): ReadonlyMap<string, Shape> {
+  const shape = [capacity, config.num_key_value_heads, config.head_dim];
+  const layers = Array.from({ length: config.num_hidden_layers }, (_, layer) => cacheNames(layer));
+  return new Map(layers.flatMap(({ keys, values }) => [[keys, shape] as const, [values, shape] as const]));
+}
+
 /**
  * About how many bytes training takes on one device: weights, gradients, the step's sum and two moments in f32, with local steps
  * also their weights and moments, one buffer more with Muon, master weights where the replica is not the same, and the activations of one micro-batch that the backward pass needs. An estimate for people, not the

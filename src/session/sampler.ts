@@ -48,7 +48,7 @@ export class Sampler {
     trainer
       .sample({ promptIds: this.#promptIds, maxNewTokens: newTokens, temperature, seed: step })
       .then(
-        (ids) => {
+        ({ ids }) => {
           // What waits at the end is half a character: it is left out.
           const decoder = this.#options.tokenizer.streamDecoder();
           const text = ids.map((id) => decoder.push(id)).join('').slice(0, longestText);

@@ -5,7 +5,7 @@
  * Buffers given to `restore`, `loadReplica`, `applyUpdate`, `writeMaster`, `addContribution` and `saveRun` are moved: the
  * caller can't use them afterwards.
  */
-import { transfer, wrap } from 'comlink';
+import { proxy, transfer, wrap } from 'comlink';
 import type { Endpoint } from 'comlink';
 import { buffersOf } from '../checkpoint/parts.ts';
 import { TrainerError, carriedProblem, problems } from './errors.ts';
@@ -59,7 +59,13 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
     masterState: () => orFailure(remote.masterState()),
     namedGradients: (step, weightSum) => orFailure(remote.namedGradients(step, weightSum)),
     evaluate: (rows) => orFailure(remote.evaluate(rows)),
-    sample: (request) => orFailure(remote.sample(request)),
+    sample: (request, drawn) => orFailure(remote.sample(request, drawn && proxy(drawn))),
+    stopSample(sample) {
+      // As with `cancel`: the sample's result says how it ended.
+      remote.stopSample(sample).catch(() => undefined);
+    },
+    keepWeights: () => orFailure(remote.keepWeights()),
+    dropWeights: (id) => orFailure(remote.dropWeights(id)),
     async whenLost() {
       try {
         return await orFailure(remote.whenLost());

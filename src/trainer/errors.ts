@@ -6,6 +6,7 @@ export type TrainerCode =
   | 'no-webgpu'
   | 'wrong-results'
   | 'out-of-memory'
+  | 'no-spare-memory'
   | 'gpu-lost'
   | 'gpu-failed'
   | 'worker-failed'
@@ -54,6 +55,11 @@ export const problems = {
     code: 'out-of-memory',
     message: `The GPU has not enough memory for this run${detail === '' ? '' : ` (${detail})`}.`,
     whatToDo: 'Choose a smaller model, a shorter context or fewer rows per micro-batch, or close other tabs.',
+  }),
+  noSpareMemory: (detail: string): TrainerProblem => ({
+    code: 'no-spare-memory',
+    message: `The GPU has no memory to spare for this (${detail}).`,
+    whatToDo: 'Training goes on. Drop weights that you kept, or close other tabs.',
   }),
   gpuLost: (detail: string): TrainerProblem => ({
     code: 'gpu-lost',

@@ -1,9 +1,9 @@
 /**
  * The trainer on WebGPU: keeps the order of calls, checks that they fit the state, and turns what fails on the GPU into
- * problems that a person can act on. The work itself is in `gradients.ts`, `step-update.ts`, `following.ts` and `sampling.ts`.
+ * problems that a person can act on. The work itself is in `gradients.ts`, `step-update.ts`, `following.ts` and `replies.ts`.
  *
- * Calls run one after another in the order made. `cancel`, `whenLost` and `dispose` act at once; `sample` takes its turn
- * once and then computes token by token between the other calls, so that it never holds them up.
+ * Calls run one after another in the order made. `cancel`, `stopSample`, `whenLost` and `dispose` act at once; `sample` and
+ * `keepWeights` take their turn once and then go on between the other calls, so that they never hold them up.
  */
 import { codecOfBytes, fp32Codec } from '../codec/index.ts';
 import type { CodecName } from '../codec/index.ts';
@@ -22,9 +22,9 @@ import { computeGradientJob, sumLosses } from './gradients.ts';
 import { compareKernels, firstNonFinite } from './inspection.ts';
 import { checkShape } from './microbatch.ts';
 import { SerialQueue } from './queue.ts';
+import { Replies } from './replies.ts';
 import { openRun } from './run.ts';
 import type { Run } from './run.ts';
-import { paddedLength, sampleTokens } from './sampling.ts';
 import { StepUpdate } from './step-update.ts';
 import type {
   CommitOptions,
@@ -34,9 +34,11 @@ import type {
   FollowedStep,
   GradientJob,
   GradientResult,
+  KeptWeights,
   MasterPart,
   Problem,
   SampleRequest,
+  SampleResult,
   Trainer,
   TrainerInfo,
   TrainerSettings,
@@ -68,6 +70,7 @@ class GpuTrainer implements Trainer {
   readonly #lost: Promise<Problem>;
   #reportLoss: (problem: Problem) => void = () => undefined;
   #run: Run | null = null;
+  #replies: Replies | null = null;
   /** Sum and optimizer of a coordinator or its successor; other members never need their memory. Kept once it is there. */
   #update: StepUpdate | null = null;
   /** Of a member, from its first contribution on. */
@@ -78,6 +81,8 @@ class GpuTrainer implements Trainer {
   #standing: 'member' | 'coordinator' | Following = 'member';
   /** Updates that the weights have had; null while they are undefined. */
   #replicaStep: number | null = null;
+  /** Counts changes of the weights. */
+  #revision = 0;
   /** Whose gradient sums are on the GPU. */
   #held: { readonly assignment: string; readonly step: number } | null = null;
   /** Jobs under way or waiting, by assignment. */
@@ -101,6 +106,11 @@ class GpuTrainer implements Trainer {
       this.#close();
       const run = await openRun(gpu, settings, engineOptions);
       this.#run = run;
+      this.#replies = new Replies(run, {
+        step: () => this.#replicaStep ?? 0,
+        revision: () => this.#revision,
+        isBusy: () => this.#jobs.size > 0,
+      });
       void run.engine.lost.then(({ message }) => {
         if (this.#run !== run) return;
         const problem = problems.gpuLost(message);
@@ -169,7 +179,7 @@ class GpuTrainer implements Trainer {
       else this.#standing = 'member';
       if (weights !== null) return this.#setReplica(step + 1, weights);
       change?.();
-      this.#replicaStep = step + 1;
+      this.#reached(step + 1);
       this.#held = null;
       return run.hash();
     });
@@ -284,7 +294,7 @@ class GpuTrainer implements Trainer {
       this.#atStep(step);
       const leading = await this.#leading();
       const result = await leading.commit(step, weightSum, options);
-      if (result.applied) this.#replicaStep = step + 1;
+      if (result.applied) this.#reached(step + 1);
       return { step, ...result };
     });
   }
@@ -330,13 +340,23 @@ class GpuTrainer implements Trainer {
     });
   }
 
-  async sample(request: SampleRequest): Promise<number[]> {
-    const { run } = await this.#turn(() => Promise.resolve(this.#withReplica()));
-    const { contextLength, model } = run.settings;
-    const limits = { contextLength, vocabularySize: model.vocab_size };
-    return this.#failure.guard(
-      explained(() => sampleTokens(request, limits, (window) => this.#nextLogits(run, window))),
-    );
+  sample(request: SampleRequest, drawn?: (id: number) => void): Promise<SampleResult> {
+    return this.#between((replies) => replies.sample(request, drawn));
+  }
+
+  stopSample(sample: string): void {
+    this.#replies?.stop(sample);
+  }
+
+  keepWeights(): Promise<KeptWeights> {
+    return this.#between((replies) => replies.keep());
+  }
+
+  dropWeights(id: number): Promise<void> {
+    return this.#between((replies) => {
+      replies.drop(id);
+      return Promise.resolve();
+    });
   }
 
   whenLost(): Promise<Problem> {
@@ -349,17 +369,14 @@ class GpuTrainer implements Trainer {
     return Promise.resolve();
   }
 
-  async #nextLogits(run: Run, window: readonly number[]): Promise<Float32Array> {
-    const length = paddedLength(window.length, run.settings.contextLength);
-    const program = await run.logits(length);
-    if (this.#run !== run) throw new TrainerError(problems.disposed());
-    const ids = new Uint32Array(length);
-    ids.set(window);
-    // Nothing is awaited between these, so that samples under way at the same time don't see each other's windows.
-    program.setInput('ids', ids);
-    program.setInput('position', Uint32Array.of(window.length - 1));
-    program.run();
-    return program.readOutput('logits');
+  /** What waits for its turn, so that there are weights, and then holds up nobody. */
+  async #between<T>(work: (replies: Replies) => Promise<T>): Promise<T> {
+    const replies = await this.#turn(() => {
+      this.#withReplica();
+      return Promise.resolve(this.#replies);
+    });
+    if (replies === null) throw new TrainerError(problems.disposed());
+    return this.#failure.guard(explained(() => work(replies)));
   }
 
   /** In its turn, unless the trainer has ended meanwhile. */
@@ -417,9 +434,14 @@ class GpuTrainer implements Trainer {
   #setReplica(step: number, weights: Float32Array<ArrayBuffer>): Promise<string> {
     const run = this.#prepared();
     run.engine.write(run.weights, weights);
-    this.#replicaStep = step;
+    this.#reached(step);
     this.#held = null;
     return run.hash();
+  }
+
+  #reached(step: number): void {
+    this.#replicaStep = step;
+    this.#revision++;
   }
 
   /** What a codec dropped of gradients of other weights. */
@@ -430,6 +452,8 @@ class GpuTrainer implements Trainer {
   #close(): void {
     const run = this.#run;
     this.#run = null;
+    this.#replies?.close();
+    this.#replies = null;
     this.#update = null;
     this.#encoder = null;
     this.#changesOfReplica = null;

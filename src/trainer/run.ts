@@ -5,7 +5,7 @@
 import type { CodecName } from '../codec/index.ts';
 import { compileInspection, EngineError, openEngine } from '../engine/index.ts';
 import type { Engine, EngineOptions, Graph, Inspection, Memory, ParameterLayout, Program, Region } from '../engine/index.ts';
-import { evaluationGraph, logitsGraph, trainingGraph } from '../model/decoder.ts';
+import { evaluationGraph, trainingGraph } from '../model/decoder.ts';
 import type { Precision, TrainingOptions } from '../model/decoder.ts';
 import { nothingFrozen } from '../model/frozen.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
@@ -42,8 +42,6 @@ export interface Run {
   hash(): Promise<string>;
   /** Forward only, for micro-batches of this shape. */
   evaluation(rows: number, contextLength: number): Promise<Program>;
-  /** Logits of one row of this length: output `logits`. */
-  logits(length: number): Promise<Program>;
 }
 
 /** Throws `EngineError` when the GPU can't be opened or has not enough memory. */
@@ -118,10 +116,6 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
         totals: new Map([['loss', evaluationLossSum]]),
       }),
     ),
-    logits: remembered((length: number) => {
-      const { graph, logits } = logitsGraph(model, 1, length);
-      return engine.compile(graph, { parameters: weights, layout, outputs: new Map([['logits', logits]]) });
-    }),
   };
 }
 

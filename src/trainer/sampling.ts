@@ -1,62 +1,80 @@
 /**
- * Continues a prompt with the replica's weights: which window of tokens to look at, and how to draw the next one.
- * It computes logits through a function it is given and knows neither text nor GPU.
+ * Continues a prompt token by token: which tokens the next one is predicted from, when it ends, and what is told of it. It gets
+ * logits through a function that it is given and knows neither text nor GPU; how one token is drawn is in `drawing.ts`.
  */
 import { hashBelow } from '../data/hash.ts';
-import type { SampleRequest } from './types.ts';
+import { drawProblem, drawToken } from './drawing.ts';
+import type { SampleEnd, SampleRequest } from './types.ts';
 
-/** Logits [vocabulary] of the token that follows `window`. */
-export type NextLogits = (window: readonly number[]) => Promise<Float32Array>;
+/** Logits [vocabulary] of the token that follows `ids`, seen from `ids[start]` on. */
+export type NextLogits = (ids: readonly number[], start: number) => Promise<Float32Array>;
 
-const shortestLength = 8;
+export interface SampleLimits {
+  /** Most tokens that one is predicted from. */
+  readonly capacity: number;
+  readonly vocabularySize: number;
+}
+
+export interface SampleSteering {
+  /** Called with each token as it is drawn. */
+  readonly drawn?: (id: number) => void;
+  /** Asked before each token. */
+  readonly isStopped?: () => boolean;
+}
+
 const uniformBits = 2 ** 53;
 
 /**
- * Length of the sequence to compute for a window of `count` tokens: the next power of two (from 8), at most the context.
- * Few lengths, so few programs; causality makes what pads the end invisible.
+ * Where the window starts that the token after `count` others is predicted from: at the first one while all fit, then half a
+ * capacity further on whenever the window would be too long. Moving it token by token would mean computing it whole each time, since
+ * keys and values of its tokens depend on those that leave it.
  */
-export function paddedLength(count: number, contextLength: number): number {
-  const power = Math.max(shortestLength, 2 ** Math.ceil(Math.log2(count)));
-  return Math.min(power, contextLength);
+export function windowStart(count: number, capacity: number): number {
+  const shift = Math.max(1, Math.floor(capacity / 2));
+  return count <= capacity ? 0 : Math.ceil((count - capacity) / shift) * shift;
+}
+
+/** Throws `RangeError` for what can't be sampled, naming what is wrong. */
+export function checkRequest(request: SampleRequest, vocabularySize: number): void {
+  const { promptIds, maxNewTokens, stopIds = [] } = request;
+  if (promptIds.length === 0) throw new RangeError('a sample needs at least one token to continue');
+  for (const [what, ids] of [['prompt', promptIds], ['list of stop ids', stopIds]] as const) {
+    const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
+    if (wrong !== undefined) throw new RangeError(`the ${what} holds token ${wrong}, and the vocabulary has ${vocabularySize}`);
+  }
+  if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 0) throw new RangeError(`maxNewTokens must be a whole number from 0, and is ${maxNewTokens}`);
+  const problem = drawProblem(request);
+  if (problem !== null) throw new RangeError(problem);
 }
 
 /**
- * Token ids that continue `promptIds`, one at a time. Between two tokens others may run, and the weights may change.
- * Throws `RangeError` for an empty prompt or an id outside the vocabulary.
+ * Token ids that continue `promptIds`, one at a time, and why they ended. A stop id ends them and is the last of them. Between two
+ * tokens others may run. Throws as `checkRequest` does.
  */
 export async function sampleTokens(
   request: SampleRequest,
-  limits: { readonly contextLength: number; readonly vocabularySize: number },
+  { capacity, vocabularySize }: SampleLimits,
   nextLogits: NextLogits,
-): Promise<number[]> {
-  const { promptIds, maxNewTokens, temperature, seed } = request;
-  if (promptIds.length === 0) throw new RangeError('a sample needs at least one token to continue');
-  const wrong = promptIds.find((id) => !Number.isInteger(id) || id < 0 || id >= limits.vocabularySize);
-  if (wrong !== undefined) {
-    throw new RangeError(`the prompt holds token ${wrong}, and the vocabulary has ${limits.vocabularySize}`);
-  }
+  { drawn, isStopped = () => false }: SampleSteering = {},
+): Promise<{ readonly ids: readonly number[]; readonly end: SampleEnd }> {
+  checkRequest(request, vocabularySize);
+  const { promptIds, maxNewTokens, seed } = request;
+  const stopIds = new Set(request.stopIds);
   const ids = [...promptIds];
-  for (let drawn = 0; drawn < maxNewTokens; drawn++) {
-    const logits = await nextLogits(ids.slice(-limits.contextLength));
-    ids.push(drawToken(logits, temperature, hashBelow(uniformBits, seed, drawn) / uniformBits));
+  let end: SampleEnd = 'length';
+  while (ids.length - promptIds.length < maxNewTokens) {
+    if (isStopped()) {
+      end = 'stopped';
+      break;
+    }
+    const logits = await nextLogits(ids, windowStart(ids.length, capacity));
+    const id = drawToken(logits, request, ids, hashBelow(uniformBits, seed, ids.length - promptIds.length) / uniformBits);
+    ids.push(id);
+    drawn?.(id);
+    if (stopIds.has(id)) {
+      end = 'stop-id';
+      break;
+    }
   }
-  return ids.slice(promptIds.length);
-}
-
-/**
- * Temperature 0: the first of the largest logits. Else softmax(logits / temperature), by inverting its cumulative sum at
- * `uniform` in [0, 1).
- */
-export function drawToken(logits: Float32Array, temperature: number, uniform: number): number {
-  let best = 0;
-  for (let id = 1; id < logits.length; id++) if ((logits[id] ?? 0) > (logits[best] ?? 0)) best = id;
-  if (temperature <= 0) return best;
-  const largest = logits[best] ?? 0;
-  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - largest) / temperature));
-  let remaining = uniform * weights.reduce((sum, weight) => sum + weight, 0);
-  for (const [id, weight] of weights.entries()) {
-    remaining -= weight;
-    if (remaining < 0) return id;
-  }
-  return best; // Rounding ate the last of the sum, or the logits were not finite.
+  return { ids: ids.slice(promptIds.length), end };
 }

@@ -12,6 +12,7 @@ import type { Frozen } from '../model/frozen.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import type { ScheduleChange } from '../optim/index.ts';
 import type { OptimizerSettings } from '../optim/types.ts';
+import type { DrawSettings } from './drawing.ts';
 
 /** What joining needs to know about this device. `problem` is null when it may compute. */
 export interface DeviceReport {
@@ -136,12 +137,37 @@ export function masterPartsOf(settings: StateSettings): readonly MasterPart[] {
   return hasMasterWeights(settings) ? [...moments, 'masterWeights'] : moments;
 }
 
-export interface SampleRequest {
+export interface SampleRequest extends DrawSettings {
   readonly promptIds: readonly number[];
   readonly maxNewTokens: number;
-  /** 0 is greedy. */
-  readonly temperature: number;
   readonly seed: number;
+  /** The reply ends with the first of them that is drawn. Default: none. */
+  readonly stopIds?: readonly number[];
+  /** Names it for `stopSample`. */
+  readonly sample?: string;
+  /** `KeptWeights.id`. Default: the replica, as it is at each token. */
+  readonly weights?: number;
+}
+
+export type SampleEnd = 'length' | 'stop-id' | 'stopped';
+
+export interface SampleResult {
+  /** What was drawn, a stop id included. */
+  readonly ids: readonly number[];
+  readonly end: SampleEnd;
+  /** From the request to the last token, the prompt's computation included. */
+  readonly tokensPerSecond: number;
+  /** Updates that the weights had had at the first token and at the last. */
+  readonly fromStep: number;
+  readonly toStep: number;
+}
+
+/** A copy of the replica that this device keeps to sample from. */
+export interface KeptWeights {
+  readonly id: number;
+  /** Updates that they have had. */
+  readonly step: number;
+  readonly bytes: number;
 }
 
 export interface TrainerInfo {
@@ -221,8 +247,17 @@ export interface Trainer {
   namedGradients(step: number, weightSum: number): Promise<ReadonlyMap<string, Float32Array>>;
   /** Mean loss over the scored weight of these rows. */
   evaluate(rows: readonly MicrobatchRows[]): Promise<number>;
-  /** Token ids that continue the prompt, from the current replica. */
-  sample(request: SampleRequest): Promise<number[]>;
+  /**
+   * Token ids that continue the prompt; `drawn` is called with each as it comes. Takes no turn: it goes on between the other calls, and
+   * takes at most a quarter of the GPU from gradients. Where memory for it is missing, it alone fails.
+   */
+  sample(request: SampleRequest, drawn?: (id: number) => void): Promise<SampleResult>;
+  /** Ends the sample after the token it is at; its result comes back `stopped`. Takes effect at once, not in turn. */
+  stopSample(sample: string): void;
+  /** Copies the replica as it is now. They last until they are dropped, or the run is planned anew. */
+  keepWeights(): Promise<KeptWeights>;
+  /** `RangeError` where none are kept as that. */
+  dropWeights(id: number): Promise<void>;
   /** Resolves when the GPU is lost. */
   whenLost(): Promise<Problem>;
   dispose(): Promise<void>;

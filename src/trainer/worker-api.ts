@@ -2,7 +2,8 @@
  * What the trainer worker offers over Comlink: the trainer and the checkpoint store beside it, so that weights go from
  * GPU to disk and back without passing the page's main thread. Large buffers in results are moved, not copied.
  */
-import { transfer } from 'comlink';
+import { releaseProxy, transfer } from 'comlink';
+import type { ProxyMethods } from 'comlink';
 import type { BestFacts, BestWeightsStore } from '../checkpoint/best-weights.ts';
 import { buffersOf } from '../checkpoint/parts.ts';
 import type { CheckpointStore } from '../checkpoint/store.ts';
@@ -128,7 +129,18 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     },
     namedGradients: (step, weightSum) => trainer.namedGradients(step, weightSum),
     evaluate: (rows) => trainer.evaluate(rows),
-    sample: (request) => trainer.sample(request),
+    async sample(request, drawn) {
+      try {
+        return await trainer.sample(request, drawn);
+      } finally {
+        release(drawn);
+      }
+    },
+    stopSample: (sample) => {
+      trainer.stopSample(sample);
+    },
+    keepWeights: () => trainer.keepWeights(),
+    dropWeights: (id) => trainer.dropWeights(id),
     whenLost: () => trainer.whenLost(),
     dispose: () => trainer.dispose(),
     storage_saveRun: (run) => storage.saveRun(run),
@@ -144,4 +156,9 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     storage_list: () => storage.list(),
     storage_remove: (room) => storage.remove(room),
   };
+}
+
+/** A function of the caller's reaches over a port of its own, which nobody else would close. */
+function release(callback: (Partial<ProxyMethods> & object) | undefined): void {
+  callback?.[releaseProxy]?.();
 }

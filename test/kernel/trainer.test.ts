@@ -20,7 +20,6 @@ afterAll(async () => {
   await Promise.all([trainer.dispose(), second.dispose()]);
 });
 
-/** Long enough that one length of program serves all samples. */
 const prompt = [1, 2, 0, 1, 2, 0, 1, 2, 0];
 
 function bytes(buffer: ArrayBuffer | null | undefined): Buffer {
@@ -111,7 +110,7 @@ describe('training alone', () => {
     expect(loss).toBeLessThan(0.3); // ln 5 = 1.61 before; the first token of a row can't be known, and dropout is on.
     const held = await trainer.evaluate([source.draw(1000, 0), source.draw(1000, 1)]);
     expect(held).toBeLessThan(0.2);
-    const sampled = await trainer.sample({ promptIds: prompt, maxNewTokens: 15, temperature: 0, seed: 1 });
+    const { ids: sampled } = await trainer.sample({ promptIds: prompt, maxNewTokens: 15, temperature: 0, seed: 1 });
     expect(sampled).toEqual([1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
   });
 
@@ -303,10 +302,46 @@ describe('calls', () => {
     const order: string[] = [];
     const sampling = trainer
       .sample({ promptIds: prompt, maxNewTokens: 60, temperature: 1, seed: 1 })
-      .then((ids) => order.push(`sample of ${ids.length}`));
+      .then(({ ids }) => order.push(`sample of ${ids.length}`));
     await trainer.computeGradients(jobOf(source, 0, [0]));
     order.push('gradients');
     await sampling;
     expect(order).toEqual(['gradients', 'sample of 60']);
+  });
+
+  test('gradients are the same bit for bit while samples are drawn and weights are kept', async () => {
+    const job = jobOf(source, 0, allIndices);
+    const contribution = async (): Promise<Buffer> => {
+      await trainer.computeGradients(job);
+      return bytes(await trainer.takeContribution(job.assignment));
+    };
+    const alone = await contribution();
+    let drawn = 0;
+    const sampling = trainer.sample({ promptIds: prompt, maxNewTokens: 1000, temperature: 1, seed: 1, sample: 'long' }, () => void drawn++);
+    const kept = await trainer.keepWeights();
+    expect((await contribution()).equals(alone)).toBe(true);
+    expect((await contribution()).equals(alone)).toBe(true);
+    expect(drawn).toBeGreaterThan(0);
+    trainer.stopSample('long');
+    const { ids, end } = await sampling;
+    expect([end, ids.length]).toEqual(['stopped', drawn]);
+    await trainer.dropWeights(kept.id);
+  });
+
+  test('kept weights answer as they did when they were kept, whatever is learned since', async () => {
+    const request = { promptIds: prompt, maxNewTokens: 20, temperature: 1, seed: 5 };
+    const kept = await trainer.keepWeights();
+    expect(kept).toMatchObject({ step: 0, bytes: (await trainer.replica()).bytes.byteLength });
+    const before = await trainer.sample(request);
+    for (let step = 0; step < 20; step++) await soloStep(trainer, source, step);
+    const after = await trainer.sample(request);
+    expect(await trainer.sample({ ...request, weights: kept.id })).toMatchObject({ ids: before.ids, fromStep: 0, toStep: 0 });
+    expect(after).toMatchObject({ fromStep: 20, toStep: 20 });
+    expect(after.ids).not.toEqual(before.ids);
+    const late = trainer.sample({ ...request, weights: kept.id });
+    await trainer.dropWeights(kept.id);
+    expect((await late).ids).toEqual(before.ids);
+    await expect(trainer.sample({ ...request, weights: kept.id })).rejects.toThrow('no weights are kept');
+    expect((await soloStep(trainer, source, 20)).applied).toBe(true);
   });
 });

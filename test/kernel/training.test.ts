@@ -156,7 +156,7 @@ describe.each(Object.entries(memorizingSteps))('the preset %s', (id, steps) => {
     await trainer.restore({ step: 0, weights, firstMoments: zeros, secondMoments: zeros });
     const promptIds = [...(tokenizer?.encode(preset.samplePrompt) ?? [])];
     const maxNewTokens = settings.contextLength + 20;
-    const sampled = await trainer.sample({ promptIds, maxNewTokens, temperature: 0, seed: 1 });
+    const { ids: sampled } = await trainer.sample({ promptIds, maxNewTokens, temperature: 0, seed: 1 });
     await trainer.dispose();
     const start = preset.samplePrompt.length;
     expect(tokenizer?.decode(sampled)).toBe(text.slice(start, start + maxNewTokens));

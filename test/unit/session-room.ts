@@ -76,6 +76,9 @@ function cpuTrainer(memo: GradientMemo): Trainer {
     namedGradients: notHere,
     evaluate: (rows) => trainer().evaluate(rows),
     sample: notHere,
+    stopSample: () => undefined,
+    keepWeights: notHere,
+    dropWeights: notHere,
     whenLost: () => new Promise<Problem>(() => undefined),
     dispose: async () => undefined,
   };

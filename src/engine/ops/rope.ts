@@ -8,6 +8,7 @@ import { elementCount, floatType, isFloat } from '../graph.ts';
 import type { Graph } from '../graph.ts';
 import type { Op, Tensor } from '../op.ts';
 import { input, output } from './bindings.ts';
+import { embedding } from './embedding.ts';
 import { elementGrid } from './grid.ts';
 
 interface RopeAttrs {
@@ -72,9 +73,22 @@ function angleTable(time: number, size: number, theta: number): Float64Array {
   return table;
 }
 
+function angles(graph: Graph, time: number, size: number, theta: number): Tensor {
+  return graph.constant(`rope ${time} ${size} ${theta}`, [time, size], () => angleTable(time, size, theta));
+}
+
 /** Turns x [B, T, H, head size] by its positions; frequency i of a head is theta^(-2i / head size). */
 export function rope(graph: Graph, x: Tensor, theta: number): Tensor {
   const [, time = 0, , size = 0] = x.shape;
-  const angles = graph.constant(`rope ${time} ${size} ${theta}`, [time, size], () => angleTable(time, size, theta));
-  return graph.apply1(ropeOp, [x, angles], { inverse: false });
+  return graph.apply1(ropeOp, [x, angles(graph, time, size, theta)], { inverse: false });
+}
+
+/** Angles of positions u32 [T] below `capacity`, for `ropeBy`: [T, head size]. Picking rows of a table is what an embedding does. */
+export function ropeAngles(graph: Graph, positions: Tensor, capacity: number, headSize: number, theta: number): Tensor {
+  return embedding(graph, positions, angles(graph, capacity, headSize, theta));
+}
+
+/** Turns x [B, T, H, head size] by angles [T, head size] that `ropeAngles` gave. */
+export function ropeBy(graph: Graph, x: Tensor, turns: Tensor): Tensor {
+  return graph.apply1(ropeOp, [x, turns], { inverse: false });
 }
