@@ -8,6 +8,7 @@ import { baseStyles, panelStyles } from './base-styles.ts';
 import { csvFileName, historyToCsv } from './csv.ts';
 import { formatInteger, formatLearningRate, formatLoss, formatMaybe, unknown } from './format.ts';
 import { HistoryColumns } from './history-columns.ts';
+import { bitsPerByteOf, perplexityOf } from '../data/bits-per-byte.ts';
 import type { HistoryPoint } from './history-columns.ts';
 import type { LineSeries } from './line-chart.ts';
 import { exponentialMovingAverage } from './smoothing.ts';
@@ -33,6 +34,7 @@ export class LossPanel extends LitElement {
     heading: { type: String },
     runTitle: { type: String },
     changes: { attribute: false },
+    bytesPerToken: { attribute: false },
     hasLocalSteps: { type: Boolean },
     isByCharacter: { attribute: false },
     smoothing: { state: true },
@@ -177,6 +179,8 @@ export class LossPanel extends LitElement {
 
   history: readonly HistoryPoint[] = [];
   expectedInitialLoss: number | null = null;
+  /** UTF-8 bytes that a scored token of the validation rows stands for; null where nothing says. */
+  bytesPerToken: number | null = null;
   /** Then what a step has is the norm of a change, not of a gradient. */
   hasLocalSteps = false;
   /** A token is a character. */
@@ -260,6 +264,8 @@ export class LossPanel extends LitElement {
       ${cell('step', 'step', formatMaybe(point?.step, formatInteger))} ${cell('train', 'training', formatMaybe(point?.loss, formatLoss))}
       ${cell('train', 'smoothed', formatMaybe(smooth, formatLoss))}
       ${cell('validation', 'validation', formatMaybe(validation, formatLoss))}
+      ${validation === null ? nothing : cell('validation', 'perplexity', formatLoss(perplexityOf(validation)))}
+      ${validation === null || this.bytesPerToken === null ? nothing : cell('validation', 'bits per byte', formatLoss(bitsPerByteOf(validation, this.bytesPerToken)))}
       ${cell('rate', 'rate', formatMaybe(point?.lr, formatLearningRate))}
       ${cell('norm', this.hasLocalSteps ? 'change' : 'gradient', formatMaybe(point?.gradNorm, formatLoss))}
     `;
@@ -306,6 +312,8 @@ export class LossPanel extends LitElement {
         The loss is how surprised the model is, on average, by the next ${this.isByCharacter ? 'character' : 'token, a piece of a word'}; lower is better, 0 is knowing it for
         certain. The dashed line, ln V, is guessing blindly among V ${this.isByCharacter ? 'characters' : 'tokens'}. Blue is the text it trains on, faint for each
         step and strong when averaged over steps; red is text it never trains on: when red rises while blue falls, it learns by heart.
+        Perplexity is among how many equally likely tokens it is as unsure; bits per byte is the same loss by the text’s bytes, which
+        can be compared whatever a token is.
       </panel-header>
       ${this.#tools()}
       <div class="sheet">

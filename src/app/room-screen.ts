@@ -62,20 +62,23 @@ export class RoomScreen extends LitElement {
         sample-panel {
           order: 1;
         }
-        peers-panel {
+        chat-panel {
           order: 2;
         }
-        invite-panel {
+        peers-panel {
           order: 3;
         }
-        step-panel {
+        invite-panel {
           order: 4;
         }
-        owner-panel {
+        step-panel {
           order: 5;
         }
-        notice-log {
+        owner-panel {
           order: 6;
+        }
+        notice-log {
+          order: 7;
         }
       }
       @media (min-width: 980px) {
@@ -91,6 +94,16 @@ export class RoomScreen extends LitElement {
   state!: SessionState;
   private own: Problem | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #asksForPlayground = false;
+
+  override willUpdate(): void {
+    // Only who has a model to try loads what it takes; where it can't be loaded, the room goes on without.
+    if (!this.state.canGenerate || this.#asksForPlayground) return;
+    this.#asksForPlayground = true;
+    import('./chat-panel.ts').catch(() => {
+      this.#asksForPlayground = false;
+    });
+  }
 
   override disconnectedCallback(): void {
     super.disconnectedCallback();
@@ -171,8 +184,11 @@ export class RoomScreen extends LitElement {
       </div>
       <div class="grid">
         <div class="main">
-          <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title} .changes=${this.#changes()}
+          <loss-panel .history=${state.history} .expectedInitialLoss=${state.expectedInitialLoss} .runTitle=${state.title} .bytesPerToken=${state.validationBytesPerToken} .changes=${this.#changes()}
             ?hasLocalSteps=${(state.settings?.localSteps ?? 1) > 1} .isByCharacter=${state.isByCharacter}></loss-panel>
+          ${state.canGenerate || state.kept.length > 0
+            ? html`<chat-panel .controls=${this.controller.writing} .state=${state}></chat-panel>`
+            : nothing}
           <peers-panel .peers=${state.peers} .connections=${state.connections} .gone=${state.gone} .selfId=${state.selfId}></peers-panel>
           <step-panel .state=${state}></step-panel>
         </div>

@@ -1,11 +1,13 @@
 /** The commands there are: a person's words in, help or work out. Each command's own words are in `commands/`. */
 import type { CliHost, Command } from './command.ts';
+import { evalCommand } from './commands/eval.ts';
+import { sampleCommand } from './commands/sample.ts';
 import { tokenizeCommand } from './commands/tokenize.ts';
 import { trainCommand } from './commands/train.ts';
 import { CliError } from './errors.ts';
 
 /** In the order of the overview. */
-const commands: readonly Command[] = [trainCommand, tokenizeCommand];
+const commands: readonly Command[] = [trainCommand, sampleCommand, evalCommand, tokenizeCommand];
 
 export type Parsed =
   | { readonly kind: 'help'; readonly text: string }

@@ -1,5 +1,6 @@
 /** Entry of the command line (started by launch.mjs): words in, an exit code out, one line on stderr for what is wrong. */
 import { createGpuTrainer } from '../trainer/gpu-trainer.ts';
+import { openModel } from '../trainer/open-model.ts';
 import { carriedProblem } from '../trainer/errors.ts';
 import type { TuningOptions } from '../engine/index.ts';
 import { parseCommand } from './commands.ts';
@@ -20,6 +21,8 @@ async function main(words: readonly string[]): Promise<number> {
     });
     await command.run({
       openTrainer: () => createGpuTrainer({ gpu: nodeGpu(), engineOptions: { tuning: rememberedTuning() } }),
+      openModel: (model) => openModel(nodeGpu(), model, { tuning: rememberedTuning() }),
+      isTerminal: process.stdout.isTTY,
       progress: progressOn(process.stderr),
       print: (text) => process.stdout.write(text),
       warn: (line) => process.stderr.write(`cotrain: ${line}\n`),

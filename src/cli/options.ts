@@ -33,3 +33,9 @@ export function wholeNumber(option: string, meaning: string, value: string): num
   if (!/^\d{1,9}$/.test(value)) throw new CliError(`--${option} takes ${meaning}, not “${value}”`);
   return Number(value);
 }
+
+export function decimal(option: string, value: string): number {
+  const number = Number(value);
+  if (value.trim() === '' || !Number.isFinite(number)) throw new CliError(`--${option} takes a number, not “${value}”`);
+  return number;
+}

@@ -6,6 +6,7 @@ import { createWriteStream } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { once } from 'node:events';
 import { corpusBatches, rowBatches } from '../data/batches.ts';
+import { bitsPerByteOf, bytesPerScoredToken, perplexityOf } from '../data/bits-per-byte.ts';
 import { textProblem } from '../data/presets.ts';
 import { parseTokenRows } from '../data/token-rows.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
@@ -18,6 +19,7 @@ import { precisionNotice, rowsOfStep } from '../session/run.ts';
 import { debuggingAt } from './debug.ts';
 import type { DebugLevel, Debugging } from './debug.ts';
 import { CliError } from './errors.ts';
+import { readFolderTokenizer } from './folder-tokenizer.ts';
 import { copyTokenizer, findModel, makeFolder, readText, readWeights, writeGradients, writeModel, writeTokenizer } from './model-folder.ts';
 import type { ModelSource } from './model-folder.ts';
 import type { Progress } from './progress.ts';
@@ -54,6 +56,9 @@ interface StepMetrics {
   readonly ms: number;
   /** After the update; at every `evalEvery`-th step and the last. */
   readonly validationLoss?: number;
+  /** Of the validation loss; bits per byte where the text's bytes are known. */
+  readonly validationPerplexity?: number;
+  readonly validationBitsPerByte?: number;
 }
 
 export interface TrainProgress {
@@ -67,6 +72,8 @@ interface Prepared {
   readonly config: DecoderConfig;
   readonly source: ModelSource;
   readonly batches: BatchSource;
+  /** Of the validation rows; null where nothing knows. */
+  readonly bytesPerToken: number | null;
   /** Made from the text; null when the folder's travels along, or there is none. */
   readonly tokenizer: Tokenizer | null;
 }
@@ -132,7 +139,7 @@ async function prepare(options: TrainOptions, host: TrainHost): Promise<Prepared
       const limits = { vocabularySize: config.vocab_size, contextLength: run.contextLength };
       const rows = parseTokenRows(await readText(options.data), basename(options.data), limits);
       if (run.evalEvery > 0) host.warn('evalEvery is not used: pre-tokenized rows have no validation part');
-      return { run, config, source, tokenizer: null, batches: rowBatches(rows, { ...run, rowsPerStep: rowsOfStep(run) }) };
+      return { run, config, source, tokenizer: null, bytesPerToken: null, batches: rowBatches(rows, { ...run, rowsPerStep: rowsOfStep(run) }) };
     }
     case '.txt': {
       const text = await readText(options.data);
@@ -141,7 +148,9 @@ async function prepare(options: TrainOptions, host: TrainHost): Promise<Prepared
       const problem = textProblem(tokens.length, run.contextLength);
       if (problem !== null) throw new CliError(`${options.data}: ${problem.message} ${problem.whatToDo}`);
       const share = run.evalEvery > 0 ? validationShare : 0;
-      return { run, config, source, tokenizer, batches: corpusBatches(tokens, { ...run, rowsPerStep: rowsOfStep(run), validationShare: share }) };
+      const batches = corpusBatches(tokens, { ...run, rowsPerStep: rowsOfStep(run), validationShare: share });
+      const decoder = tokenizer ?? (source.folder === null ? null : await readFolderTokenizer(source.folder));
+      return { run, config, source, tokenizer, batches, bytesPerToken: decoder && bytesPerScoredToken(batches.validation, decoder) };
     }
     default:
       throw new CliError(`--data ${options.data}: expected a .jsonl or .txt file`);
@@ -238,7 +247,7 @@ function jobOfStep({ batches }: Prepared, step: number): GradientJob {
   return { assignment: `step ${step}`, step, microbatches };
 }
 
-async function runStep(trainer: Trainer, { run, batches }: Prepared, job: GradientJob): Promise<StepMetrics> {
+async function runStep(trainer: Trainer, { run, batches, bytesPerToken }: Prepared, job: GradientJob): Promise<StepMetrics> {
   const startedMs = performance.now();
   const { assignment, step } = job;
   await trainer.beginStep(step);
@@ -257,5 +266,13 @@ async function runStep(trainer: Trainer, { run, batches }: Prepared, job: Gradie
   const ms = Math.round((performance.now() - startedMs) * 1000) / 1000;
   const measured = { step, loss: lossSum / weightSum, gradNorm, lr: learningRate, tokens, ms };
   const evaluates = run.evalEvery > 0 && batches.validation.length > 0 && ((step + 1) % run.evalEvery === 0 || step + 1 === run.steps);
-  return evaluates ? { ...measured, validationLoss: await trainer.evaluate(batches.validation) } : measured;
+  return evaluates ? { ...measured, ...validationFigures(await trainer.evaluate(batches.validation), bytesPerToken) } : measured;
+}
+
+function validationFigures(loss: number, bytesPerToken: number | null) {
+  return {
+    validationLoss: loss,
+    validationPerplexity: perplexityOf(loss),
+    ...(bytesPerToken !== null && { validationBitsPerByte: bitsPerByteOf(loss, bytesPerToken) }),
+  };
 }

@@ -1,9 +1,9 @@
 /** `window.cotrain`: the session for scripts, tests and curious people (DESIGN §5). Only what is promised there. */
 import type { PeerRow } from '../room/messages.ts';
-import type { CreateSettings, OwnerControls, SessionController, SessionState } from './types.ts';
+import type { ChatMessage, CreateSettings, GenerateOptions, Generated, OwnerControls, SessionController, SessionState } from './types.ts';
 
 export interface PageStatus
-  extends Pick<SessionState, 'role' | 'room' | 'title' | 'isOwner' | 'term' | 'phase' | 'step' | 'steps' | 'loss' | 'validationLoss' | 'tokensPerSecond' | 'replicaHash' | 'history' | 'sample' | 'problem'> {
+  extends Pick<SessionState, 'role' | 'room' | 'title' | 'isOwner' | 'term' | 'phase' | 'step' | 'steps' | 'loss' | 'validationLoss' | 'bitsPerByte' | 'tokensPerSecond' | 'replicaHash' | 'history' | 'sample' | 'problem'> {
   readonly peers: readonly {
     readonly id: string;
     readonly name: string;
@@ -24,6 +24,8 @@ export interface PageApi {
   pause(): void;
   resume(): void;
   leave(): Promise<void>;
+  /** Lets this page's model continue a text, or answer a conversation where the run has a template for such. */
+  sample(prompt: string | readonly ChatMessage[], options?: GenerateOptions): Promise<Generated>;
   /** What only the owner of the room can do. */
   readonly owner: OwnerControls;
 }
@@ -45,9 +47,10 @@ export function installPageApi(session: SessionController): void {
       session.resume();
     },
     leave: () => session.leave(),
+    sample: (prompt, options) => session.writing.generate(prompt, options),
     owner: session.owner,
     status() {
-      const { role, room, title, isOwner, term, phase, step, steps, loss, validationLoss, tokensPerSecond, replicaHash, history, sample, problem, peers } =
+      const { role, room, title, isOwner, term, phase, step, steps, loss, validationLoss, bitsPerByte, tokensPerSecond, replicaHash, history, sample, problem, peers } =
         session.state;
       return {
         role,
@@ -60,6 +63,7 @@ export function installPageApi(session: SessionController): void {
         steps,
         loss,
         validationLoss,
+        bitsPerByte,
         tokensPerSecond,
         replicaHash,
         history,

@@ -18,7 +18,7 @@ import type { TransportCode } from '../transport/problems.ts';
 export type LowerCode = TransportCode | TrainerCode | StorageErrorCode | NonNullable<ReturnType<typeof textProblem>>['code'];
 
 /** Of the session and the page themselves. */
-type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'not-done' | 'left' | 'cancelled' | 'unexpected';
+type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'not-done' | 'left' | 'cancelled' | 'no-model' | 'no-chat-template' | 'nothing-to-continue' | 'unexpected';
 
 /** Explained here. */
 export type OwnCode = PageCode | Exclude<RoomCode, LowerCode>;
@@ -44,6 +44,9 @@ const adviceByCode: Readonly<Record<PageCode | RoomCode, string>> = {
   'corpus-unreachable': 'Check that the server this page came from is still running, then try again.',
   'run-not-found': 'Start the run anew: on this device nothing of it is saved.',
   'not-done': 'Try again in a moment.',
+  'no-model': 'Wait until this page has the room’s weights. A page that only watches has none: join with a device that can compute.',
+  'no-chat-template': 'Continue a text instead, or start a run from conversations.',
+  'nothing-to-continue': 'Begin with characters that occur in the text the model learned from.',
   left: 'Open the room’s link again to go back.',
   cancelled: 'Start it again when you like: nothing has been computed.',
   unexpected: 'Reload the page and try again.',

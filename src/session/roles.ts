@@ -294,10 +294,11 @@ export class Roles {
       steps: settings.steps,
       parameterCount: parameterCount(settings.model),
       expectedInitialLoss: Math.log(settings.model.vocab_size),
+      validationBytesPerToken: description.validationBytesPerToken,
     });
     void this.#ownership?.learn(description);
     if (!canSample) return;
-    visit.startSampling(description, ({ step, text, temperature }) => {
+    visit.startSampling(description, () => this.#gpu.trainer, ({ step, text, temperature }) => {
       if (visit.isOver) return;
       this.#store.update({ sample: { step, prompt, text, temperature, own: true } });
       if (this.#role?.kind === 'lead') this.#role.driver.sampled(step as Step, text);
@@ -417,6 +418,7 @@ export class Roles {
     const { view } = role.driver;
     const replicaStep = role.kind === 'lead' ? view.step : role.driver.view.replica?.step;
     const canSample = role.kind === 'lead' || (replicaStep !== undefined && view.role === 'member');
+    if (canSample !== this.#store.state.canGenerate) this.#store.update({ canGenerate: canSample });
     if (canSample && replicaStep !== undefined && replicaStep > 0) {
       this.#visit?.sampler?.tick(this.#gpu.trainer, replicaStep, this.#store.state.sampleTemperature, nowMs);
     }

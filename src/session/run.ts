@@ -5,6 +5,7 @@
 import * as v from 'valibot';
 import { codecChoices } from '../codec/types.ts';
 import { corpusBatches } from '../data/batches.ts';
+import { bytesPerScoredToken } from '../data/bits-per-byte.ts';
 import { everything, objectiveSchema } from '../data/chats/objective.ts';
 import { TokenizerError } from '../data/errors.ts';
 import { presetById, textProblem } from '../data/presets.ts';
@@ -86,6 +87,8 @@ const descriptionSchema = v.object({
   preset: v.picklist(presetIds),
   // Rooms that were made before they had owners don't have it.
   owner: v.optional(v.nullable(ownerKeySchema), null),
+  // Older rooms don't have it.
+  validationBytesPerToken: v.optional(v.nullable(between(1e-3, 1e6)), null),
   prompt: v.pipe(v.string(), v.maxLength(2000)),
   // Checked in depth by `tokenizerFacts`.
   tokenizer: v.exactOptional(v.string()),
@@ -100,6 +103,8 @@ export interface RunDescription {
   readonly preset: PresetId;
   /** The public key of whoever made the room. */
   readonly owner: string | null;
+  /** UTF-8 bytes that a scored token of the validation rows stands for; null where there are none. */
+  readonly validationBytesPerToken: number | null;
   /** What samples start from. */
   readonly prompt: string;
   /** See `data/serialized-tokenizer.ts`. */
@@ -249,7 +254,7 @@ export function composeRun(given: CreateSettings, tokenized: TokenizedText): Com
   const known = tokenizer.encodeKnown(preset.samplePrompt);
   const prompt = tokenizer.decode(known.length > 0 ? known : tokens.subarray(0, Math.min(8, settings.contextLength)));
   const title = given.title ?? preset.title;
-  return { description: { title, preset: given.preset, owner: null, prompt, tokenizer: serialized, tokenizerKind: kind, settings }, tokens };
+  return { description: { title, preset: given.preset, owner: null, validationBytesPerToken: null, prompt, tokenizer: serialized, tokenizerKind: kind, settings }, tokens };
 }
 
 /** The figures of the landing page. Never throws for settings a person can type: they come back as `problem`. */
@@ -286,6 +291,13 @@ export function batchesOf(description: RunDescription, tokens: Uint32Array): Bat
   const rowsPerStep = rowsOfStep(description.settings);
   const { validationShare } = presetById(description.preset);
   return corpusBatches(tokens, { rowsPerStep, rowsPerMicrobatch, contextLength, order, seed, validationShare });
+}
+
+/** The description with what only whoever has the corpus can say: how long the tokens are that its validation scores. */
+export function withValidationBytes(description: RunDescription, { tokens, tokenizer }: Pick<TokenizedText, 'tokens' | 'tokenizer'>): RunDescription {
+  if (description.settings.evalEvery === 0) return description;
+  const { validation } = batchesOf(description, tokens);
+  return { ...description, validationBytesPerToken: bytesPerScoredToken(validation, tokenizer) };
 }
 
 export function trainerSettings({ settings }: RunDescription): TrainerSettings {

@@ -19,11 +19,12 @@ import { ownerControls } from './owner-desk.ts';
 import { forgetOwner, makeOwner } from './owner.ts';
 import { WakeLock, titleOf } from './page.ts';
 import { problem as describeProblem, storageProblemOf } from './problems.ts';
-import { composeRun, estimateRun } from './run.ts';
+import { composeRun, estimateRun, withValidationBytes } from './run.ts';
 import { scheduleOf } from './schedule.ts';
 import { Roles, SessionError } from './roles.ts';
 import { StateStore } from './state.ts';
 import { TextTokens } from './text-tokens.ts';
+import type { Writer } from './writer.ts';
 import type { CreateSettings, RunEstimate, SavedRun, SessionController, SessionState } from './types.ts';
 
 const defaultName = 'Guest';
@@ -51,6 +52,12 @@ class Session implements SessionController {
     },
     () => this.#roles.visit,
   );
+
+  readonly writing = {
+    generate: async (...asked: Parameters<Writer['generate']>) => this.#writer().generate(...asked),
+    keep: async (name: string) => this.#writer().keep(name),
+    drop: async (id: number) => this.#writer().drop(id),
+  };
 
   constructor() {
     this.#store.subscribe((state) => {
@@ -90,12 +97,13 @@ class Session implements SessionController {
     return this.#roles.guarded(async () => {
       await this.leave();
       this.#store.update({ problem: null });
-      const { description, tokens } = composeRun(settings, await this.#tokenize(settings));
+      const tokenized = await this.#tokenize(settings);
+      const { description, tokens } = composeRun(settings, tokenized);
       this.#store.update({ phase: 'checking-device' });
       await this.#requireGpu();
       const address = newRoomAddress();
       const { publicKey } = await makeOwner(address.room);
-      const data = { description: { ...description, owner: publicKey }, tokens };
+      const data = { description: { ...withValidationBytes(description, tokenized), owner: publicKey }, tokens };
       const name = settings.name?.trim() || defaultName;
       await this.#saveRun(address, data, name);
       return this.#roles.leadNew(address, data, name);
@@ -180,6 +188,12 @@ class Session implements SessionController {
 
   dismissProblem(): void {
     this.#store.update({ problem: null });
+  }
+
+  #writer(): Writer {
+    const writer = this.#roles.visit?.writer;
+    if (!writer || !this.state.canGenerate) throw new SessionError(describeProblem('no-model', 'This page has no model to write with.'));
+    return writer;
   }
 
   async #requireGpu(): Promise<void> {

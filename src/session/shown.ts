@@ -4,6 +4,7 @@
 import type { CoordinatorView, MemberView, RoomView } from '../room/machine.ts';
 import type { HistoryPoint } from '../room/messages.ts';
 import { problems } from '../room/problems.ts';
+import { bitsPerByteOf } from '../data/bits-per-byte.ts';
 import { recentSpeed } from './figures.ts';
 import { explain } from './problems.ts';
 import type { SessionPhase, SessionState } from './types.ts';
@@ -18,6 +19,8 @@ export function shownState(role: RoleView, before: SessionState, elapsedMs: (his
   const { tokensPerSecond, stepMs } = recentSpeed(view.history);
   const last = view.history.at(-1);
   const isRunning = view.phase === 'running';
+  const validationLoss = view.history.findLast((point) => point.validationLoss !== undefined)?.validationLoss ?? null;
+  const { validationBytesPerToken } = before;
   return {
     phase: phaseOf(role, view),
     role: view.role,
@@ -27,7 +30,8 @@ export function shownState(role: RoleView, before: SessionState, elapsedMs: (his
     ...(view.rules.title !== null && { title: view.rules.title }),
     steps: view.steps > 0 ? view.steps : before.steps,
     loss: last?.loss ?? null,
-    validationLoss: view.history.findLast((point) => point.validationLoss !== undefined)?.validationLoss ?? null,
+    validationLoss,
+    bitsPerByte: validationLoss === null || validationBytesPerToken === null ? null : bitsPerByteOf(validationLoss, validationBytesPerToken),
     tokensPerSecond: isRunning ? tokensPerSecond : 0,
     ownTokensPerSecond: (isRunning && view.peers.find(({ id }) => id === view.self)?.tokensPerSecond) || 0,
     elapsedMs: elapsedMs(view.history),

@@ -8,8 +8,9 @@ import type { DatedChange } from '../room/rules.ts';
 import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
 import type { TokenizingProgress } from '../data/tokenize-text.ts';
 import type { ConnectionRow } from './connections.ts';
-import type { DeviceReport, Problem } from '../trainer/types.ts';
 import type { Objective } from '../data/chats/objective.ts';
+import type { DrawSettings } from '../trainer/drawing.ts';
+import type { DeviceReport, KeptWeights, Problem } from '../trainer/types.ts';
 import type { Precision } from '../model/decoder.ts';
 import type { Frozen } from '../model/frozen.ts';
 import type { DecoderConfig } from '../model/types.ts';
@@ -118,6 +119,53 @@ export interface Sample {
   readonly own: boolean;
 }
 
+/** One turn of a conversation. */
+export interface ChatMessage {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly content: string;
+}
+
+/** How the model shall write; what is left out is as in `DrawSettings`, the temperature 0.8. */
+export interface GenerateOptions extends Partial<DrawSettings> {
+  /** Default 200. */
+  readonly maxNewTokens?: number;
+  /** The same prompt, settings, seed and weights give the same text. Default: another one each time. */
+  readonly seed?: number;
+  /** The text ends before the first of them. */
+  readonly stop?: readonly string[];
+  /** `KeptModel.id`. Default: the run's weights, as they are at each token. */
+  readonly weights?: number;
+  /** Ends the text; what there is of it is the answer. */
+  readonly signal?: AbortSignal;
+  /** Called with the text so far as it grows. */
+  readonly onText?: (text: string) => void;
+}
+
+export interface Generated {
+  readonly text: string;
+  /** `stop`: a stop string or a token that ends texts. */
+  readonly end: 'length' | 'stop' | 'stopped';
+  readonly tokens: number;
+  readonly tokensPerSecond: number;
+  /** Updates that the weights had had at the first token and at the last. */
+  readonly fromStep: number;
+  readonly toStep: number;
+}
+
+/** Weights that a person kept to compare with. */
+export interface KeptModel extends KeptWeights {
+  readonly name: string;
+}
+
+/** What a person can do with the model while it is trained, and after. */
+export interface WritingControls {
+  /** Continues a text, or answers a conversation where `hasChat`. Rejects with an error that has a `problem`. */
+  generate(prompt: string | readonly ChatMessage[], options?: GenerateOptions): Promise<Generated>;
+  /** Keeps the weights as they are now, on this device alone and until the room is left. */
+  keep(name: string): Promise<KeptModel>;
+  drop(id: number): Promise<void>;
+}
+
 export interface SavedRun {
   readonly room: string;
   readonly title: string;
@@ -147,6 +195,10 @@ export interface SessionState {
   readonly steps: number;
   readonly loss: number | null;
   readonly validationLoss: number | null;
+  /** Of the validation loss; null where the run doesn't say how long its tokens are. */
+  readonly bitsPerByte: number | null;
+  /** UTF-8 bytes that a scored token of the validation rows stands for; null where the run doesn't say. */
+  readonly validationBytesPerToken: number | null;
   readonly tokensPerSecond: number;
   readonly ownTokensPerSecond: number;
   readonly elapsedMs: number;
@@ -176,6 +228,11 @@ export interface SessionState {
   readonly device: DeviceReport | null;
   readonly sample: Sample | null;
   readonly sampleTemperature: number;
+  /** This device has weights to write with. */
+  readonly canGenerate: boolean;
+  /** The run has a template for conversations. */
+  readonly hasChat: boolean;
+  readonly kept: readonly KeptModel[];
   readonly lastCheckpoint: { readonly step: number; readonly savedAtMs: number } | null;
   /** Signalling server reachable: joins and hand-offs need it, training doesn't. */
   readonly signalling: 'online' | 'offline' | 'unused';
@@ -203,6 +260,7 @@ export interface OwnerControls {
 
 export interface SessionController {
   readonly owner: OwnerControls;
+  readonly writing: WritingControls;
   readonly state: SessionState;
   /** Calls back on every change, at most once per task. Returns the unsubscriber. */
   subscribe(listener: (state: SessionState) => void): () => void;

@@ -16,6 +16,8 @@ import { Sampler } from './sampler.ts';
 import type { SamplerOptions } from './sampler.ts';
 import { Signalling } from './signalling.ts';
 import type { StateStore } from './state.ts';
+import { Writer } from './writer.ts';
+import type { WriterOptions } from './writer.ts';
 
 const tickPeriodMs = 250;
 
@@ -37,6 +39,7 @@ export class Visit {
   #address: RoomAddress;
   #sampler: Sampler | null = null;
   #sampledRun: RunDescription | null = null;
+  #writer: Writer | null = null;
   readonly #store: StateStore;
   readonly #stopTicker: () => void;
   #isOver = false;
@@ -95,18 +98,26 @@ export class Visit {
     return this.#isOver;
   }
 
-  /** Samples are drawn as soon as the run's tokenizer is there. */
-  startSampling(run: RunDescription, sampled: SamplerOptions['sampled']): void {
+  /** Samples are drawn and texts written as soon as the run's tokenizer is there. */
+  startSampling(run: RunDescription, trainer: WriterOptions['trainer'], sampled: SamplerOptions['sampled']): void {
     this.#sampler = null;
+    this.#writer?.end();
+    this.#writer = null;
     this.#sampledRun = run;
     deserializeTokenizer(run.tokenizer).then(
       (tokenizer) => {
-        if (!this.#isOver && this.#sampledRun === run) this.#sampler = new Sampler({ tokenizer, prompt: run.prompt, sampled });
+        if (this.#isOver || this.#sampledRun !== run) return;
+        this.#sampler = new Sampler({ tokenizer, prompt: run.prompt, sampled });
+        this.#writer = new Writer({ trainer, tokenizer, chat: null, store: this.#store });
       },
       (error: unknown) => {
         this.#store.notice(`No samples are drawn: ${error instanceof Error ? error.message : String(error)}.`);
       },
     );
+  }
+
+  get writer(): Writer | null {
+    return this.#writer;
   }
 
   get sampler(): Sampler | null {
@@ -118,6 +129,8 @@ export class Visit {
     this.#stopTicker();
     this.signalling.close();
     this.#sampler = null;
+    this.#writer?.end();
+    this.#writer = null;
     this.#store.update({ signalling: 'unused' });
   }
 

@@ -7,6 +7,7 @@ export type TrainerCode =
   | 'wrong-results'
   | 'out-of-memory'
   | 'no-spare-memory'
+  | 'kept-weights-gone'
   | 'gpu-lost'
   | 'gpu-failed'
   | 'worker-failed'
@@ -60,6 +61,11 @@ export const problems = {
     code: 'no-spare-memory',
     message: `The GPU has no memory to spare for this (${detail}).`,
     whatToDo: 'Training goes on. Drop weights that you kept, or close other tabs.',
+  }),
+  keptWeightsGone: (): TrainerProblem => ({
+    code: 'kept-weights-gone',
+    message: 'The weights that were kept are no longer there.',
+    whatToDo: 'Keep the weights as they are now. What is kept lasts until it is dropped, or the GPU is opened again.',
   }),
   gpuLost: (detail: string): TrainerProblem => ({
     code: 'gpu-lost',

@@ -11,11 +11,17 @@ import { flatCopy } from '../optim/index.ts';
 import { Decoding } from './decoding.ts';
 import { TrainerError, problems } from './errors.ts';
 import type { Run } from './run.ts';
+import type { TrainerSettings } from './types.ts';
 import { checkRequest, sampleTokens } from './sampling.ts';
 import type { KeptWeights, SampleRequest, SampleResult } from './types.ts';
 
 /** Between two runs of a reply the GPU is left to a gradient job for so many times what a run takes: at most a quarter goes to replies. */
 const restPerRun = 3;
+
+/** What replies are computed on. */
+export interface WrittenWith extends Pick<Run, 'engine' | 'layout' | 'weights'> {
+  readonly settings: Pick<TrainerSettings, 'model' | 'contextLength'>;
+}
 
 export interface RepliesHost {
   /** Updates that the replica has had. */
@@ -34,7 +40,7 @@ interface Kept extends KeptWeights {
 }
 
 export class Replies {
-  readonly #run: Run;
+  readonly #run: WrittenWith;
   readonly #host: RepliesHost;
   readonly #underWay = new Map<string, { stopped: boolean }>();
   readonly #kept = new Map<number, Kept>();
@@ -43,7 +49,7 @@ export class Replies {
   #nextKept = 1;
   #isClosed = false;
 
-  constructor(run: Run, host: RepliesHost) {
+  constructor(run: WrittenWith, host: RepliesHost) {
     this.#run = run;
     this.#host = host;
   }
@@ -135,7 +141,7 @@ export class Replies {
 
   #keptAs(id: number): Kept {
     const kept = this.#kept.get(id);
-    if (kept === undefined || kept.isDropped) throw new RangeError(`no weights are kept as ${id}`);
+    if (kept === undefined || kept.isDropped) throw new TrainerError(problems.keptWeightsGone());
     return kept;
   }
 

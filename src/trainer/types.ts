@@ -256,7 +256,7 @@ export interface Trainer {
   stopSample(sample: string): void;
   /** Copies the replica as it is now. They last until they are dropped, or the run is planned anew. */
   keepWeights(): Promise<KeptWeights>;
-  /** `RangeError` where none are kept as that. */
+  /** Throws `TrainerError` where none are kept as that. */
   dropWeights(id: number): Promise<void>;
   /** Resolves when the GPU is lost. */
   whenLost(): Promise<Problem>;

@@ -341,7 +341,7 @@ describe('calls', () => {
     const late = trainer.sample({ ...request, weights: kept.id });
     await trainer.dropWeights(kept.id);
     expect((await late).ids).toEqual(before.ids);
-    await expect(trainer.sample({ ...request, weights: kept.id })).rejects.toThrow('no weights are kept');
+    await expect(trainer.sample({ ...request, weights: kept.id })).rejects.toMatchObject({ problem: { code: 'kept-weights-gone' } });
     expect((await soloStep(trainer, source, 20)).applied).toBe(true);
   });
 });

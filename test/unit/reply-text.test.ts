@@ -1,0 +1,79 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { bitsPerByteOf, byteLengthOf, bytesPerScoredToken, perplexityOf } from '../../src/data/bits-per-byte.ts';
+import { CharacterTokenizer } from '../../src/data/character-tokenizer.ts';
+import { ReplyText } from '../../src/data/reply-text.ts';
+
+/** A token for each byte of UTF-8, as byte-level tokenizers have where nothing was merged. */
+const bytewise = {
+  encode: (text: string): number[] => [...new TextEncoder().encode(text)],
+  decode: (ids: Iterable<number>): string => new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(ids)),
+};
+const wellFormed = fc.string({ unit: 'grapheme', maxLength: 12 });
+
+describe('a reply as its tokens come', () => {
+  test('shows only beginnings of what it becomes, whole characters, and all of it in the end', () => {
+    fc.assert(
+      fc.property(wellFormed, (text) => {
+        const reply = new ReplyText(bytewise);
+        let before = '';
+        for (const id of bytewise.encode(text)) {
+          const { text: shown } = reply.push(id);
+          expect(text.startsWith(shown) && shown.startsWith(before)).toBe(true);
+          before = shown;
+        }
+        expect(reply.end()).toBe(text);
+      }),
+    );
+  });
+
+  test('ends before the first stop string, and never shows a part of it', () => {
+    const small = fc.string({ unit: fc.constantFrom('a', 'b', 'ä'), maxLength: 12 });
+    fc.assert(
+      fc.property(small, fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'ä'), minLength: 1, maxLength: 3 }), { maxLength: 3 }), (text, stops) => {
+        const reply = new ReplyText(bytewise, stops);
+        const ends = stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
+        const expected = ends.length > 0 ? text.slice(0, Math.min(...ends)) : text;
+        let isStopped = false;
+        for (const id of bytewise.encode(text)) {
+          const soFar = reply.push(id);
+          expect(expected.startsWith(soFar.text)).toBe(true);
+          ({ isStopped } = soFar);
+        }
+        expect([reply.end(), isStopped]).toEqual([expected, ends.length > 0]);
+      }),
+    );
+  });
+
+  test('what began like a stop string and was none comes after all', () => {
+    const reply = new ReplyText(bytewise, ['###']);
+    const shown = bytewise.encode('a##b').map((id) => reply.push(id).text);
+    expect(shown).toEqual(['a', 'a', 'a', 'a##b']);
+  });
+});
+
+describe('losses as figures', () => {
+  test('a model that guesses among V tokens has perplexity V and, by the byte, log₂ V bits', () => {
+    expect(perplexityOf(Math.log(50))).toBeCloseTo(50, 10);
+    expect(bitsPerByteOf(Math.log(256), 1)).toBeCloseTo(8, 10);
+    expect(bitsPerByteOf(Math.log(65_536), 4)).toBeCloseTo(4, 10);
+  });
+
+  test('bytes of the scored text are counted, whatever tokens it is made of', () => {
+    const text = 'aä€😀b';
+    const characters = CharacterTokenizer.fromText(text);
+    const rowsOf = (ids: ArrayLike<number>, scored: (at: number) => boolean) => ({
+      rows: 1,
+      contextLength: ids.length,
+      inputIds: new Uint32Array(ids.length),
+      targets: Uint32Array.from(ids),
+      lossWeights: Float32Array.from(ids, (_, at) => (scored(at) ? 0.5 : 0)),
+    });
+    const [byCharacter, byByte] = [characters.encode(text), bytewise.encode(text)];
+    expect(bytesPerScoredToken([rowsOf(byCharacter, () => true)], characters)).toBe(byteLengthOf(text) / 5);
+    expect(bytesPerScoredToken([rowsOf(byCharacter, (at) => at > 0)], characters)).toBe(10 / 4);
+    // A row that begins within the ä.
+    expect(bytesPerScoredToken([rowsOf(byByte, (at) => at > 1)], bytewise)).toBe(1);
+    expect(bytesPerScoredToken([rowsOf(byByte, () => false)], bytewise)).toBeNull();
+  });
+});
