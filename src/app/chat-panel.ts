@@ -100,6 +100,10 @@ export class ChatPanel extends LitElement {
       }
     } catch (error) {
       if (!stopping.signal.aborted) this.problem = problemOf(error);
+      if (this.turns.at(-1)?.answers.every(({ text }) => text === '') === true) {
+        this.turns = before;
+        this.prompt = asked;
+      }
     } finally {
       this.isWriting = false;
       this.#stopping = null;

@@ -110,6 +110,7 @@ export const chatStyles = css`
     align-items: end;
   }
   .error {
+    margin-bottom: var(--space-3);
     padding: var(--space-2) var(--space-3);
     border-left: 4px solid var(--bad);
     background: var(--bad-wash);

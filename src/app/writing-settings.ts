@@ -44,6 +44,7 @@ export class WritingSettings extends LitElement {
         display: grid;
         grid-template-columns: 1fr auto;
         align-items: baseline;
+        align-content: start;
         gap: 0 var(--space-2);
       }
       input[type='range'] {

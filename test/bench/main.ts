@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- step|queue|recompute|room|scale|codecs|codec-cost|tokenizer|kernels|transport|soak|peers|gpu|all [--OPTION NUMBER]`: prints the figures that the README and
+ * `npm run bench -- step|queue|recompute|sampling|room|scale|codecs|codec-cost|tokenizer|kernels|transport|soak|peers|gpu|all [--OPTION NUMBER]`: prints the figures that the README and
  * DECISIONS quote. Finds the benchmarks by their files; measures nothing itself.
  */
 import { availableParallelism, cpus } from 'node:os';
