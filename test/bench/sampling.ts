@@ -14,6 +14,12 @@ import { Decoding } from '../../src/trainer/decoding.ts';
 import { median } from './benchmark.ts';
 import type { Table } from './benchmark.ts';
 
+/** Of one token. CPU time is what a software adapter takes, whatever else runs on the machine. */
+interface Cost {
+  readonly ms: number;
+  readonly cpuMs: number;
+}
+
 /** Tokens that the next one is predicted from. */
 const lengths = [16, 64, 128, 256, 512] as const;
 
@@ -28,10 +34,11 @@ export async function run({ tokens }: typeof options): Promise<readonly Table[]>
   const cached = await withCache(engine, model, weights, contextLength);
   const rows: string[][] = [];
   for (const length of lengths) {
-    const [firstMs, tokenMs] = await cached(length, tokens);
-    const plainMs = await withoutCache(engine, model, weights, length, tokens);
-    const perSecond = (ms: number): string => (1000 / ms).toFixed(1);
-    rows.push([String(length), perSecond(plainMs), perSecond(tokenMs), (plainMs / tokenMs).toFixed(1), firstMs.toFixed(0)]);
+    const [prompt, token] = await cached(length, tokens);
+    const plain = await withoutCache(engine, model, weights, length, tokens);
+    const perSecond = ({ ms }: Cost): string => (1000 / ms).toFixed(1);
+    const cpu = ({ cpuMs }: Cost): string => cpuMs.toFixed(1);
+    rows.push([String(length), perSecond(plain), perSecond(token), cpu(plain), cpu(token), (plain.cpuMs / token.cpuMs).toFixed(1), cpu(prompt)]);
   }
   const { name } = engine.profile;
   engine.destroy();
@@ -39,7 +46,7 @@ export async function run({ tokens }: typeof options): Promise<readonly Table[]>
     {
       title: `Tokens a second of ${model.num_hidden_layers} layers, ${model.hidden_size} wide`,
       notes: [`${name}; medians of ${tokens} tokens, one read of the logits each`],
-      columns: ['after tokens', 'without cache', 'with', 'times', 'prompt ms'],
+      columns: ['after tokens', 'without cache', 'with', 'CPU ms without', 'with', 'times', 'prompt'],
       rows,
     },
   ];
@@ -48,46 +55,49 @@ export async function run({ tokens }: typeof options): Promise<readonly Table[]>
 async function withCache(engine: Engine, model: DecoderConfig, weights: FlatMemory, contextLength: number) {
   const turn = () => Promise.resolve(() => undefined);
   const open = () => Decoding.open({ engine, model, layout: parameterLayoutOf(model), weights, contextLength, revision: () => 0, turn });
-  return async (length: number, tokens: number): Promise<readonly [promptMs: number, tokenMs: number]> => {
+  return async (length: number, tokens: number): Promise<readonly [prompt: Cost, token: Cost]> => {
     const decoding = await open();
     const ids = idsOf(length);
     // The first time compiles; a new start forgets the cache.
     for (const start of [0, 1, 0]) await decoding.logitsAfter(ids.slice(0, length - 1 + start), start);
     await decoding.logitsAfter([...ids, 1], 1);
-    const startedMs = performance.now();
-    await decoding.logitsAfter(ids, 0);
-    const promptMs = performance.now() - startedMs;
-    const times: number[] = [];
+    const prompt = await measured(() => decoding.logitsAfter(ids, 0));
+    const costs: Cost[] = [];
     for (let token = 0; token < tokens; token++) {
       ids.push(token);
-      times.push(await timed(() => decoding.logitsAfter(ids, 0)));
+      costs.push(await measured(() => decoding.logitsAfter(ids, 0)));
     }
     await decoding.close();
-    return [promptMs, median(times)];
+    return [prompt, medianOf(costs)];
   };
 }
 
-async function withoutCache(engine: Engine, model: DecoderConfig, weights: FlatMemory, length: number, tokens: number): Promise<number> {
+async function withoutCache(engine: Engine, model: DecoderConfig, weights: FlatMemory, length: number, tokens: number): Promise<Cost> {
   const { graph, logits } = logitsGraph(model, 1, length);
   const program = await engine.compile(graph, { parameters: weights, layout: parameterLayoutOf(model), outputs: new Map([['logits', logits]]) });
   program.setInput('ids', Uint32Array.from(idsOf(length)));
   program.setInput('position', Uint32Array.of(length - 1));
-  const times: number[] = [];
+  const costs: Cost[] = [];
   for (let token = -1; token < tokens; token++) {
-    const ms = await timed(() => {
+    const cost = await measured(() => {
       program.run();
       return program.readOutput('logits');
     });
-    if (token >= 0) times.push(ms);
+    if (token >= 0) costs.push(cost);
   }
   program.release();
-  return median(times);
+  return medianOf(costs);
 }
 
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const startedMs = performance.now();
+async function measured(work: () => Promise<unknown>): Promise<Cost> {
+  const [startedMs, startedCpu] = [performance.now(), process.cpuUsage()];
   await work();
-  return performance.now() - startedMs;
+  const { user, system } = process.cpuUsage(startedCpu);
+  return { ms: performance.now() - startedMs, cpuMs: (user + system) / 1000 };
+}
+
+function medianOf(costs: readonly Cost[]): Cost {
+  return { ms: median(costs.map(({ ms }) => ms)), cpuMs: median(costs.map(({ cpuMs }) => cpuMs)) };
 }
 
 function idsOf(length: number): number[] {

@@ -3,6 +3,8 @@ import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseCommand } from '../../src/cli/commands.ts';
+import { evalOptions } from '../../src/cli/commands/eval.ts';
+import { sampleOptions } from '../../src/cli/commands/sample.ts';
 import { trainOptions } from '../../src/cli/commands/train.ts';
 import { progressOn } from '../../src/cli/progress.ts';
 import { parseRunFile } from '../../src/cli/run-file.ts';
@@ -22,6 +24,15 @@ describe('the command line', () => {
     expect(parseCommand(['train', ...words])).toMatchObject({ kind: 'work' });
   });
 
+  it('reads the options of sample and eval', () => {
+    const words = ['--model', 'm', '--prompt', 'p', '--top-k', '5', '--stop', 'a', '--stop', 'b', '--context', '64'];
+    expect(sampleOptions(words)).toEqual({
+      ...{ model: 'm', prompt: 'p', maxTokens: 200, temperature: 0.8, topK: 5, topP: 1, minP: 0, repetitionPenalty: 1 },
+      ...{ seed: 1, stop: ['a', 'b'], context: 64, format: null },
+    });
+    expect(evalOptions(['--model', 'm', '--data', 'd'])).toEqual({ model: 'm', data: 'd', context: null, rows: 1 });
+  });
+
   it.each([
     ['“fly”', ['fly']],
     ['--data is missing', ['train', '--run', 'r', '--out', 'o']],
@@ -29,6 +40,11 @@ describe('the command line', () => {
     ["'--speed'", ['train', '--speed', '9']],
     ["'--data", ['train', '--data', '--run', 'r']],
     ['“x”', ['train', '--data', 'd', '--run', 'r', '--out', 'o', '--save-gradients', 'x']],
+    ['--prompt is missing', ['sample', '--model', 'm']],
+    ['--temperature takes a number, not “hot”', ['sample', '--model', 'm', '--prompt', 'p', '--temperature', 'hot']],
+    ['--format takes text, json, not “xml”', ['sample', '--model', 'm', '--prompt', 'p', '--format', 'xml']],
+    ['--data is missing', ['eval', '--model', 'm']],
+    ['--rows takes at least 1', ['eval', '--model', 'm', '--data', 'd', '--rows', '0']],
     ['from 0 to 4, not “9”', ['train', '--data', 'd', '--run', 'r', '--out', 'o', '--debug', '9']],
   ])('names what is wrong: %s', (message, words) => {
     expect(() => parseCommand(words)).toThrow(message);

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { bitsPerByteOf, byteLengthOf, bytesPerScoredToken, perplexityOf } from '../../src/data/bits-per-byte.ts';
 import { CharacterTokenizer } from '../../src/data/character-tokenizer.ts';
 import { ReplyText } from '../../src/data/reply-text.ts';
+import { scoringRows } from '../../src/data/scoring-rows.ts';
 
 /** A token for each byte of UTF-8, as byte-level tokenizers have where nothing was merged. */
 const bytewise = {
@@ -49,6 +50,20 @@ describe('a reply as its tokens come', () => {
     const reply = new ReplyText(bytewise, ['###']);
     const shown = bytewise.encode('a##b').map((id) => reply.push(id).text);
     expect(shown).toEqual(['a', 'a', 'a', 'a##b']);
+  });
+});
+
+describe('a text as rows to score', () => {
+  test('has every token but the first few as a target once, behind the token before it', () => {
+    const sizes = fc.record({ rows: fc.integer({ min: 1, max: 3 }), contextLength: fc.integer({ min: 1, max: 7 }) });
+    fc.assert(
+      fc.property(fc.uint32Array({ minLength: 2, maxLength: 60 }), fc.integer({ min: 1, max: 4 }), sizes, (ids, firstScored, shape) => {
+        const pairs = [...scoringRows(ids, firstScored, shape)].flatMap(({ inputIds, targets, lossWeights }) =>
+          [...targets].flatMap((target, at) => ((lossWeights[at] ?? 0) > 0 ? [[inputIds[at], target]] : [])),
+        );
+        expect(pairs).toEqual([...ids.keys()].slice(firstScored).map((at) => [ids[at - 1], ids[at]]));
+      }),
+    );
   });
 });
 
