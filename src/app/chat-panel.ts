@@ -115,7 +115,7 @@ export class ChatPanel extends LitElement {
     const last = this.turns.at(-1);
     const answer = last?.answers[index];
     if (!last || !answer || (answer.result !== null && part.result === undefined)) return;
-    this.turns = this.turns.with(-1, { ...last, answers: last.answers.with(index, { ...answer, ...part }) });
+    this.turns = this.turns.with(this.turns.length - 1, { ...last, answers: last.answers.with(index, { ...answer, ...part }) });
   }
 
   async #keep(): Promise<void> {
