@@ -1,5 +1,5 @@
 /** The run's schedule as its owner has changed it: what holds now, and each change in words. Computes no learning rate. */
-import { scheduleAt } from '../optim/index.ts';
+import { scheduleAt } from '../optim/schedule.ts';
 import type { DatedChange } from '../room/rules.ts';
 import type { RunSettings, ScheduleSettings } from './types.ts';
 
