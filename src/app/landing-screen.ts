@@ -8,6 +8,8 @@ import { problemOf } from '../session/problems.ts';
 import type { CreateSettings, PresetId, RunEstimate, RunSettings, SavedRun, SessionController, SessionState } from '../session/types.ts';
 import { baseStyles, panelStyles } from './base-styles.ts';
 import { landingStyles } from './landing-styles.ts';
+import { openExport } from './open-export.ts';
+import type { ModelToUse } from './open-model.ts';
 import { browserProblem, readPastedLink, thisBrowser } from './problem.ts';
 import type { Problem } from './problem.ts';
 import { rememberedName } from './preferences.ts';
@@ -49,6 +51,8 @@ export class LandingScreen extends LitElement {
     isValid: { state: true },
     pasted: { state: true },
     pastedProblem: { state: true },
+    beginning: { state: true },
+    isOpening: { state: true },
   };
 
   static override styles = [baseStyles, panelStyles, landingStyles];
@@ -77,6 +81,10 @@ export class LandingScreen extends LitElement {
   private isValid = true;
   private pasted = '';
   private pastedProblem: Problem | null = null;
+  /** What the run is to begin with instead of fresh weights. */
+  private beginning: ModelToUse | null = null;
+  /** The part of the page that opens files is there. */
+  private isOpening = false;
 
   readonly #browserProblem = browserProblem(thisBrowser());
   #question = 0;
@@ -95,11 +103,12 @@ export class LandingScreen extends LitElement {
 
   #settings(): CreateSettings {
     const name = this.name.trim();
-    return createSettings(this.preset, this.defaults, this.edits, {
+    const settings = createSettings(this.preset, this.defaults, this.edits, {
       ...(this.preset === 'own-text' ? { text: this.text } : {}),
       ...(name === '' ? {} : { name }),
       ...(this.tokenizer.kind === 'characters' ? {} : { tokenizer: this.tokenizer }),
     });
+    return this.beginning === null ? settings : { ...settings, start: { kind: 'files', files: this.beginning.files } };
   }
 
   #estimateSoon(): void {
@@ -169,6 +178,51 @@ export class LandingScreen extends LitElement {
     }
   }
 
+  async #showOpener(): Promise<void> {
+    try {
+      await import('./open-model.ts');
+      this.isOpening = true;
+    } catch (error) {
+      this.own = problemOf(error);
+    }
+  }
+
+  #beginWith(beginning: ModelToUse | null): void {
+    this.beginning = beginning;
+    this.#estimateSoon();
+  }
+
+  async #export(room: string): Promise<void> {
+    const title = this.runs.find((run) => run.room === room)?.title ?? '';
+    try {
+      await openExport(this.controller.files, room, title);
+    } catch (error) {
+      this.own = problemOf(error);
+    }
+  }
+
+  #openForm(): unknown {
+    return html`<section aria-labelledby="open-heading">
+      <h2 id="open-heading">Open a model or run</h2>
+      ${this.isOpening
+        ? html`<open-model
+            .files=${this.controller.files}
+            @use-model=${(event: CustomEvent<ModelToUse>) => this.#beginWith(event.detail)}
+            @run-kept=${() => void this.#loadRuns()}
+          ></open-model>`
+        : html`<button data-testid="open-files" @click=${() => void this.#showOpener()}>Open files…</button>`}
+    </section>`;
+  }
+
+  /** What the run begins with, where that is not the usual. */
+  #beginningNote(): unknown {
+    if (this.beginning === null) return nothing;
+    return html`<p data-testid="begins-with">
+      Begins with the weights of <strong>${this.beginning.given.name}</strong>; the model’s settings are its own.
+      <button class="plain" data-testid="begin-fresh" @click=${() => this.#beginWith(null)}>Begin with fresh weights</button>
+    </p>`;
+  }
+
   async #delete(room: string): Promise<void> {
     try {
       await this.controller.deleteRun(room);
@@ -201,6 +255,7 @@ export class LandingScreen extends LitElement {
     return html`<section class="start" aria-labelledby="start-heading">
       <h2 id="start-heading">The run</h2>
       <name-field .name=${this.name} @name=${(event: CustomEvent<string>) => (this.name = event.detail)}></name-field>
+      ${this.#beginningNote()}
       <problem-banner .problem=${settingsProblem}></problem-banner>
       <button
         class="primary go"
@@ -317,10 +372,11 @@ export class LandingScreen extends LitElement {
                   .disabled=${this.isStarting || this.#browserProblem !== null}
                   @continue-run=${(event: CustomEvent<string>) =>
                     void this.#start(() => this.controller.continueRun(event.detail))}
+                  @save-run=${(event: CustomEvent<string>) => void this.#export(event.detail)}
                   @delete-run=${(event: CustomEvent<string>) => void this.#delete(event.detail)}
                 ></saved-runs>
               </section>`}
-          ${this.#joinForm()}
+          ${this.#joinForm()} ${this.#openForm()}
         </div>
       </div>
     `;

@@ -6,6 +6,7 @@ import type { SessionController, SessionState } from '../session/types.ts';
 import { baseStyles } from './base-styles.ts';
 import { formatDuration, formatInteger, formatLoss, formatMaybe, formatRate } from './format.ts';
 import type { LeaveDialog } from './leave-dialog.ts';
+import { openExport } from './open-export.ts';
 import type { Problem } from './problem.ts';
 import './invite-panel.ts';
 import './leave-dialog.ts';
@@ -122,6 +123,20 @@ export class RoomScreen extends LitElement {
     }
   }
 
+  /** Watchers have none, and members none before they have fetched it. */
+  #hasReplica(): boolean {
+    const { role, replicaHash } = this.state;
+    return (role === 'coordinator' || role === 'member') && replicaHash !== null;
+  }
+
+  async #export(): Promise<void> {
+    try {
+      await openExport(this.controller.files, null, this.state.title);
+    } catch (error) {
+      this.own = problemOf(error);
+    }
+  }
+
   #setTemperature(event: CustomEvent<number>): void {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.controller.setSampleTemperature(event.detail), temperatureDelayMs);
@@ -200,6 +215,7 @@ export class RoomScreen extends LitElement {
             .isByCharacter=${state.isByCharacter}
             @temperature=${(event: CustomEvent<number>) => this.#setTemperature(event)}
           ></sample-panel>
+          <p class="save"><button data-testid="save-model" ?disabled=${!this.#hasReplica()} @click=${() => void this.#export()}>Save the model…</button></p>
           ${state.isOwner ? html`<owner-panel .state=${state} .controls=${this.controller.owner}></owner-panel>` : nothing}
           <notice-log .notices=${state.notices}></notice-log>
         </div>

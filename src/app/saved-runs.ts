@@ -1,10 +1,10 @@
-/** Runs kept in this browser, to go on with or to delete. Deleting asks once, in place. */
+/** Runs kept in this browser, to go on with, to save as a file or to delete. Deleting asks once, in place. */
 import { LitElement, css, html } from 'lit';
 import type { SavedRun } from '../session/types.ts';
 import { baseStyles } from './base-styles.ts';
 import { formatBytes, formatInteger, formatLoss, formatWhen } from './format.ts';
 
-/** @fires continue-run, delete-run - detail: the room's id */
+/** @fires continue-run, save-run, delete-run - detail: the room's id */
 export class SavedRuns extends LitElement {
   static override properties = { runs: { attribute: false }, disabled: { type: Boolean }, asking: { state: true } };
 
@@ -36,7 +36,7 @@ export class SavedRuns extends LitElement {
   disabled = false;
   private asking: string | null = null;
 
-  #fire(type: 'continue-run' | 'delete-run', room: string): void {
+  #fire(type: 'continue-run' | 'save-run' | 'delete-run', room: string): void {
     this.asking = null;
     this.dispatchEvent(new CustomEvent<string>(type, { detail: room }));
   }
@@ -52,6 +52,9 @@ export class SavedRuns extends LitElement {
           </span>`
         : html`<button ?disabled=${this.disabled} data-testid="continue-run" @click=${() => this.#fire('continue-run', run.room)}>
               Continue<span class="unseen"> ${run.title}</span>
+            </button>
+            <button class="plain" data-testid="save-run" @click=${() => this.#fire('save-run', run.room)}>
+              Save as a file…<span class="unseen"> ${run.title}</span>
             </button>
             <button class="plain" data-testid="delete-run" @click=${() => (this.asking = run.room)}>
               Delete<span class="unseen"> ${run.title}</span>

@@ -3,11 +3,13 @@ import type { CliHost, Command } from './command.ts';
 import { evalCommand } from './commands/eval.ts';
 import { sampleCommand } from './commands/sample.ts';
 import { tokenizeCommand } from './commands/tokenize.ts';
+import { exportCommand } from './commands/export.ts';
+import { importCommand } from './commands/import.ts';
 import { trainCommand } from './commands/train.ts';
 import { CliError } from './errors.ts';
 
 /** In the order of the overview. */
-const commands: readonly Command[] = [trainCommand, sampleCommand, evalCommand, tokenizeCommand];
+const commands: readonly Command[] = [trainCommand, sampleCommand, evalCommand, tokenizeCommand, exportCommand, importCommand];
 
 export type Parsed =
   | { readonly kind: 'help'; readonly text: string }

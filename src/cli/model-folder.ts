@@ -1,18 +1,18 @@
 /** Hugging Face folders on disk: reads what a run starts from, writes what it ends with. */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { flatFromTensors, tensorsFromFlat } from '../checkpoint/hf-folder.ts';
-import { readSafetensors, SafetensorsError, writeSafetensors } from '../checkpoint/safetensors.ts';
+import { openFolderWeights, readFlat, tensorsFromFlat, weightsFile } from '../checkpoint/hf-folder.ts';
+import { writeSafetensors } from '../checkpoint/safetensors.ts';
 import { toHuggingFaceConfig } from '../model/config.ts';
 import { parameterLayoutOf } from '../model/parameters.ts';
 import type { DecoderConfig } from '../model/types.ts';
 import { CliError } from './errors.ts';
+import { withFiles } from './node-files.ts';
 
 export const tokenizerFile = 'tokenizer.json';
 export const tokenizerConfigFile = 'tokenizer_config.json';
 const configFile = 'config.json';
-const weightsFile = 'model.safetensors';
 /** Belong to a tokenizer and travel with it. */
 const tokenizerFiles = [tokenizerFile, tokenizerConfigFile, 'special_tokens_map.json', 'generation_config.json'];
 
@@ -60,22 +60,16 @@ export async function findModel(
   const candidates = option === null ? [resolve(model), resolve(dirname(runPath), model)] : [resolve(model)];
   const folder = candidates.find((candidate) => existsSync(candidate));
   if (folder === undefined) throw new CliError(`the model folder ${model} does not exist`);
+  if (!statSync(folder).isDirectory()) throw new CliError(`${model} is a file; “cotrain import --from ${model} --out DIR” makes a model folder of it`);
   return { folder, config: await readJson(join(folder, configFile)) };
 }
 
-/** Flat weights of the folder; null when it has none. Throws `CliError`. */
+/** Flat weights of the folder, from one file or several, in f32, f16 or bf16; null when it has none. Throws `ModelFileError`. */
 export async function readWeights(folder: string, config: DecoderConfig): Promise<Float32Array<ArrayBuffer> | null> {
-  const path = join(folder, weightsFile);
-  if (!existsSync(path)) {
-    if (existsSync(`${path}.index.json`)) throw new CliError(`${folder} has its weights in several files; merge them into ${weightsFile}`);
-    return null;
-  }
-  try {
-    return flatFromTensors(parameterLayoutOf(config), readSafetensors(await readFile(path)));
-  } catch (error) {
-    if (error instanceof SafetensorsError) throw new CliError(`${path}: ${error.message}`);
-    throw new CliError(readFailure(path, error));
-  }
+  return withFiles(folder, async (files) => {
+    const tensors = await openFolderWeights(files);
+    return tensors === null ? null : readFlat(parameterLayoutOf(config), tensors);
+  });
 }
 
 export async function makeFolder(path: string): Promise<void> {

@@ -11,6 +11,7 @@ import { textProblem } from '../data/presets.ts';
 import { parseTokenRows } from '../data/token-rows.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import type { BatchSource } from '../data/types.ts';
+import type { MasterState } from '../checkpoint/types.ts';
 import { parseConfig } from '../model/config.ts';
 import { frozenProblem } from '../model/frozen.ts';
 import type { DecoderConfig } from '../model/types.ts';
@@ -22,6 +23,7 @@ import { CliError } from './errors.ts';
 import { readFolderTokenizer } from './folder-tokenizer.ts';
 import { copyTokenizer, findModel, makeFolder, readText, readWeights, writeGradients, writeModel, writeTokenizer } from './model-folder.ts';
 import type { ModelSource } from './model-folder.ts';
+import { readRunState, writeRunState } from './run-state.ts';
 import type { Progress } from './progress.ts';
 import { parseRunFile } from './run-file.ts';
 import type { RunFile } from './run-file.ts';
@@ -35,6 +37,9 @@ export interface TrainOptions {
   readonly out: string;
   readonly saveGradients: number | null;
   readonly debug: DebugLevel;
+  /** A run file that `saveRun` wrote: its weights, optimizer and step are gone on with. */
+  readonly resume?: string | undefined;
+  readonly saveRun?: string | undefined;
 }
 
 export interface TrainHost {
@@ -110,17 +115,21 @@ export async function train(options: TrainOptions, host: TrainHost): Promise<voi
     throw new CliError(`--save-gradients ${options.saveGradients}: the run has steps 0 to ${run.steps - 1}`);
   }
   if (options.saveGradients !== null && run.localSteps > 1) throw new CliError('--save-gradients: a step of several local ones has no gradient');
-  const weights = source.folder === null ? null : await readWeights(source.folder, config);
+  const resumed = options.resume === undefined ? null : await readRunState(options.resume, config);
+  if (resumed !== null && resumed.step >= run.steps) throw new CliError(`--resume ${options.resume ?? ''}: is at step ${resumed.step}, and the run has ${run.steps} steps`);
+  const weights = source.folder === null || resumed !== null ? null : await readWeights(source.folder, config);
   await makeFolder(options.out);
   const trainer = host.openTrainer();
   try {
-    const info = await start(trainer, run, config, weights);
+    const info = await start(trainer, run, config, resumed ?? beginningWith(weights));
     const differs = precisionNotice(run.precision, info.precision);
     if (differs !== null) host.warn(differs);
     host.progress.begin(run.steps, info.parameterCount);
     const debugging = debuggingAt(options.debug, trainer, host.warn);
-    await debugging.begin(info, () => jobOfStep(prepared, 0));
-    await runSteps(trainer, prepared, options, host, debugging);
+    const firstStep = resumed?.step ?? 0;
+    await debugging.begin(info, () => jobOfStep(prepared, firstStep));
+    await runSteps(trainer, prepared, options, host, debugging, firstStep);
+    if (options.saveRun !== undefined) await writeRunState(options.saveRun, await trainer.masterState(), config, prepared.tokenizer?.toHuggingFace(config.max_position_embeddings) ?? null);
     await writeFolder(trainer, prepared, options.out);
   } finally {
     host.progress.end();
@@ -167,21 +176,24 @@ function withVocabulary(json: unknown, vocabularySize: number): DecoderConfig {
   return config;
 }
 
+/** Given weights with a fresh optimizer. */
+function beginningWith(weights: Float32Array<ArrayBuffer> | null): MasterState | null {
+  if (weights === null) return null;
+  const zeros = (): ArrayBuffer => new ArrayBuffer(weights.byteLength);
+  return { step: 0, weights: weights.buffer, firstMoments: zeros(), secondMoments: zeros() };
+}
+
 async function start(
   trainer: Trainer,
   run: RunFile,
   model: DecoderConfig,
-  weights: Float32Array<ArrayBuffer> | null,
+  state: MasterState | null,
 ): Promise<TrainerInfo> {
   const { contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision, labelSmoothing, frozen } = run;
   const freezing = frozenProblem(model, frozen);
   if (freezing !== null) throw new CliError(freezing);
   const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision, labelSmoothing, frozen });
-  if (weights === null) await trainer.initialize();
-  else {
-    const zeros = () => new ArrayBuffer(weights.byteLength);
-    await trainer.restore({ step: 0, weights: weights.buffer, firstMoments: zeros(), secondMoments: zeros() });
-  }
+  await (state === null ? trainer.initialize() : trainer.restore(state));
   return info;
 }
 
@@ -206,13 +218,14 @@ async function runSteps(
   options: TrainOptions,
   host: TrainHost,
   debugging: Debugging,
+  firstStep: number,
 ): Promise<void> {
   const { run, config } = prepared;
-  const metrics = createWriteStream(join(options.out, 'metrics.jsonl'));
+  const metrics = createWriteStream(join(options.out, 'metrics.jsonl'), { flags: firstStep === 0 ? 'w' : 'a' });
   await once(metrics, 'open');
   let evaluations: Evaluations = { best: Infinity, without: 0 };
   try {
-    for (let step = 0; step < run.steps && !host.isInterrupted(); step++) {
+    for (let step = firstStep; step < run.steps && !host.isInterrupted(); step++) {
       const job = jobOfStep(prepared, step);
       await debugging.before(job);
       const measured = await runStep(trainer, prepared, job);

@@ -9,6 +9,8 @@ import { trainedSpecialTokens } from './special-tokens.ts';
 import { nextBorder } from './text-borders.ts';
 import { byCharacter } from './tokenized-text.ts';
 import type { TokenizedText } from './tokenized-text.ts';
+import type { TokenizerKind } from './serialized-tokenizer.ts';
+import type { Tokenizer } from './tokenizer.ts';
 import { bytesAndSpecialTokens } from './tokenizer-choice.ts';
 import type { TokenizerChoice } from './tokenizer-choice.ts';
 import { WordCounter } from './word-counter.ts';
@@ -38,12 +40,18 @@ export function* tokenizeText(text: string, choice: TokenizerChoice): Generator<
     yield { stage: 'counting', share: end / text.length };
   }
   const tokenizer = yield* trainBpe(counter.counted().counts, choice.vocabularySize);
+  return yield* encodeText(text, tokenizer, 'bpe');
+}
+
+/** By a tokenizer that is there already. Those of others may treat borders in ways of their own, so they get the text whole. */
+export function* encodeText(text: string, tokenizer: Tokenizer, kind: TokenizerKind): Generator<TokenizingProgress, TokenizedText, undefined> {
+  if (kind === 'hugging-face') return { kind, tokenizer, tokens: tokenizer.encode(text) };
   const ids = new IdBuffer();
   for (const { piece, end } of piecesOf(text)) {
     ids.append(tokenizer.encode(piece));
     yield { stage: 'encoding', share: end / text.length };
   }
-  return { kind: 'bpe', tokenizer, tokens: ids.ids() };
+  return { kind, tokenizer, tokens: ids.ids() };
 }
 
 function* piecesOf(text: string): Generator<{ readonly piece: string; readonly end: number }, void, undefined> {

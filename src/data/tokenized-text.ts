@@ -1,10 +1,10 @@
 /** A text as tokens, with the tokenizer that was made of it. By character it takes a moment; for all else see `tokenize-text.ts`. */
 import { CharacterTokenizer } from './character-tokenizer.ts';
-import type { TokenizerChoice } from './tokenizer-choice.ts';
+import type { TokenizerKind } from './serialized-tokenizer.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 export interface TokenizedText {
-  readonly kind: TokenizerChoice['kind'];
+  readonly kind: TokenizerKind;
   readonly tokenizer: Tokenizer;
   readonly tokens: Uint32Array<ArrayBuffer>;
 }

@@ -7,7 +7,8 @@ import type { TokenizedText } from './tokenized-text.ts';
 
 export interface TokenizingRequest {
   readonly text: string;
-  readonly choice: TokenizerChoice;
+  /** To be made of the text, or one that there is, serialized. */
+  readonly choice: TokenizerChoice | { readonly kind: 'given'; readonly tokenizer: string };
 }
 export type TokenizingAnswer =
   | { readonly type: 'progress'; readonly progress: TokenizingProgress }

@@ -127,6 +127,9 @@ function describe(message: string): string {
 /** Attention reads four numbers of a head at a time; rotary embedding alone would need two. */
 const headDimStep = 4;
 
+/** Many more than any model has; a file may claim any number, and names are made for each. */
+const maxLayers = 1024;
+
 /** What keeps these hyperparameters from making a model, in one sentence naming the key; null when nothing does. */
 export function configProblem(config: DecoderConfig): string | null {
   const sizes = [
@@ -142,6 +145,7 @@ export function configProblem(config: DecoderConfig): string | null {
   for (const key of sizes) {
     if (!Number.isSafeInteger(config[key]) || config[key] < 1) return `${key} must be a whole number of at least 1, and is ${config[key]}`;
   }
+  if (config.num_hidden_layers > maxLayers) return `num_hidden_layers ${config.num_hidden_layers} is more than ${maxLayers}`;
   if (config.num_attention_heads % config.num_key_value_heads !== 0) {
     return `num_attention_heads ${config.num_attention_heads} is not a multiple of num_key_value_heads ${config.num_key_value_heads}`;
   }

@@ -23,7 +23,7 @@ import type { ClaimOutcome, GrantedLead, LeaseOptions } from './lease.ts';
 import type { RoomAddress } from './link.ts';
 import { holderOf } from './memory.ts';
 import { peerDevice } from './peer-device.ts';
-import { problem } from './problems.ts';
+import { problem, storageProblemOf } from './problems.ts';
 import { RunError, batchesOf, parseRun, precisionNotice, serializeRun, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
 import { parseRules } from './rules.ts';
@@ -38,6 +38,8 @@ const checkpointEverySteps = 50;
 export interface RunData {
   readonly description: RunDescription;
   readonly tokens: Uint32Array;
+  /** What a new run begins with, by the parameter layout; absent: fresh weights. */
+  readonly readWeights?: () => Promise<ArrayBuffer>;
 }
 
 /** To be stored once, before the first step: enough to lead the room again. */
@@ -84,19 +86,35 @@ export interface Around {
   readonly visit: Visit;
 }
 
+export const firstTerm = 1 as Term;
+
 async function prepareTrainer({ description }: RunData, { gpu, store }: Around): Promise<void> {
   const { precision } = await gpu.trainer.prepare(trainerSettings(description));
   const differs = precisionNotice(description.settings.precision, precision);
   if (differs !== null) store.notice(differs);
 }
 
-export const firstTerm = 1 as Term;
+/**
+ * Given weights with a fresh optimizer. They are saved at once: unlike fresh ones they can't be made again from the seed. Where
+ * nothing can be saved, the room goes on and the person is told.
+ */
+async function beginWith(weights: ArrayBuffer, { gpu, store, visit }: Around): Promise<string> {
+  const zeros = (): ArrayBuffer => new ArrayBuffer(weights.byteLength);
+  const hash = await gpu.trainer.restore({ step: 0, weights, firstMoments: zeros(), secondMoments: zeros() });
+  const now = Date.now();
+  await gpu.storage
+    .saveCheckpoint({ room: visit.address.room, term: firstTerm, step: 0, savedAtMs: now, startedAtMs: now, loss: null, history: '[]' })
+    .catch((error: unknown) => {
+      store.update({ problem: storageProblemOf(error) });
+    });
+  return hash;
+}
 
-/** Fresh weights, and a place in the directory: a keeper of the lease claims it later where the directory can't be reached. */
+/** Fresh or given weights, and a place in the directory: a keeper of the lease claims it later where the directory can't be reached. */
 export async function startNewRoom(data: RunData, around: Around): Promise<ReignStart> {
   const { gpu, visit } = around;
   await prepareTrainer(data, around);
-  const hash = await gpu.trainer.initialize();
+  const hash = data.readWeights === undefined ? await gpu.trainer.initialize() : await beginWith(await data.readWeights(), around);
   const endpoint = await visit.signalling.endpoint().catch(() => null);
   const holder = await holderOf(visit.address.room);
   if (endpoint !== null) await createRoom(visit.directory, { peerId: endpoint.id, holder, term: firstTerm, step: 0 });
@@ -135,6 +153,7 @@ export async function restoreRun(around: Around): Promise<{ readonly data: RunDa
   await prepareTrainer(data, around);
   const restored = await gpu.storage.restoreCheckpoint(room);
   if (restored === null) {
+    if (data.description.begins === 'files') throw new RunError(problem('run-not-found', 'This browser has lost the weights that the run began with.'));
     const hash = await gpu.trainer.initialize();
     return { data, start: { step: 0 as Step, hash, history: [], rules, startedAtMs: record.createdAtMs, isPaused: false, sentAs: null, hasHeirs: true } };
   }

@@ -18,7 +18,7 @@ import type { TransportCode } from '../transport/problems.ts';
 export type LowerCode = TransportCode | TrainerCode | StorageErrorCode | NonNullable<ReturnType<typeof textProblem>>['code'];
 
 /** Of the session and the page themselves. */
-type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'not-done' | 'left' | 'cancelled' | 'no-model' | 'no-chat-template' | 'nothing-to-continue' | 'unexpected';
+type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'bad-file' | 'not-done' | 'left' | 'cancelled' | 'no-model' | 'no-chat-template' | 'nothing-to-continue' | 'unexpected';
 
 /** Explained here. */
 export type OwnCode = PageCode | Exclude<RoomCode, LowerCode>;
@@ -43,6 +43,7 @@ const adviceByCode: Readonly<Record<PageCode | RoomCode, string>> = {
   'bad-settings': 'Change that setting, or go back to the preset’s own.',
   'corpus-unreachable': 'Check that the server this page came from is still running, then try again.',
   'run-not-found': 'Start the run anew: on this device nothing of it is saved.',
+  'bad-file': 'Choose another: the folder of a llama or qwen3 from Hugging Face or its zip, a GGUF file in F32, F16, BF16 or Q8_0, or a run that was saved here.',
   'not-done': 'Try again in a moment.',
   'no-model': 'Wait until this page has the room’s weights. A page that only watches has none: join with a device that can compute.',
   'no-chat-template': 'Continue a text instead, or start a run from conversations.',

@@ -64,6 +64,7 @@ export class Roles {
   #news = new RoomNews();
   #role: Role | null = null;
   #visit: Visit | null = null;
+  #run: RunDescription | null = null;
   readonly #attention = new Attention((presence) => {
     this.#presenceChanged(presence);
   });
@@ -98,6 +99,11 @@ export class Roles {
 
   get visit(): Visit | null {
     return this.#visit;
+  }
+
+  /** Of the room that this page is in, or was in last; null before it is known. */
+  get run(): RunDescription | null {
+    return this.#run;
   }
 
   get ownership(): Ownership | null {
@@ -287,6 +293,7 @@ export class Roles {
 
   #showRun(visit: Visit, description: RunDescription, canSample = true): void {
     const { settings, title, prompt, tokenizerKind } = description;
+    this.#run = description;
     this.#store.update({
       title,
       settings,

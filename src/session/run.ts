@@ -12,10 +12,12 @@ import { presetById, textProblem } from '../data/presets.ts';
 import { mostSerializedCharacters, tokenizerFacts } from '../data/serialized-tokenizer.ts';
 import type { TokenizerFacts, TokenizerKind } from '../data/serialized-tokenizer.ts';
 import type { TokenizedText } from '../data/tokenized-text.ts';
+import type { Tokenizer } from '../data/tokenizer.ts';
 import type { BatchSource } from '../data/types.ts';
 import { configProblem, parseConfig } from '../model/config.ts';
 import type { Precision } from '../model/decoder.ts';
 import { frozenProblem, frozenSchema, nothingFrozen } from '../model/frozen.ts';
+import type { DecoderConfig } from '../model/types.ts';
 import { estimateMemoryBytes, parameterCount } from '../model/parameters.ts';
 import { longestRunSteps } from '../room/values.ts';
 import type { Problem, TrainerSettings } from '../trainer/types.ts';
@@ -94,6 +96,8 @@ const descriptionSchema = v.object({
   tokenizer: v.exactOptional(v.string()),
   /** Of runs that were saved when there were only tokenizers by character. */
   characters: v.exactOptional(v.array(v.string())),
+  // Those that begin with fresh weights say nothing.
+  begins: v.exactOptional(v.literal('files')),
   settings: settingsSchema,
 });
 
@@ -105,6 +109,8 @@ export interface RunDescription {
   readonly owner: string | null;
   /** UTF-8 bytes that a scored token of the validation rows stands for; null where there are none. */
   readonly validationBytesPerToken: number | null;
+  /** With the weights of files; absent: with fresh ones. */
+  readonly begins?: 'files';
   /** What samples start from. */
   readonly prompt: string;
   /** See `data/serialized-tokenizer.ts`. */
@@ -176,6 +182,14 @@ export function parseRun(text: string): RunDescription {
   return { ...rest, tokenizer, tokenizerKind: facts.kind, settings: checkedSettings(settings, facts) };
 }
 
+/** What a run begins with that does not begin with fresh weights. */
+export interface Beginning {
+  readonly config: DecoderConfig;
+  readonly tokenizer: Tokenizer;
+  /** By the config's parameter layout. */
+  readonly readWeights: () => Promise<ArrayBuffer>;
+}
+
 export interface ComposedRun {
   readonly description: RunDescription;
   readonly tokens: Uint32Array<ArrayBuffer>;
@@ -194,8 +208,11 @@ export function factsOfText({ kind, tokenizer, tokens }: TokenizedText, characte
   return { kind, characters, tokens: tokens.length, vocabularySize: tokenizer.vocabularySize };
 }
 
-/** Fills a preset in with what a person changed. Throws `RunError` when the result can't be trained. */
-function composeSettings(given: CreateSettings, { kind, characters, tokens, vocabularySize }: TextFacts): RunSettings {
+/**
+ * Fills a preset in with what a person changed; the model is `beginning`'s, if there is one. Throws `RunError` when the result can't be
+ * trained.
+ */
+function composeSettings(given: CreateSettings, { kind, characters, tokens, vocabularySize }: TextFacts, beginning: Beginning | null): RunSettings {
   const { settings: defaults } = presetById(given.preset);
   const contextLength = given.contextLength ?? defaults.contextLength;
   const tooShort = textProblem(tokens ?? characters, contextLength, kind === 'characters' ? 'characters' : 'tokens');
@@ -205,12 +222,10 @@ function composeSettings(given: CreateSettings, { kind, characters, tokens, voca
   // A preset's numbers of steps are those of a run without local ones.
   const fewer = (steps: number): number => (steps === 0 ? 0 : Math.max(1, Math.round(steps / localSteps)));
   const steps = given.steps ?? fewer(defaults.steps);
-  const model = {
-    ...defaults.model,
-    ...given.model,
-    vocab_size: vocabularySize,
-    max_position_embeddings: contextLength,
-  };
+  const model =
+    beginning === null
+      ? { ...defaults.model, ...given.model, vocab_size: vocabularySize, max_position_embeddings: contextLength }
+      : { ...beginning.config, dropout: given.model?.dropout ?? 0, max_position_embeddings: Math.max(beginning.config.max_position_embeddings, contextLength) };
   const shapeProblem = configProblem(model);
   if (shapeProblem !== null) throw badSettings(`${shapeProblem}.`);
   const optimizer = { ...defaults.optimizer, ...given.optimizer };
@@ -243,10 +258,10 @@ function composeSettings(given: CreateSettings, { kind, characters, tokens, voca
 }
 
 /** Throws `RunError` when the result can't be trained, or its tokenizer can't travel. */
-export function composeRun(given: CreateSettings, tokenized: TokenizedText): ComposedRun {
+export function composeRun(given: CreateSettings, tokenized: TokenizedText, beginning: Beginning | null = null): ComposedRun {
   const preset = presetById(given.preset);
   const { kind, tokenizer, tokens } = tokenized;
-  const settings = composeSettings(given, factsOfText(tokenized));
+  const settings = composeSettings(given, factsOfText(tokenized), beginning);
   const serialized = tokenizer.serialize();
   if (serialized.length > mostSerializedCharacters) {
     throw badSettings(`The tokenizer takes ${serialized.length} characters, and a room can send at most ${mostSerializedCharacters} to whoever joins.`);
@@ -254,14 +269,14 @@ export function composeRun(given: CreateSettings, tokenized: TokenizedText): Com
   const known = tokenizer.encodeKnown(preset.samplePrompt);
   const prompt = tokenizer.decode(known.length > 0 ? known : tokens.subarray(0, Math.min(8, settings.contextLength)));
   const title = given.title ?? preset.title;
-  return { description: { title, preset: given.preset, owner: null, validationBytesPerToken: null, prompt, tokenizer: serialized, tokenizerKind: kind, settings }, tokens };
+  return { description: { title, preset: given.preset, owner: null, validationBytesPerToken: null, ...(beginning !== null && { begins: 'files' as const }), prompt, tokenizer: serialized, tokenizerKind: kind, settings }, tokens };
 }
 
 /** The figures of the landing page. Never throws for settings a person can type: they come back as `problem`. */
-export function estimateRun(given: CreateSettings, facts: TextFacts): RunEstimate {
+export function estimateRun(given: CreateSettings, facts: TextFacts, beginning: Beginning | null = null): RunEstimate {
   const { kind, characters, tokens, vocabularySize } = facts;
   try {
-    return { ...figures(composeSettings(given, facts)), isByCharacter: kind === 'characters', vocabularySize, characters, tokens, problem: null };
+    return { ...figures(composeSettings(given, facts, beginning)), isByCharacter: kind === 'characters', vocabularySize, characters, tokens, problem: null };
   } catch (error) {
     if (!(error instanceof RunError)) throw error;
     const settings = { ...plainLearning, ...presetById(given.preset).settings };

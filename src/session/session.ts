@@ -7,7 +7,6 @@ import { openPieceCache } from '../checkpoint/piece-cache.ts';
 import { noRules } from '../room/rules.ts';
 import type { DeviceReport } from '../trainer/types.ts';
 import type { TokenizedText } from '../data/tokenized-text.ts';
-import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
 import { textOf } from './corpus.ts';
 import { Gpu } from './gpu.ts';
 import { recordOf } from './lead.ts';
@@ -20,12 +19,15 @@ import { forgetOwner, makeOwner } from './owner.ts';
 import { WakeLock, titleOf } from './page.ts';
 import { problem as describeProblem, storageProblemOf } from './problems.ts';
 import { composeRun, estimateRun, withValidationBytes } from './run.ts';
+import type { Beginning } from './run.ts';
 import { scheduleOf } from './schedule.ts';
 import { Roles, SessionError } from './roles.ts';
 import { StateStore } from './state.ts';
+import type { FilesDesk } from './files-desk.ts';
 import { TextTokens } from './text-tokens.ts';
+import type { TextChoice } from './text-tokens.ts';
 import type { Writer } from './writer.ts';
-import type { CreateSettings, RunEstimate, SavedRun, SessionController, SessionState } from './types.ts';
+import type { CreateSettings, FileControls, RunEstimate, SavedRun, SessionController, SessionState } from './types.ts';
 
 const defaultName = 'Guest';
 
@@ -33,8 +35,9 @@ export function createSession(): SessionController {
   return new Session();
 }
 
-function tokenizerOf({ tokenizer }: CreateSettings): TokenizerChoice {
-  return tokenizer ?? { kind: 'characters' };
+/** A model that a run begins with brings its tokenizer along. */
+function choiceOf({ tokenizer }: CreateSettings, beginning: Beginning | null): TextChoice {
+  return beginning === null ? (tokenizer ?? { kind: 'characters' }) : { kind: 'given', tokenizer: beginning.tokenizer.serialize() };
 }
 
 class Session implements SessionController {
@@ -58,6 +61,13 @@ class Session implements SessionController {
     keep: async (name: string) => this.#writer().keep(name),
     drop: async (id: number) => this.#writer().drop(id),
   };
+  readonly files: FileControls = {
+    open: async (files) => (await this.#filesDesk()).open(files),
+    keep: async () => (await this.#filesDesk()).keep(),
+    choices: async (room) => (await this.#filesDesk()).choices(room),
+    save: async (format, options) => (await this.#filesDesk()).save(format, options),
+  };
+  #desk: Promise<FilesDesk> | null = null;
 
   constructor() {
     this.#store.subscribe((state) => {
@@ -86,7 +96,8 @@ class Session implements SessionController {
   }
 
   async estimate(settings: CreateSettings): Promise<RunEstimate> {
-    return estimateRun(settings, await this.#texts.facts(await textOf(settings), tokenizerOf(settings)));
+    const beginning = await this.#beginning(settings);
+    return estimateRun(settings, await this.#texts.facts(await textOf(settings), choiceOf(settings, beginning)), beginning);
   }
 
   checkDevice(): Promise<DeviceReport> {
@@ -97,25 +108,30 @@ class Session implements SessionController {
     return this.#roles.guarded(async () => {
       await this.leave();
       this.#store.update({ problem: null });
-      const tokenized = await this.#tokenize(settings);
-      const { description, tokens } = composeRun(settings, tokenized);
+      const beginning = await this.#beginning(settings);
+      const tokenized = await this.#tokenize(settings, beginning);
+      const { description, tokens } = composeRun(settings, tokenized, beginning);
       this.#store.update({ phase: 'checking-device' });
       await this.#requireGpu();
       const address = newRoomAddress();
       const { publicKey } = await makeOwner(address.room);
-      const data = { description: { ...withValidationBytes(description, tokenized), owner: publicKey }, tokens };
+      const data = {
+        description: { ...withValidationBytes(description, tokenized), owner: publicKey },
+        tokens,
+        ...(beginning !== null && { readWeights: beginning.readWeights }),
+      };
       const name = settings.name?.trim() || defaultName;
       await this.#saveRun(address, data, name);
       return this.#roles.leadNew(address, data, name);
     });
   }
 
-  async #tokenize(settings: CreateSettings): Promise<TokenizedText> {
+  async #tokenize(settings: CreateSettings, beginning: Beginning | null): Promise<TokenizedText> {
     const text = await textOf(settings);
     const tokenizing = new AbortController();
     this.#tokenizing = tokenizing;
     try {
-      return await this.#texts.tokenized(text, tokenizerOf(settings), {
+      return await this.#texts.tokenized(text, choiceOf(settings, beginning), {
         signal: tokenizing.signal,
         progress: (progress) => {
           this.#store.update({ tokenizing: progress });
@@ -194,6 +210,19 @@ class Session implements SessionController {
     const writer = this.#roles.visit?.writer;
     if (!writer || !this.state.canGenerate) throw new SessionError(describeProblem('no-model', 'This page has no model to write with.'));
     return writer;
+  }
+
+  async #beginning({ start }: CreateSettings): Promise<Beginning | null> {
+    return start === undefined ? null : (await this.#filesDesk()).beginning(start.files);
+  }
+
+  /** Loaded when a file is opened or saved. */
+  #filesDesk(): Promise<FilesDesk> {
+    this.#desk ??= import('./files-desk.ts').then(
+      ({ FilesDesk }) =>
+        new FilesDesk({ trainer: () => this.#gpu.trainer, storage: () => this.#gpu.storage, state: () => this.state, run: () => this.#roles.run }),
+    );
+    return this.#desk;
   }
 
   async #requireGpu(): Promise<void> {

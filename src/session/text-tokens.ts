@@ -2,6 +2,8 @@
  * The text of a run as tokens, for its figures and for its start. What takes long is done in a worker. The last text's tokens are
  * kept: figures are asked for at every change of a setting. Which text, and what becomes of the tokens, is not decided here.
  */
+import { TokenizerError } from '../data/errors.ts';
+import { tokenizerFacts } from '../data/serialized-tokenizer.ts';
 import { byCharacter } from '../data/tokenized-text.ts';
 import type { TokenizedText } from '../data/tokenized-text.ts';
 import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
@@ -16,25 +18,33 @@ const quickCharacters = 50_000;
 
 const ignored: TokenizingOptions = { progress: () => undefined, signal: new AbortController().signal };
 
+/** A tokenizer to be made of the text, or the one that belongs to the model a run begins with. */
+export type TextChoice = TokenizerChoice | { readonly kind: 'given'; readonly tokenizer: string };
+
 /** Throws `RunError` for a vocabulary that can't be. */
-function checked(choice: TokenizerChoice): TokenizerChoice {
-  if (choice.kind === 'characters') return choice;
+function checked(choice: TextChoice): TextChoice {
+  if (choice.kind !== 'bpe') return choice;
   const { vocabularySize } = choice;
   if (Number.isInteger(vocabularySize) && vocabularySize >= bytesAndSpecialTokens && vocabularySize <= largestTrainedVocabulary) return choice;
   throw new RunError(problem('bad-settings', `A vocabulary of ${vocabularySize} tokens can’t be learned: ${bytesAndSpecialTokens} to ${largestTrainedVocabulary} can.`));
 }
 
-async function tokenize(text: string, choice: TokenizerChoice, options: TokenizingOptions): Promise<TokenizedText> {
+async function tokenize(text: string, choice: TextChoice, options: TokenizingOptions): Promise<TokenizedText> {
   if (choice.kind === 'characters' && text.length <= quickCharacters) return byCharacter(text);
   // Loaded when it is used: the first load is short.
   const { tokenizeInWorker } = await import('../data/tokenizing-client.ts');
-  return tokenizeInWorker({ text, choice }, options);
+  try {
+    return await tokenizeInWorker({ text, choice }, options);
+  } catch (error) {
+    if (choice.kind !== 'given' || !(error instanceof TokenizerError)) throw error;
+    throw new RunError(problem('bad-settings', `The text and the model’s tokenizer don’t match: ${error.message}.`));
+  }
 }
 
 export class TextTokens {
   #last: { readonly text: string; readonly choice: string; readonly tokenized: Promise<TokenizedText> } | null = null;
 
-  async tokenized(text: string, choice: TokenizerChoice, options = ignored): Promise<TokenizedText> {
+  async tokenized(text: string, choice: TextChoice, options = ignored): Promise<TokenizedText> {
     const key = JSON.stringify(checked(choice));
     if (this.#last?.text === text && this.#last.choice === key) return this.#last.tokenized;
     const tokenized = tokenize(text, choice, options);
@@ -48,7 +58,8 @@ export class TextTokens {
   }
 
   /** Nothing is trained for figures: until a run starts, byte pairs are taken to fill their vocabulary. */
-  async facts(text: string, choice: TokenizerChoice): Promise<TextFacts> {
+  async facts(text: string, choice: TextChoice): Promise<TextFacts> {
+    if (choice.kind === 'given') return { ...tokenizerFacts(choice.tokenizer), characters: text.length, tokens: null };
     if (choice.kind === 'characters') return factsOfText(await this.tokenized(text, choice));
     const { vocabularySize } = choice;
     return { kind: 'bpe', characters: text.length, tokens: null, vocabularySize };

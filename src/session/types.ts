@@ -8,6 +8,8 @@ import type { DatedChange } from '../room/rules.ts';
 import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
 import type { TokenizingProgress } from '../data/tokenize-text.ts';
 import type { ConnectionRow } from './connections.ts';
+import type { ExportChoice } from '../trainer/exchange/sizes.ts';
+import type { ExportFormat } from '../trainer/exchange/types.ts';
 import type { Objective } from '../data/chats/objective.ts';
 import type { DrawSettings } from '../trainer/drawing.ts';
 import type { DeviceReport, KeptWeights, Problem } from '../trainer/types.ts';
@@ -68,6 +70,37 @@ export interface CreateSettings {
   readonly objective?: Objective;
   readonly labelSmoothing?: number;
   readonly frozen?: Frozen;
+  /** Weights and tokenizer to begin with, of a Hugging Face folder, its zip, a GGUF or a run file; default: fresh ones. `model` is then the files'. */
+  readonly start?: { readonly kind: 'files'; readonly files: readonly File[] };
+}
+
+/** What files that a person gave are. */
+export interface GivenFiles {
+  readonly kind: 'hugging-face' | 'gguf' | 'run';
+  readonly name: string;
+  readonly model: DecoderConfig;
+  readonly parameterCount: number;
+  /** Of a run file; `isWhole`: it can go on here. */
+  readonly run: { readonly title: string; readonly step: number; readonly steps: number; readonly isWhole: boolean } | null;
+}
+
+export interface SaveOptions {
+  /** A saved run's; null: the room that this page is in. */
+  readonly room: string | null;
+  /** Null: into a Blob. */
+  readonly target: FileSystemFileHandle | null;
+  readonly onProgress: (bytes: number) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Models and runs as files. All reject with an error that carries a `problem`. */
+export interface FileControls {
+  open(files: readonly File[]): Promise<GivenFiles>;
+  /** Puts the whole run that is open among the saved ones; returns its room. */
+  keep(): Promise<string>;
+  choices(room: string | null): Promise<readonly ExportChoice[]>;
+  /** Null when it was written to the target. */
+  save(format: ExportFormat, options: SaveOptions): Promise<Blob | null>;
 }
 
 /** What the landing page shows while settings change; computed from a preset's text and settings, without training. */
@@ -261,6 +294,7 @@ export interface OwnerControls {
 export interface SessionController {
   readonly owner: OwnerControls;
   readonly writing: WritingControls;
+  readonly files: FileControls;
   readonly state: SessionState;
   /** Calls back on every change, at most once per task. Returns the unsubscriber. */
   subscribe(listener: (state: SessionState) => void): () => void;

@@ -39,7 +39,7 @@ test.each([
       expect(Math.abs(loss / right.loss - 1), `loss of step ${step}`).toBeLessThan(2e-4);
       expect(Math.abs(gradNorm / right.gradNorm - 1), `gradient norm of step ${step}`).toBeLessThan(2e-4);
     }
-    const saved = readSafetensors(await readFile(join(out, 'model.safetensors')));
+    const saved = await readSafetensors(await readFile(join(out, 'model.safetensors')));
     for (const [tensor, { data: right }] of namedTensors(golden.final)) {
       expect(relativeError(saved.get(tensor)?.data ?? [], right), tensor).toBeLessThan(1e-3);
     }

@@ -97,7 +97,7 @@ describe.each(['llama', 'qwen3'] as const)('20 steps of AdamW on a %s', (name) =
   });
 
   it('saves PyTorch’s gradients of the mean loss before clipping', async () => {
-    const saved = readSafetensors(await readFile(join(out, `gradients-step${gradientsAtStep}.safetensors`)));
+    const saved = await readSafetensors(await readFile(join(out, `gradients-step${gradientsAtStep}.safetensors`)));
     const right = namedTensors(golden.gradients);
     expect([...saved.keys()].sort()).toEqual([...right.keys()].sort());
     for (const [tensor, { shape, data }] of right) {
@@ -107,7 +107,7 @@ describe.each(['llama', 'qwen3'] as const)('20 steps of AdamW on a %s', (name) =
   });
 
   it('ends with PyTorch’s weights in a folder that it can start from again', async () => {
-    const saved = readSafetensors(await readFile(join(out, 'model.safetensors')));
+    const saved = await readSafetensors(await readFile(join(out, 'model.safetensors')));
     for (const [tensor, { data }] of namedTensors(golden.final)) {
       expect(relativeError(saved.get(tensor)?.data ?? [], data), tensor).toBeLessThan(1e-3);
     }
@@ -149,7 +149,7 @@ describe.each(Object.entries(memorizingSteps))('the preset %s', (id, steps) => {
   it('then continues its text, past the end of the context too', async () => {
     const model = parseConfig(JSON.parse(await readFile(join(out, 'config.json'), 'utf8')));
     const tokenizer = CharacterTokenizer.fromHuggingFace(JSON.parse(await readFile(join(out, 'tokenizer.json'), 'utf8')));
-    const weights = flatFromTensors(parameterLayoutOf(model), readSafetensors(await readFile(join(out, 'model.safetensors')))).buffer;
+    const weights = flatFromTensors(parameterLayoutOf(model), await readSafetensors(await readFile(join(out, 'model.safetensors')))).buffer;
     const trainer = host.openTrainer();
     await trainer.prepare({ ...settings, model });
     const zeros = new ArrayBuffer(weights.byteLength);

@@ -8,7 +8,7 @@ import { train, trainProgress } from '../train.ts';
 import type { TrainOptions } from '../train.ts';
 
 const help = `Usage: cotrain train --data FILE --run run.json --out DIR [--model DIR] [--save-gradients STEP]
-                     [--debug LEVEL]
+                     [--save-run FILE] [--resume FILE] [--debug LEVEL]
 
 Trains alone, without a browser, exactly as a room of one would.
 
@@ -37,6 +37,9 @@ Trains alone, without a browser, exactly as a room of one would.
                          and the tokenizer.
   --save-gradients STEP  Also gradients-step<STEP>.safetensors: of that step's mean loss, before clipping. Steps
                          count from 0.
+  --save-run FILE        Also a run file at the end: weights, optimizer and step.
+  --resume FILE          Goes on from such a file instead of beginning anew; give the same run, model and data. What it has
+                         measured is added to metrics.jsonl.
   --debug LEVEL          Says on stderr: 1 a line for each step; 2 also what each kernel takes; 3 also, before each step,
                          whether its values are finite, and which op first gave one that is not; 4 also how far each
                          kernel of the first micro-batch is from its meaning in f64 (minutes, but for small models).
@@ -63,6 +66,8 @@ export function trainOptions(words: readonly string[]): TrainOptions {
     out: { type: 'string' },
     'save-gradients': { type: 'string' },
     debug: { type: 'string' },
+    resume: { type: 'string' },
+    'save-run': { type: 'string' },
   });
   const saveGradients = values['save-gradients'];
   return {
@@ -71,6 +76,8 @@ export function trainOptions(words: readonly string[]): TrainOptions {
     run: needed('train', 'run', values.run),
     out: needed('train', 'out', values.out),
     debug: debugLevel(values.debug),
+    resume: values.resume,
+    saveRun: values['save-run'],
     saveGradients: saveGradients === undefined ? null : wholeNumber('save-gradients', 'a step from 0', saveGradients),
   };
 }
