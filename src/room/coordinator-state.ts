@@ -33,6 +33,13 @@ export interface WorkRecord {
   readonly microbatches: number;
 }
 
+/** From whom a member gets its updates instead of from the coordinator. `isOpen`: it says that it does; before, both go on. */
+export interface Feed {
+  readonly from: PeerId;
+  readonly isOpen: boolean;
+  readonly sinceMs: number;
+}
+
 export interface Peer {
   readonly id: PeerId;
   readonly openedAtMs: number;
@@ -63,6 +70,11 @@ export interface Peer {
   readonly wrongHashes: number;
   readonly strikes: number;
   readonly isSilent: boolean;
+  readonly feed: Feed | null;
+  /** Before then it forwards nothing: somebody waited for it in vain. */
+  readonly noRelayBeforeMs: number;
+  /** Newest update that it was sent again, since it missed it. */
+  readonly repeatedStep: Step | null;
   /** The step at which it missed a deadline: it works again once it has applied that step's update. */
   readonly lateStep: Step | null;
   readonly work: WorkRecord;
@@ -196,6 +208,9 @@ export interface CoordinatorState {
   readonly fenced: ReadonlySet<string>;
   readonly assignmentsMade: number;
   readonly updateBytes: number;
+  /** Browsers that forwarded what was not announced. */
+  readonly badRelays: ReadonlySet<string>;
+  readonly lastFanOutMs: number;
   /** Of the last step's gradient, which the successor gets besides. */
   readonly gradientBytes: number;
   readonly lastCallMs: number;

@@ -7,6 +7,7 @@ import type { CoordinatorState, Turn } from './coordinator-state.ts';
 import { advanceEvaluation, beginEvaluation, evaluationsWithoutGain, isBest, isEvaluationOwed, partDeclined, partEvaluated } from './evaluation.ts';
 import type { PartSums } from './evaluation.ts';
 import { hashesKept } from './limits.ts';
+import { arrangeFanOut, fanOut, fed, missed, routesOf } from './fan-out.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView, StepMetrics } from './machine.ts';
 import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, RoomPhase, Step } from './messages.ts';
 import {
@@ -95,6 +96,8 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     hasHeirs: config.hasHeirs,
     assignmentsMade: 0,
     updateBytes: 0,
+    badRelays: new Set(),
+    lastFanOutMs: nowMs,
     gradientBytes: 0,
     lastCallMs: nowMs,
     lastPingMs: nowMs,
@@ -194,6 +197,10 @@ function fromPeer(turn: Turn, from: PeerId, message: MemberMessage): void {
       return presenceChanged(turn, from, message.presence);
     case 'want':
       return wanted(turn, from, message.step, message.piece);
+    case 'fed':
+      return fed(turn, from, message.from);
+    case 'missed':
+      return missed(turn, from, message.step, message.why);
     case 'warm':
       return warm(turn, from, message.step);
     case 'unable':
@@ -222,6 +229,7 @@ function settle(turn: Turn): CoordinatorStep {
     advanceEvaluation(turn);
     serveReplicas(turn);
     chooseSuccessor(turn);
+    arrangeFanOut(turn);
     if (handOverIfReady(turn)) return { state, effects: turn.effects };
     if (state.phase === 'running' && state.work === null && !isHandingOver(state) && !state.rules.isClosed && state.step < stepsOf(state.rules, state.config.steps)) beginStep(turn);
     advanceStep(turn);
@@ -249,6 +257,7 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
   state.committedAtMs = nowMs;
   state.pace = paceAfter(state.pace, work, config.self, nowMs);
   const receivers = receiversOf(state, step);
+  const routes = routesOf(state, receivers);
   const point: HistoryPoint = {
     step,
     loss: work.lossSum / work.weightSum,
@@ -256,13 +265,14 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
     lr: metrics.learningRate,
     ms: nowMs - work.beganAtMs,
     tokens: config.microbatchesPerStep * config.tokensPerMicrobatch,
-    bytesDown: metrics.updateBytes * receivers.length + metrics.gradientBytes,
+    bytesDown: metrics.updateBytes * (routes.whole.length + routes.forward.length) + metrics.gradientBytes,
     bytesUp: work.bytesUp,
     replicaHash: metrics.replicaHash,
     ...changeAt(state.rules, step),
   };
+  fanOut(turn, step, routes);
   if (metrics.gradientBytes > 0) sendGradient(turn, step, work.weightSum, point);
-  sendUpdate(turn, step, receivers);
+  sendUpdate(turn, step, receivers, routes.whole);
   state.unannounced = point;
   touchPeers(turn);
 }

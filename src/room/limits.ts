@@ -58,6 +58,16 @@ export const maxUnacknowledgedUpdates = 256;
 export const maxUnacknowledgedBytes = 64 * 1024 * 1024;
 /** A peer whose oldest unacknowledged update is older than this gets no new work. */
 export const catchUpMs = 1_000;
+/** The coordinator sends an update to so many relays, and each of them to so many others. */
+export const firstRelays = 1;
+export const forwardsPerRelay = 2;
+/** Where fewer could take part, the coordinator alone is as quick. */
+export const fewestForRelays = 6;
+export const fanOutIntervalMs = 250;
+/** Whoever was to be fed by another member, and does not say in this time that it is, is fed by somebody else. */
+export const feedOpenMs = 15_000;
+/** So long a member that was waited for in vain forwards nothing. */
+export const relayPauseMs = 60_000;
 /** Hashes of past replicas kept to compare with what peers report. */
 export const hashesKept = 512;
 

@@ -76,6 +76,8 @@ export interface CoordinatorConfig {
   readonly selfDevice: PeerDevice;
   /** The replica is so large that others help to bring it to newcomers. */
   readonly sharesReplica: boolean;
+  /** With so many members that could, updates go through some of them to the others; null: never. */
+  readonly relaysFrom: number | null;
   readonly evalEvery: number;
   /** Sum of the loss weights of each micro-batch that is held out; none: nothing is evaluated. */
   readonly validationWeights: readonly number[];
@@ -101,8 +103,8 @@ export interface CoordinatorConfig {
  * The driver's duties: `tick` at least once a second (four times is better); at most one connection per peer, nothing of
  * an earlier connection after a later one's `peerOpened`; trainer calls in the order of the effects; every `addBlob` and
  * `addOwn` is answered by `contributionAdded` or `contributionRejected`, every `commit` by `committed` (when the master
- * state is lost instead, a new reign starts from a checkpoint); an `offerReplica` or `sendUpdate` that can't be carried out,
- * though the peer is there, by `weightsNotSent`;
+ * state is lost instead, a new reign starts from a checkpoint); an `offerReplica` or `sendUpdate` that can't be carried out
+ * (of a step long ago, perhaps), though the peer is there, by `weightsNotSent`;
  * every `nameSuccessor` by `successorNamed` once the directory has confirmed it, however long that takes, unless a newer one
  * replaced it.
  */
@@ -164,8 +166,11 @@ export type CoordinatorEffect =
   | { readonly type: 'nameSuccessor'; readonly holderHash: string | null }
   /** Send the gradient of the last committed step, before its update. */
   | { readonly type: 'sendGradient'; readonly to: PeerId; readonly step: Step; readonly weightSum: number; readonly point: HistoryPoint }
-  /** Send the update of the last committed step. */
-  | { readonly type: 'sendUpdate'; readonly to: readonly PeerId[]; readonly step: Step }
+  /**
+   * Send the update of a committed step: whole, in pieces to those who `forward` it, and only the hashes of its pieces to those who get it
+   * from them. What can't be cut goes whole to all of them.
+   */
+  | { readonly type: 'sendUpdate'; readonly whole: readonly PeerId[]; readonly forward: readonly PeerId[]; readonly fed: readonly PeerId[]; readonly step: Step }
   | { readonly type: 'beginStep'; readonly step: Step }
   | { readonly type: 'computeOwn'; readonly assignment: string; readonly step: Step; readonly microbatches: readonly number[]; readonly changes: readonly DatedChange[] }
   | { readonly type: 'cancelOwn'; readonly assignment: string }
@@ -231,8 +236,8 @@ export interface DirectoryLead {
   readonly hasSuccessor: boolean;
 }
 
-/** What a machine takes of the coordinator's blobs: pieces of a replica and their hashes are for whoever puts them together. */
-export type MachineBlob = Exclude<CoordinatorBlob, { kind: 'pieceHashes' | 'replicaPiece' }>;
+/** What a machine takes of the coordinator's blobs: pieces and their hashes are for whoever puts together what they are pieces of. */
+export type MachineBlob = Exclude<CoordinatorBlob, { kind: 'pieceHashes' | 'replicaPiece' | 'updateHashes' | 'updatePiece' }>;
 
 export type ReplicaOffer = Extract<CoordinatorBlob, { kind: 'replica' }>;
 

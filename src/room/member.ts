@@ -176,6 +176,9 @@ function fromCoordinator(turn: MemberTurn, message: CoordinatorMessage): void {
     case 'missing':
       // It concerns whoever puts the replica together.
       return;
+    case 'feed':
+      // And this one whoever does the same with updates.
+      return;
     case 'sample':
       return changeRoom(turn, { sample: { step: message.step, text: message.text } });
   }

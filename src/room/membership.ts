@@ -62,6 +62,9 @@ export function peerOpened(turn: Turn, id: PeerId): void {
     wrongHashes: 0,
     strikes: 0,
     isSilent: false,
+    feed: null,
+    noRelayBeforeMs: nowMs,
+    repeatedStep: null,
     lateStep: null,
     work: newWorkRecord(unknownDevice, state.config.tokensPerMicrobatch, state.step, nowMs),
   });
@@ -236,8 +239,8 @@ function isOverwhelmed({ updateBytes }: CoordinatorState, { holding }: Peer, ste
   return unacknowledged >= maxUnacknowledgedUpdates || unacknowledged * updateBytes > maxUnacknowledgedBytes;
 }
 
-/** Sends the update that has just been committed to its receivers; whoever should have it and is not among them is stalled. */
-export function sendUpdate(turn: Turn, step: Step, to: readonly PeerId[]): void {
+/** Notes that the update just committed goes to its receivers, and sends it to those who get it `whole`; who should have it and is no receiver is stalled. */
+export function sendUpdate(turn: Turn, step: Step, to: readonly PeerId[], whole: readonly PeerId[]): void {
   const next = (step + 1) as Step;
   const receivers = new Set(to);
   for (const peer of turn.state.peers.values()) {
@@ -245,7 +248,7 @@ export function sendUpdate(turn: Turn, step: Step, to: readonly PeerId[]): void 
     if (holding === null || !holdsStep(peer, step)) continue;
     changePeer(turn, peer.id, { holding: receivers.has(peer.id) ? { ...holding, sent: next } : { ...holding, isStalled: true } });
   }
-  if (to.length > 0) turn.effects.push({ type: 'sendUpdate', to, step });
+  if (whole.length > 0) turn.effects.push({ type: 'sendUpdate', whole, forward: [], fed: [], step });
 }
 
 /** To the successor, unless it was lost while the step was committed. */

@@ -88,6 +88,8 @@ const peerRowSchema = v.object({
   roundTripMs: v.optional(rate),
   /** Why this peer does not work though it did not choose to watch: its device's problem, or what the coordinator refused. */
   note: v.optional(v.pipe(v.string(), v.maxLength(400))),
+  /** To how many others it forwards each step's update. */
+  forwardsTo: v.optional(count),
 });
 export type PeerRow = v.InferOutput<typeof peerRowSchema>;
 
@@ -104,6 +106,16 @@ export const replicaPieceSchema = v.object({ kind: v.literal('replicaPiece'), te
 export type Want = v.InferOutput<typeof wantSchema>;
 export type Missing = v.InferOutput<typeof missingSchema>;
 export type ReplicaPiece = v.InferOutput<typeof replicaPieceSchema>;
+
+/** Asks a member to forward the updates of this reign, from the next one that it gets on. */
+export const subscribeSchema = v.object({ type: v.literal('subscribe'), term });
+/** The answer of whoever will. Who won't, or can't any more, hangs up. */
+export const subscribedSchema = v.object({ type: v.literal('subscribed'), term });
+/** A piece of the update of `step`, from the coordinator or from a member that forwards it: see `updateHashes`. */
+export const updatePieceSchema = v.object({ kind: v.literal('updatePiece'), term, step: updateStep, piece: count });
+export type Subscribe = v.InferOutput<typeof subscribeSchema>;
+export type Subscribed = v.InferOutput<typeof subscribedSchema>;
+export type UpdatePiece = v.InferOutput<typeof updatePieceSchema>;
 
 /** Of a step's time, on the mean of the last ones: see `pace.ts`. `slowest` is whoever is last most often. */
 const paceSchema = v.object({ computeMs: rate, wayMs: rate, waitMs: rate, applyMs: rate, slowest: v.nullable(peerName) });
@@ -151,6 +163,13 @@ export const memberMessageSchema = v.variant('type', [
   v.object({ type: v.literal('evaluated'), term, assignment: identifier, lossSum: float32, weightSum: rate }),
   v.object({ type: v.literal('refetch'), term }),
   wantSchema,
+  /** `from` forwards updates to this peer from now on. */
+  v.object({ type: v.literal('fed'), term, from: peerId }),
+  /**
+   * The update of `step` did not come from whoever should forward it, and that one is not listened to any more: the coordinator
+   * sends it. `wrong`: what came was not what was announced.
+   */
+  v.object({ type: v.literal('missed'), term, step: updateStep, why: v.picklist(['late', 'gone', 'wrong']) }),
   v.object({ type: v.literal('presence'), term, presence: presenceSchema }),
   /** It could lead from `step` on: master state, corpus and history are all there. Each `applied` from now on says the same. */
   v.object({ type: v.literal('warm'), term, step }),
@@ -219,6 +238,8 @@ export const coordinatorMessageSchema = v.variant('type', [
   /** Keep a copy of the replica as it is after `step` updates: newcomers will ask for pieces of it. */
   v.object({ type: v.literal('share'), term, step }),
   missingSchema,
+  /** Have this member forward updates; null: they come from the coordinator itself. */
+  v.object({ type: v.literal('feed'), term, from: v.nullable(peerId) }),
   v.object({ type: v.literal('ping'), nonce: count }),
 ]);
 export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessageSchema>;
@@ -255,6 +276,12 @@ export const coordinatorBlobSchema = v.variant('kind', [
   v.object({ kind: v.literal('history'), term, checksum: v.pipe(v.string(), v.regex(/^[0-9a-f]{8}$/)) }),
   /** Takes the replica from `step` to `step + 1`. */
   v.object({ kind: v.literal('update'), term, step: updateStep }),
+  /**
+   * In the place of an update that comes in pieces: the SHA-256 of each, one after another. `isFed`: they come from whoever forwards
+   * updates to this member, and not from here.
+   */
+  v.object({ kind: v.literal('updateHashes'), term, step: updateStep, byteLength: count, pieceBytes: v.pipe(count, v.minValue(1)), isFed: v.boolean() }),
+  updatePieceSchema,
   /** Work: the bytes are the micro-batches' rows in the order of `microbatches` (see session/rows.ts). */
   v.object({
     kind: v.literal('assignment'),

@@ -11,7 +11,7 @@ import type { CoordinatorBlob, CoordinatorMessage, MemberMessage, PeerDevice, Pe
 import { orderOf } from '../room/rules.ts';
 import type { SignedCommand } from '../room/rules.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
-import type { GradientJob, Problem, Trainer } from '../trainer/types.ts';
+import type { CommitResult, GradientJob, Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
 import { encodeHistory } from './history.ts';
@@ -19,9 +19,10 @@ import { Pace, rangesOf } from './inheritance.ts';
 import type { LeaseKeeper } from './lease.ts';
 import { verifiedCommand } from './owner.ts';
 import { explain, problemOf, storageProblemOf } from './problems.ts';
-import { ReplicaOffers, maxOpenWants, pieceBytes } from './replica-copies.ts';
+import { ReplicaOffers, hashesOf, maxOpenWants, pieceBytes, pieceCountOf } from './replica-copies.ts';
 import { encodeRows } from './rows.ts';
 import { evaluatedSums, heldOut } from './evaluation.ts';
+import { updatePieceBytesOf } from './update-feed.ts';
 
 export interface LeadOptions {
   readonly config: CoordinatorConfig;
@@ -51,6 +52,16 @@ export interface LeadOptions {
   readonly closeRoom: () => void;
 }
 
+interface EncodedUpdate {
+  readonly bytes: ArrayBuffer;
+  readonly gradient: ArrayBuffer | null;
+  /** Of its pieces; null while the coordinator alone sends updates. */
+  readonly hashes: ArrayBuffer | null;
+}
+
+/** Who has missed an older one fetches the weights. */
+const keptUpdates = 2;
+
 export class LeadDriver {
   readonly #options: LeadOptions;
   readonly #connections = new Map<PeerId, Connection>();
@@ -59,7 +70,10 @@ export class LeadDriver {
   readonly #openWants = new WeakMap<Connection, number>();
   readonly #events: CoordinatorEvent[] = [];
   #state;
-  #update: { readonly step: number; readonly bytes: ArrayBuffer; readonly gradient: ArrayBuffer | null } | null = null;
+  /** Of the last steps: somebody may have missed one. */
+  readonly #updates = new Map<Step, EncodedUpdate>();
+  /** A step is committed, and will be sent as soon as its hashes are there. */
+  #hashing: Promise<void> | null = null;
   #isDispatching = false;
   #closed = false;
   #checkpoint: Promise<void> = Promise.resolve();
@@ -210,7 +224,7 @@ export class LeadDriver {
         this.#sendGradient(effect);
         return;
       case 'sendUpdate':
-        this.#sendUpdate(effect.to, effect.step);
+        this.#sendUpdate(effect);
         return;
       case 'appoint':
         void this.#appoint(effect);
@@ -338,7 +352,7 @@ export class LeadDriver {
   }
 
   #sendGradient({ to, step, weightSum, point }: Extract<CoordinatorEffect, { type: 'sendGradient' }>): void {
-    const gradient = this.#update?.step === step ? this.#update.gradient : null;
+    const gradient = this.#updates.get(step)?.gradient ?? null;
     if (gradient === null) this.dispatch({ type: 'notAppointed', peer: to, reason: `there is no gradient of step ${step}` });
     else this.#sendBlob(to, { kind: 'gradient', term: this.#options.config.term, step, weightSum, point }, gradient);
   }
@@ -370,6 +384,7 @@ export class LeadDriver {
           // Somebody else may have been chosen meanwhile.
           if (!isWanted()) return;
           const read = await trainer.readMaster(part, start, Math.min(pace.bytesAtOnce, master.bytes - start));
+          if (this.#hashing !== null) await this.#hashing;
           // Nothing may come between here and handing the pieces over: the next update goes behind them.
           const sent = [...rangesOf(read.bytes.byteLength)].map(({ offset, byteLength }) => send(read.step as Step, part, start + offset, read.bytes.slice(offset, offset + byteLength)));
           start += read.bytes.byteLength;
@@ -384,11 +399,24 @@ export class LeadDriver {
     }
   }
 
-  #sendUpdate(to: readonly PeerId[], step: Step): void {
+  #sendUpdate({ whole, forward, fed, step }: Extract<CoordinatorEffect, { type: 'sendUpdate' }>): void {
     const { term } = this.#options.config;
-    for (const peer of to) {
-      if (this.#update?.step === step) this.#sendBlob(peer, { kind: 'update', term, step }, this.#update.bytes);
-      else this.#weightsNotSent(peer, `there is no update of step ${step}`);
+    const update = this.#updates.get(step);
+    if (update === undefined) {
+      for (const peer of [...whole, ...forward, ...fed]) this.#weightsNotSent(peer, `there is no update of step ${step}`);
+      return;
+    }
+    const { bytes, hashes } = update;
+    // Where no hashes were made, nobody was fed yet when the step was committed.
+    for (const peer of hashes === null ? [...forward, ...fed, ...whole] : whole) this.#sendBlob(peer, { kind: 'update', term, step }, bytes);
+    if (hashes === null) return;
+    const bytesPerPiece = updatePieceBytesOf(bytes.byteLength);
+    for (const peer of [...forward, ...fed]) {
+      this.#sendBlob(peer, { kind: 'updateHashes', term, step, byteLength: bytes.byteLength, pieceBytes: bytesPerPiece, isFed: fed.includes(peer) }, hashes);
+    }
+    for (let piece = 0; piece < pieceCountOf(bytes.byteLength, bytesPerPiece); piece += 1) {
+      const its = bytes.slice(piece * bytesPerPiece, (piece + 1) * bytesPerPiece);
+      for (const peer of forward) this.#sendBlob(peer, { kind: 'updatePiece', term, step, piece }, its);
     }
   }
 
@@ -450,12 +478,30 @@ export class LeadDriver {
   }
 
   #commit({ step, weightSum, encodeUpdate, encodeGradient, changes, codec }: Extract<CoordinatorEffect, { type: 'commit' }>): void {
-    this.#trainerCall(this.#options.trainer.commit(step, weightSum, { encodeUpdate, encodeGradient, changes, ...(codec !== null && { codec }) }), (result) => {
+    const done = (result: CommitResult, hashes: ArrayBuffer | null): void => {
       const { gradNorm, learningRate, replicaHash, applied, update, gradient } = result;
-      this.#update = update === null ? null : { step, bytes: update, gradient };
+      if (update !== null) this.#updates.set(step, { bytes: update, gradient, hashes });
+      for (const old of this.#updates.keys()) if (old <= step - keptUpdates) this.#updates.delete(old);
       const bytes = { updateBytes: update?.byteLength ?? 0, gradientBytes: gradient?.byteLength ?? 0 };
       this.dispatch({ type: 'committed', step, metrics: { gradNorm, learningRate, replicaHash, applied, ...bytes } });
+    };
+    this.#trainerCall(this.#options.trainer.commit(step, weightSum, { encodeUpdate, encodeGradient, changes, ...(codec !== null && { codec }) }), (result) => {
+      const { update } = result;
+      if (update === null || !this.#isForwarded()) {
+        done(result, null);
+        return;
+      }
+      const hashed = hashesOf(update, updatePieceBytesOf(update.byteLength)).then((hashes) => {
+        this.#hashing = null;
+        done(result, hashes);
+      });
+      this.#hashing = hashed;
+      this.#trainerCall(hashed, () => undefined);
     });
+  }
+
+  #isForwarded(): boolean {
+    return [...this.#state.peers.values()].some(({ feed }) => feed?.isOpen === true);
   }
 
   #save(step: Step): Promise<void> {

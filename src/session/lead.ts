@@ -8,6 +8,7 @@ import { parameterCount, parameterLayoutOf } from '../model/parameters.ts';
 import type { LeadClaim, WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
 import { roomCodecs } from '../room/codec-choice.ts';
+import { fewestForRelays } from '../room/limits.ts';
 import { fromStep, noRules, reopened, stepsOf } from '../room/rules.ts';
 import type { RoomRules } from '../room/rules.ts';
 import type { RunRecord } from '../checkpoint/types.ts';
@@ -189,6 +190,8 @@ export async function keepLease(
 
 /** Less than this is fetched from the coordinator before a connection to anybody else is up. */
 const leastSharedBytes = 4 * 2 ** 20;
+/** Updates of smaller models are sent to everybody before a relay could do it. */
+const leastForwardedParameters = 250_000;
 
 /** Four bytes of each parameter, and as much again for padding and whatever a codec adds. */
 function maxContributionBytes(parameters: number): number {
@@ -235,6 +238,7 @@ export async function beginReign(
       weightOfMicrobatch: (of, microbatch) => weightOf(source.draw(of, microbatch)),
       selfDevice: peerDevice(device),
       sharesReplica: parameterCount(settings.model) * Float32Array.BYTES_PER_ELEMENT >= leastSharedBytes,
+      relaysFrom: parameterCount(settings.model) >= leastForwardedParameters ? fewestForRelays : null,
       evalEvery: source.validation.length > 0 ? settings.evalEvery : 0,
       validationWeights: source.validation.map(weightOf),
       patience: settings.patience,

@@ -20,6 +20,9 @@ import { decodeRows } from './rows.ts';
 import { evaluatedSums } from './evaluation.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import { ReplicaExchange } from './replica-exchange.ts';
+import { UpdateFeed, mostUpdatePieceBytes } from './update-feed.ts';
+import type { FeedHandlers, FeedLine } from './update-feed.ts';
+import { hexOfHash } from './replica-fetch.ts';
 import { parseRun, precisionNotice, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
 
@@ -61,6 +64,7 @@ export class MemberDriver {
   #flatBytes: number | null = null;
   readonly #link: CoordinatorLink;
   readonly #replicas: ReplicaExchange;
+  readonly #feed: UpdateFeed;
   readonly #succession: Succession;
 
   constructor(options: MemberOptions) {
@@ -79,11 +83,38 @@ export class MemberDriver {
       failed: (step, reason) => {
         this.dispatch({ type: 'replicaFailed', step, reason });
       },
+      subscribed: (connection, message) => {
+        const line = lineOf(connection);
+        this.#feed.subscribed(line, message);
+        return () => {
+          this.#feed.left(line);
+        };
+      },
+    });
+    this.#feed = new UpdateFeed({
+      term: () => (this.#link.connection === null ? null : (this.#state.room?.term ?? null)),
+      connect: (peer, handlers, opened) => {
+        void this.#connectFeed(peer, handlers, opened);
+      },
+      hash: (bytes, done) => {
+        void hexOfHash(bytes).then(done);
+      },
+      deliver: (header, bytes) => {
+        this.dispatch({ type: 'blob', header, ref: this.#blobs.put(bytes), bytes: bytes.byteLength });
+      },
+      tell: (message) => {
+        this.#link.send(message);
+      },
+      distrust: () => {
+        this.#link.distrust('an update');
+      },
+      nowMs: options.nowMs,
     });
     this.#link = new CoordinatorLink({
       endpoint: options.endpoint,
       message: (message) => {
         if (message.type === 'missing') this.#replicas.missing(message);
+        if (message.type === 'feed' && message.term === this.#state.room?.term) this.#feed.feed(message.from);
         this.dispatch({ type: 'message', message });
       },
       blob: (header, bytes) => {
@@ -97,6 +128,7 @@ export class MemberDriver {
       },
       lost: (reason, distrusted) => {
         if (distrusted !== null) options.notice(`The coordinator sent ${distrusted} that this page does not understand; connecting again.`);
+        this.#feed.abort();
         this.dispatch({ type: 'disconnected', reason });
         this.#replicas.abort();
       },
@@ -138,7 +170,10 @@ export class MemberDriver {
         const { state, effects } = memberStep(this.#state, next, this.#options.nowMs());
         this.#state = state;
         for (const effect of effects) this.#carry(effect);
-        if (next.type === 'tick') this.#replicas.tick();
+        if (next.type === 'tick') {
+          this.#replicas.tick();
+          this.#feed.tick();
+        }
       }
     } finally {
       this.#isDispatching = false;
@@ -153,7 +188,7 @@ export class MemberDriver {
     this.dispatch({ type: 'device', device });
   }
 
-  /** For `EndpointOptions.accept`: a peer whose key is proved; it may fetch copies that are kept here. */
+  /** For `EndpointOptions.accept`: a peer whose key is proved; it may fetch copies that are kept here, or have updates forwarded. */
   accept(connection: Connection): ConnectionHandlers {
     return this.#replicas.accept(connection);
   }
@@ -167,6 +202,7 @@ export class MemberDriver {
 
   close(reason: string): void {
     this.#closed = true;
+    this.#feed.abort();
     this.#replicas.close();
     this.#link.close(reason);
   }
@@ -181,6 +217,7 @@ export class MemberDriver {
         return;
       case 'disconnect':
         this.#link.close('disconnected');
+        this.#feed.abort();
         this.#replicas.abort();
         return;
       case 'send':
@@ -348,7 +385,16 @@ export class MemberDriver {
         this.#replicas.pieceArrived(header, bytes);
         return;
       default:
-        this.dispatch({ type: 'blob', header, ref: this.#blobs.put(bytes), bytes: bytes.byteLength });
+        this.#feed.arrived(header, bytes);
+    }
+  }
+
+  async #connectFeed(peer: PeerId, { control, blob, closed }: FeedHandlers, opened: (line: FeedLine | null) => void): Promise<void> {
+    try {
+      const endpoint = await this.#options.endpoint();
+      opened(lineOf(await endpoint.connect(peer, { maxBlobBytes: mostUpdatePieceBytes, control, blob, closed })));
+    } catch {
+      opened(null); // The coordinator is asked for what does not come.
     }
   }
 
@@ -448,4 +494,18 @@ export class MemberDriver {
       // A lost GPU is reported by `whenLost`, a lost connection by itself; the coordinator re-assigns either way.
       .catch(() => undefined);
   }
+}
+
+function lineOf(connection: Connection): FeedLine {
+  return {
+    control: (message) => {
+      connection.sendControl(message);
+    },
+    piece: (header, bytes) => {
+      connection.sendBlob(header, bytes).catch(() => undefined); // It is gone, and says so itself.
+    },
+    close: (reason) => {
+      connection.close(reason);
+    },
+  };
 }

@@ -4,8 +4,8 @@
  * whoever has proved the key, within bounds.
  */
 import * as v from 'valibot';
-import { wantSchema } from '../room/messages.ts';
-import type { Missing, ReplicaPiece, Step, Term, Want } from '../room/messages.ts';
+import { subscribeSchema, wantSchema } from '../room/messages.ts';
+import type { Missing, ReplicaPiece, Step, Subscribe, Term, Want } from '../room/messages.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 
 /** Small enough that a piece hardly delays the update behind it. */
@@ -25,16 +25,16 @@ export function pieceCountOf(byteLength: number, bytesPerPiece: number): number 
   return Math.ceil(byteLength / bytesPerPiece);
 }
 
-export function pieceOf(bytes: ArrayBuffer, piece: number): ArrayBuffer | null {
-  return piece < pieceCountOf(bytes.byteLength, pieceBytes) ? bytes.slice(piece * pieceBytes, (piece + 1) * pieceBytes) : null;
+export function pieceOf(bytes: ArrayBuffer, piece: number, bytesPerPiece = pieceBytes): ArrayBuffer | null {
+  return piece < pieceCountOf(bytes.byteLength, bytesPerPiece) ? bytes.slice(piece * bytesPerPiece, (piece + 1) * bytesPerPiece) : null;
 }
 
 /** SHA-256 of each piece, one after another. */
-export async function hashesOf(bytes: ArrayBuffer): Promise<ArrayBuffer> {
-  const pieces = pieceCountOf(bytes.byteLength, pieceBytes);
+export async function hashesOf(bytes: ArrayBuffer, bytesPerPiece = pieceBytes): Promise<ArrayBuffer> {
+  const pieces = pieceCountOf(bytes.byteLength, bytesPerPiece);
   const hashes = new Uint8Array(pieces * hashBytes);
   for (let piece = 0; piece < pieces; piece += 1) {
-    const view = new Uint8Array(bytes, piece * pieceBytes, Math.min(pieceBytes, bytes.byteLength - piece * pieceBytes));
+    const view = new Uint8Array(bytes, piece * bytesPerPiece, Math.min(bytesPerPiece, bytes.byteLength - piece * bytesPerPiece));
     hashes.set(new Uint8Array(await crypto.subtle.digest('SHA-256', view)), piece * hashBytes);
   }
   return hashes.buffer;
@@ -56,12 +56,15 @@ interface Guest {
 /** A member's copies, and those who fetch them. */
 export class ReplicaShare {
   readonly #nowMs: () => number;
+  /** Somebody wants updates from this peer, and is no guest any more. Gives what is to be called when it is gone. */
+  readonly #subscribed: (connection: Connection, message: Subscribe) => () => void;
   #term: Term | null = null;
   #copies: readonly Copy[] = [];
   readonly #guests = new Set<Guest>();
 
-  constructor(nowMs: () => number) {
+  constructor(nowMs: () => number, subscribed: (connection: Connection, message: Subscribe) => () => void) {
     this.#nowMs = nowMs;
+    this.#subscribed = subscribed;
   }
 
   /** `bytes`: of the replica after `step` updates; null when it is not at hand any more. */
@@ -80,10 +83,17 @@ export class ReplicaShare {
       this.#guests.delete(guest);
       connection.close('this peer does not lead the room');
     };
+    let left: (() => void) | null = null;
     return {
       control: (json) => {
-        const want = v.safeParse(wantSchema, json);
         if (!this.#guests.has(guest)) return;
+        const subscribe = v.safeParse(subscribeSchema, json);
+        if (subscribe.success) {
+          this.#guests.delete(guest);
+          left = this.#subscribed(connection, subscribe.output);
+          return;
+        }
+        const want = v.safeParse(wantSchema, json);
         if (!want.success || guest.openWants >= maxOpenWants) turnAway();
         else void this.#serve(guest, want.output);
       },
@@ -91,6 +101,7 @@ export class ReplicaShare {
       blob: turnAway,
       closed: () => {
         this.#guests.delete(guest);
+        left?.();
       },
     };
   }

@@ -4,7 +4,7 @@
  */
 import type { PieceCache } from '../checkpoint/piece-cache.ts';
 import type { MemberEffect } from '../room/machine.ts';
-import type { CoordinatorBlob, PeerId, Step, Term, Want } from '../room/messages.ts';
+import type { CoordinatorBlob, PeerId, Step, Subscribe, Term, Want } from '../room/messages.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { hopelessFetchMs } from './piece-fetch.ts';
 import { ReplicaShare } from './replica-copies.ts';
@@ -20,6 +20,8 @@ export interface ReplicaExchangeOptions {
   readonly nowMs: () => number;
   readonly fetched: (step: Step, bytes: ArrayBuffer) => void;
   readonly failed: (step: Step, reason: string) => void;
+  /** Somebody wants updates from this peer. Gives what is to be called when it is gone. */
+  readonly subscribed: (connection: Connection, message: Subscribe) => () => void;
 }
 
 export class ReplicaExchange {
@@ -31,7 +33,7 @@ export class ReplicaExchange {
 
   constructor(options: ReplicaExchangeOptions) {
     this.#options = options;
-    this.#share = new ReplicaShare(options.nowMs);
+    this.#share = new ReplicaShare(options.nowMs, options.subscribed);
   }
 
   fetch({ offer }: Extract<MemberEffect, { type: 'loadReplica' }>): void {
@@ -65,7 +67,7 @@ export class ReplicaExchange {
     this.#share.keep(term, step, bytes);
   }
 
-  /** For a connection whose key is proved. */
+  /** For a connection whose key is proved; it may fetch copies, or have updates forwarded. */
   accept(connection: Connection): ConnectionHandlers {
     return this.#share.accept(connection);
   }

@@ -142,13 +142,18 @@ export class ReplicaFetch {
     const { pieceBytes, byteLength } = this.#options.offer;
     const offset = piece * pieceBytes;
     if (bytes.byteLength !== Math.min(pieceBytes, byteLength - offset)) return false;
-    const hash = hex(new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)));
+    const hash = await hexOfHash(bytes);
     if (hash !== this.#hashes[piece]) return false;
     this.#whole.set(new Uint8Array(bytes), offset);
     return true;
   }
 }
 
-function hex(bytes: Uint8Array): string {
+/** SHA-256. */
+export async function hexOfHash(bytes: ArrayBuffer): Promise<string> {
+  return hex(new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)));
+}
+
+export function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

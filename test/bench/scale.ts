@@ -5,6 +5,7 @@
 import { codecOf } from '../../src/codec/index.ts';
 import type { CodecName } from '../../src/codec/index.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
+import { fewestForRelays } from '../../src/room/limits.ts';
 import { Simulation } from '../room/simulator.ts';
 import { inCodec, tinyRun } from '../room/tiny-run.ts';
 import type { Table } from './benchmark.ts';
@@ -30,6 +31,8 @@ const microbatchesPerPeerTogether = 20;
 /** Rows of 128 tokens, a byte each, and two runs of loss weights. */
 const bytesPerMicrobatch = 8 * (128 + 16);
 const seed = 1;
+/** As the session cuts them. */
+const piecesPerUpdate = 64;
 const readyWithinMs = 600_000;
 /** Until shares follow the speeds that are measured on these links. */
 const firstSteps = 6;
@@ -41,17 +44,18 @@ interface Case extends Mode {
   readonly parameters: number;
   readonly mbit: number;
   readonly secondsPerStep: number;
+  readonly isTree: boolean;
   readonly steps: number;
 }
 
 /** The time of a step if nothing but computing took any, by the mean time of the last steps. */
-async function shareOfIdeal({ codec, localSteps, peers, parameters, mbit, secondsPerStep: secondsAlone, steps }: Case): Promise<number> {
+async function shareOfIdeal({ isTree, codec, localSteps, peers, parameters, mbit, secondsPerStep: secondsAlone, steps }: Case): Promise<number> {
   const microbatchesPerPeer = localSteps > 1 ? microbatchesPerPeerTogether : microbatchesPerPeerAlone;
   // The weights are those of a run without local steps: only what is sent and when makes a difference here.
   const run = inCodec(tinyRun(seed, 100_000, microbatchesPerPeer * peers), codec);
   const secondsPerStep = secondsAlone * localSteps;
   const rowBytesPerPeer = bytesPerMicrobatch * microbatchesPerPeerAlone * localSteps;
-  const room = new Simulation({ seed, run, undisturbed: new Array<number>(100_000).fill(0), countsOnly: true, checkpointEverySteps: 0 });
+  const room = new Simulation({ seed, run, undisturbed: new Array<number>(100_000).fill(0), countsOnly: true, checkpointEverySteps: 0, relaysFrom: isTree ? fewestForRelays : null, piecesPerUpdate });
   const settings = { msPerMicrobatch: (secondsPerStep * 1000) / microbatchesPerPeer };
   await room.lead('peer 0', { ...settings, startPaused: true });
   for (let peer = 1; peer < peers; peer += 1) room.join(`peer ${peer}`, settings);
@@ -62,7 +66,7 @@ async function shareOfIdeal({ codec, localSteps, peers, parameters, mbit, second
   const heavier = parameters / totalElements;
   room.world.network.capacity = {
     bytesPerMs: (mbit * 1e6) / 8 / 1000,
-    weigh: (header, bytes) => (kindOf(header) === 'assignment' ? rowBytesPerPeer : bytes * heavier),
+    weigh: (header, bytes) => (kindOf(header) === 'assignment' ? rowBytesPerPeer : kindOf(header) === 'updateHashes' ? bytes : bytes * heavier),
   };
   const patienceMs = 1000 * (secondsPerStep + (3 * peers * codecOf(codec).byteLength(Math.round(parameters / 64) * 64) * 8) / (mbit * 1e6));
   const { step } = room.coordinator.view;
@@ -83,7 +87,7 @@ export async function run({ seconds, steps, peers }: typeof options): Promise<re
   for (const parameters of parameterCounts) {
     for (const count of counts) {
       const row = [`${parameters / 1e6} M, ${count} peers`];
-      for (const mbit of mbits) for (const mode of modes) row.push((await shareOfIdeal({ ...mode, peers: count, parameters, mbit, secondsPerStep: seconds, steps })).toFixed(3));
+      for (const mbit of mbits) for (const mode of modes) row.push((await shareOfIdeal({ ...mode, peers: count, parameters, mbit, secondsPerStep: seconds, steps, isTree: process.env['STAR'] === undefined })).toFixed(3));
       rows.push(row);
     }
   }

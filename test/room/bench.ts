@@ -46,6 +46,7 @@ export class CoordinatorBench {
       weightOfMicrobatch: () => 9,
       selfDevice: goodDevice,
       sharesReplica: false,
+      relaysFrom: null,
       evalEvery: 0,
       validationWeights: [7, 7, 4],
       patience: 0,

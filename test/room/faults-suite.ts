@@ -29,6 +29,8 @@ interface Circumstances {
   readonly forgets: boolean;
   readonly codec: CodecChoice;
   readonly localSteps: number;
+  /** Of members that could, from which on updates go through some of them. */
+  readonly relaysFrom: number | null;
 }
 
 /** What a lossy codec drops depends on who computes, and a run of so few parameters shows it. Replicas are equal all the same. */
@@ -52,11 +54,11 @@ async function survives(seed: number, circumstances: Circumstances): Promise<voi
 /**
  * In every fourth room its owner gives orders, which makes gradients of its own and takes time; every fourth server forgets
  * everything when it is restarted; every eighth room's codec is lossy, every sixteenth
- * chooses, and in nearly as many peers take local steps.
+ * chooses, and in nearly as many peers take local steps. In every second room members forward updates to each other.
  */
 function circumstancesOf(seed: number): Circumstances {
   const codec = seed % 16 === 7 ? 'int8' : seed % 32 === 15 ? 'bf16' : seed % 32 === 31 ? 'int2' : seed % 16 === 11 ? 'auto' : 'fp32';
-  return { hasOrders: (seed >> 2) % 4 === 1, forgets: (seed >> 4) % 4 === 1, codec, localSteps: seed % 16 === 3 || [7, 27, 31].includes(seed % 32) ? 2 : 1 };
+  return { hasOrders: (seed >> 2) % 4 === 1, forgets: (seed >> 4) % 4 === 1, codec, localSteps: seed % 16 === 3 || [7, 27, 31].includes(seed % 32) ? 2 : 1, relaysFrom: (seed >> 5) % 2 === 0 ? null : 2 };
 }
 
 /** The seeds of one of the files. */
@@ -65,8 +67,8 @@ export async function surviveSeeds(file: number): Promise<void> {
 }
 
 export async function surviveSeedsThatFailed(): Promise<void> {
-  for (const seed of onceFailed) await survives(seed, { hasOrders: false, forgets: true, codec: 'fp32', localSteps: 1 });
-  for (const seed of onceFailedWithOrders) await survives(seed, { hasOrders: true, forgets: true, codec: 'fp32', localSteps: 1 });
+  for (const seed of onceFailed) await survives(seed, { hasOrders: false, forgets: true, codec: 'fp32', localSteps: 1, relaysFrom: null });
+  for (const seed of onceFailedWithOrders) await survives(seed, { hasOrders: true, forgets: true, codec: 'fp32', localSteps: 1, relaysFrom: null });
 }
 
 export async function timelineOf(seed: number): Promise<readonly string[]> {

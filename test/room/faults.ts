@@ -18,6 +18,7 @@ export const faultsEndMs = 20_000;
 export const recoveryMs = 150_000;
 
 const furtherTroubles = 0x5eed;
+const relayTroubles = 0xfeed;
 const names = ['ada', 'bob', 'cid', 'dan', 'eve', 'fay'];
 
 export interface FaultsOptions extends SimulationOptions {
@@ -62,6 +63,12 @@ export async function simulateFaults(options: FaultsOptions): Promise<Simulation
       disturb(room, further, present);
     });
   }
+  const ofRelays = new Random(options.seed ^ relayTroubles);
+  for (let count = options.relaysFrom == null ? 0 : ofRelays.below(5); count > 0; count -= 1) {
+    world.clock.after(ofRelays.between(500, faultsEndMs - 500), () => {
+      misrelay(room, ofRelays);
+    });
+  }
   const orders = options.hasOrders ? giveOrders(room, new Random(options.seed + ordersSeed)) : null;
   await room.pass(faultsEndMs);
   world.network.faults = calmNetwork;
@@ -90,6 +97,21 @@ function disturb(room: Simulation, random: Random, names: readonly string[]): vo
   }
   world.log.note('FAULT', `what ${host.machine} sends is garbled for ${(lastsMs / 1000).toFixed(1)} s`);
   world.network.garble(host.machine, lastsMs);
+}
+
+/** Whoever forwards updates does it wrongly for a while, or is gone, or stands still. */
+function misrelay(room: Simulation, random: Random): void {
+  const { world, leader } = room;
+  const relays = [...new Set([...(leader?.state.peers.values() ?? [])].flatMap(({ feed }) => (feed?.isOpen === true ? [feed.from] : [])))];
+  const lastsMs = random.between(300, 9_000);
+  const how = random.pick(['garbage', 'silence', 'late', 'freeze', 'reload'] as const);
+  const relay = relays.length === 0 ? null : random.pick(relays);
+  const host = [...room.members.values()].find(({ view }) => view.self === relay);
+  if (host === undefined) return;
+  world.log.note('FAULT', `${host.machine}, which forwards updates: ${how} for ${(lastsMs / 1000).toFixed(1)} s`);
+  if (how === 'reload') return room.reload(host.machine, random.chance(0.5), lastsMs);
+  if (how === 'freeze') return host.freeze(lastsMs);
+  host.misrelay(how, lastsMs);
 }
 
 /** Drawn apart from everything else, so that a seed's troubles are the same with and without orders. */

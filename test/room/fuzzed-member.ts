@@ -63,7 +63,7 @@ export class FuzzedMember {
     if (random.chance(0.45)) {
       const header = coordinatorWires.blob.receive(move, random, (key) => this.#hints(key));
       // Pieces of a replica and their hashes are not for the machine.
-      if (header !== null && header.kind !== 'pieceHashes' && header.kind !== 'replicaPiece') this.#send(this.#blob(header));
+      if (header !== null && header.kind !== 'pieceHashes' && header.kind !== 'replicaPiece' && header.kind !== 'updateHashes' && header.kind !== 'updatePiece') this.#send(this.#blob(header));
       return;
     }
     const message = coordinatorWires.message.receive(move, random, (key) => this.#hints(key));

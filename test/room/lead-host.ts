@@ -29,6 +29,7 @@ import type { World } from './world.ts';
 export interface LeadOptions {
   readonly device: PeerDevice;
   readonly evalEvery: number;
+  readonly relaysFrom: number | null;
   readonly checkpointEverySteps: number;
   /** Somebody else leads, or this peer can't any more. */
   readonly deposed: () => void;
@@ -90,7 +91,8 @@ export class LeadHost implements Role {
   #announced: number;
   #held: Truth | null = null;
   readonly #copies = new Map<Step, ArrayBuffer>();
-  #update: { readonly step: number; readonly bytes: ArrayBuffer; readonly gradient: ArrayBuffer | null } | null = null;
+  /** Of the last two steps, as the session keeps them. */
+  readonly #updates = new Map<Step, { readonly bytes: ArrayBuffer; readonly gradient: ArrayBuffer | null; readonly hashes: ArrayBuffer }>();
   #name: { readonly successorHash: string | null; isConfirmed: boolean } = { successorHash: null, isConfirmed: true };
   #isRenewing = false;
   #renewals = 1;
@@ -123,6 +125,7 @@ export class LeadHost implements Role {
       weightOfMicrobatch: (step, microbatch) => weightOf(run.source.draw(step, microbatch)),
       selfDevice: options.device,
       sharesReplica: true,
+      relaysFrom: options.relaysFrom,
       evalEvery: options.evalEvery,
       validationWeights: run.source.validation.map(weightOf),
       patience: 0,
@@ -314,15 +317,11 @@ export class LeadHost implements Role {
         else this.#ends.get(to)?.sendBlob({ kind: 'replicaPiece', term: this.term, step, piece }, pieceAt(copy, piece));
         return;
       }
-      case 'sendUpdate': {
-        const update = this.#update;
-        if (update?.step !== effect.step) return log.fail(`update ${effect.step} is to be sent but was not encoded`);
-        for (const peer of effect.to) this.#ends.get(peer)?.sendBlob({ kind: 'update', term: this.term, step: effect.step }, update.bytes);
-        return;
-      }
+      case 'sendUpdate':
+        return this.#sendUpdate(effect);
       case 'sendGradient': {
         const { to, step, weightSum, point } = effect;
-        const gradient = this.#update?.step === step ? this.#update.gradient : null;
+        const gradient = this.#updates.get(step)?.gradient ?? null;
         if (gradient === null) return log.fail(`the gradient of step ${step} is to be sent but was not encoded`);
         this.#ends.get(to)?.sendBlob({ kind: 'gradient', term: this.term, step, weightSum, point }, gradient);
         return;
@@ -423,6 +422,27 @@ export class LeadHost implements Role {
     });
   }
 
+  #sendUpdate({ whole, forward, fed, step }: Extract<CoordinatorEffect, { type: 'sendUpdate' }>): void {
+    const { term } = this;
+    const update = this.#updates.get(step);
+    if (update === undefined) {
+      // Somebody misses one that is kept no more.
+      if (step === this.#state.step - 1) this.world.log.fail(`update ${step} is to be sent but was not encoded`);
+      for (const peer of whole) this.dispatch({ type: 'weightsNotSent', peer, reason: 'it is kept no more' });
+      return;
+    }
+    const { bytes, hashes } = update;
+    if (forward.length > 0) this.world.log.note(this.machine, `→ ${forward.join()} update ${step} to forward, to ${fed.join()}`);
+    for (const peer of whole) this.#ends.get(peer)?.sendBlob({ kind: 'update', term, step }, bytes);
+    const pieceBytes = simulatedPieceBytes(bytes.byteLength, this.world.piecesPerUpdate);
+    for (const peer of [...forward, ...fed]) {
+      this.#ends.get(peer)?.sendBlob({ kind: 'updateHashes', term, step, byteLength: bytes.byteLength, pieceBytes, isFed: fed.includes(peer) }, hashes);
+    }
+    for (let piece = 0; piece * pieceBytes < bytes.byteLength; piece += 1) {
+      for (const peer of forward) this.#ends.get(peer)?.sendBlob({ kind: 'updatePiece', term, step, piece }, pieceAt(bytes, piece, pieceBytes));
+    }
+  }
+
   #computeOwn({ assignment, step, microbatches, changes }: Extract<CoordinatorEffect, { type: 'computeOwn' }>): void {
     const result = { type: 'ownResult', assignment, step, computeMs: microbatches.length * this.gpu.msPerMicrobatch, tokens: 1 } as const;
     this.gpu.submit(assignment, microbatches.length * this.gpu.msPerMicrobatch, async (isCancelled) => {
@@ -464,7 +484,8 @@ export class LeadHost implements Role {
       const { gradNorm, learningRate, replicaHash, applied, update, gradient } = result;
       this.world.log.note(this.machine, `commits step ${step}, loss ${(lossSum / weightSum).toFixed(4)}`);
       if (applied) this.world.ledger.committed(this.term, step, lossSum / weightSum, replicaHash, expected);
-      if (update !== null) this.#update = { step, bytes: update, gradient };
+      if (update !== null) this.#updates.set(step, { bytes: update, gradient, hashes: hashesOf(update, simulatedPieceBytes(update.byteLength, this.world.piecesPerUpdate)) });
+      this.#updates.delete((step - 2) as Step);
       const updateBytes = update?.byteLength ?? 0;
       const metrics = { gradNorm, learningRate, replicaHash, applied, updateBytes, gradientBytes: gradient?.byteLength ?? 0 };
       this.#enter(() => {

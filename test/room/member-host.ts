@@ -8,6 +8,8 @@ import type { SignedCommand } from '../../src/room/rules.ts';
 import { decodeHistory, HistoryError } from '../../src/session/history.ts';
 import { evaluatedSums } from '../../src/session/evaluation.ts';
 import { decodeRows, RowsError } from '../../src/session/rows.ts';
+import { UpdateFeed } from '../../src/session/update-feed.ts';
+import type { FeedHandlers, FeedLine } from '../../src/session/update-feed.ts';
 import * as v from 'valibot';
 import type { Command, Lease } from '../../signaling/directory.ts';
 import { CpuTrainer } from './cpu-trainer.ts';
@@ -16,12 +18,15 @@ import { corpusOf } from './lead-host.ts';
 import type { Truth } from './ledger.ts';
 import type { End, Handlers } from './network.ts';
 import { CheckedShelf } from './shelf.ts';
-import { SimulatedExchange } from './replica-exchange.ts';
+import { SimulatedExchange, hashOf } from './replica-exchange.ts';
 import type { Role, Tab } from './tab.ts';
 import type { World } from './world.ts';
 
 /** What a dishonest peer sends instead of its contribution: any number of blobs. */
 export type Lie = (header: MemberBlob, bytes: ArrayBuffer) => readonly { readonly header: MemberBlob; readonly bytes: ArrayBuffer }[];
+
+/** Wrong bytes, none, or the right ones with delay. */
+export type Misrelay = 'garbage' | 'silence' | 'late';
 
 export interface MemberOptions {
   readonly device: PeerDevice;
@@ -37,6 +42,8 @@ export interface MemberOptions {
 /** Of a micro-batch's time, what its forward pass takes. */
 const forwardShare = 1 / 3;
 const gpuMs = { load: 5, take: 3, write: 1, adopt: 10, save: 4 };
+/** Nearly as long as is waited. */
+const lateRelayMs = 2_500;
 const diskMs = 60;
 /** Steps between two saves of a successor's master state. */
 const saveEverySteps = 4;
@@ -48,6 +55,9 @@ export class MemberHost implements Role {
   readonly #options: MemberOptions;
   readonly #shelf: CheckedShelf;
   readonly #replicas: SimulatedExchange;
+  readonly #feed: UpdateFeed;
+  /** What it makes of the updates that it forwards, for a while. */
+  #misrelays: Misrelay | null = null;
   readonly #events: MemberEvent[] = [];
   #trainer: CpuTrainer | null = null;
   #state: MemberState;
@@ -79,6 +89,34 @@ export class MemberHost implements Role {
       failed: (step) => {
         this.dispatch({ type: 'replicaFailed', step, reason: 'it could not be fetched' });
       },
+      subscribed: (end, message) => {
+        const line = this.#lineOf(end);
+        this.world.log.note(this.machine, `forwards to ${end.remote}`);
+        this.#feed.subscribed(line, message);
+        return () => {
+          this.#feed.left(line);
+        };
+      },
+    });
+    this.#feed = new UpdateFeed({
+      term: () => (this.#end === null ? null : (this.#state.room?.term ?? null)),
+      connect: (peer, handlers, opened) => {
+        this.#connectFeed(peer, handlers, opened);
+      },
+      hash: (bytes, done) => {
+        done(this.world.tampering.hash?.(bytes) ?? hashOf(bytes));
+      },
+      deliver: (header, bytes) => {
+        this.dispatch({ type: 'blob', header, ref: this.#shelf.put(bytes), bytes: bytes.byteLength });
+      },
+      tell: (message) => {
+        this.world.log.note(this.machine, `sends ${JSON.stringify(message)}`);
+        this.#end?.sendControl(message);
+      },
+      distrust: () => {
+        this.#distrust();
+      },
+      nowMs: () => tab.nowMs(),
     });
     const { disk, holder } = tab.computer;
     const config: MemberConfig = {
@@ -125,6 +163,7 @@ export class MemberHost implements Role {
 
   end(): void {
     this.#isOver = true;
+    this.#feed.abort();
     this.#replicas.close();
     this.#end?.close();
     this.#end = null;
@@ -152,6 +191,7 @@ export class MemberHost implements Role {
 
   tick(): void {
     this.#replicas.tick();
+    this.#feed.tick();
     this.dispatch({ type: 'tick' });
   }
 
@@ -201,6 +241,7 @@ export class MemberHost implements Role {
         this.#attempt += 1;
         this.#end?.close();
         this.#end = null;
+        this.#feed.abort();
         this.#replicas.abort();
         return;
       case 'send':
@@ -388,6 +429,7 @@ export class MemberHost implements Role {
     this.#attempt += 1;
     this.#end?.close();
     this.#end = null;
+    this.#feed.abort();
     this.dispatch({ type: 'disconnected', reason: 'what it sent is not valid' });
     this.#replicas.abort();
   }
@@ -406,6 +448,7 @@ export class MemberHost implements Role {
           const message = v.safeParse(coordinatorMessageSchema, json);
           if (!message.success) return this.#distrust();
           if (message.output.type === 'missing') this.#replicas.missing(message.output);
+          if (message.output.type === 'feed' && message.output.term === this.#state.room?.term) this.#feed.feed(message.output.from);
           this.dispatch({ type: 'message', message: message.output });
         });
       },
@@ -419,6 +462,7 @@ export class MemberHost implements Role {
       closed: (reason) => {
         whileCurrent(() => {
           this.#end = null;
+          this.#feed.abort();
           this.dispatch({ type: 'disconnected', reason });
           this.#replicas.abort();
         });
@@ -437,7 +481,44 @@ export class MemberHost implements Role {
   #blobArrived(header: CoordinatorBlob, bytes: ArrayBuffer): void {
     if (header.kind === 'pieceHashes') return this.#replicas.hashesArrived(header, bytes);
     if (header.kind === 'replicaPiece') return this.#replicas.pieceArrived(header, bytes);
-    this.dispatch({ type: 'blob', header, ref: this.#shelf.put(bytes), bytes: bytes.byteLength });
+    this.#feed.arrived(header, bytes);
+  }
+
+  #connectFeed(peer: PeerId, handlers: FeedHandlers, opened: (line: FeedLine | null) => void): void {
+    const entered: Handlers = {
+      control: (json) => {
+        this.#enter(() => handlers.control(json));
+      },
+      blob: (json, bytes) => {
+        this.#enter(() => handlers.blob(json, bytes));
+      },
+      closed: () => {
+        this.#enter(() => handlers.closed());
+      },
+    };
+    this.world.network.connect({ machine: this.machine, address: this.#tab.address }, peer, entered, (end) => {
+      if (!this.isOpen) return end?.close();
+      this.#enter(() => opened(end === null ? null : this.#lineOf(end)));
+    });
+  }
+
+  #lineOf(end: End): FeedLine {
+    return {
+      control: (message) => end.sendControl(message),
+      piece: (header, bytes) => {
+        if (this.#misrelays === 'garbage') end.sendBlob(header, Uint8Array.from(new Uint8Array(bytes), (byte) => byte ^ 0xff).buffer);
+        else if (this.#misrelays === 'late') this.world.clock.after(lateRelayMs, () => end.sendBlob(header, bytes));
+        else if (this.#misrelays === null) end.sendBlob(header, bytes);
+      },
+      close: () => end.close(),
+    };
+  }
+
+  misrelay(how: Misrelay, durationMs: number): void {
+    this.#misrelays = how;
+    this.world.clock.after(durationMs, () => {
+      this.#misrelays = null;
+    });
   }
 
   #shareReplica(step: Step): void {

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import type { ReplicaOffer } from '../../src/room/machine.ts';
-import { missingSchema, replicaPieceSchema, wantSchema } from '../../src/room/messages.ts';
-import type { CoordinatorBlob, Step, Term, Want } from '../../src/room/messages.ts';
+import { missingSchema, replicaPieceSchema, subscribeSchema, wantSchema } from '../../src/room/messages.ts';
+import type { CoordinatorBlob, Step, Subscribe, Term, Want } from '../../src/room/messages.ts';
 import { PieceFetch, coordinatorSource, hopelessFetchMs } from '../../src/session/piece-fetch.ts';
 import type { PieceSource } from '../../src/session/piece-fetch.ts';
 import { pieceCountOf } from '../../src/session/replica-copies.ts';
@@ -15,22 +15,21 @@ export type PieceHashes = Extract<CoordinatorBlob, { kind: 'pieceHashes' }>;
 const hashBytes = 32;
 
 /** So many pieces that several sources have something to do. */
-export function simulatedPieceBytes(byteLength: number): number {
-  return Math.max(1, Math.ceil(byteLength / 7));
+export function simulatedPieceBytes(byteLength: number, pieces = 7): number {
+  return Math.max(1, Math.ceil(byteLength / pieces));
 }
 
-export function pieceAt(bytes: ArrayBuffer, piece: number): ArrayBuffer {
-  const pieceBytes = simulatedPieceBytes(bytes.byteLength);
+export function pieceAt(bytes: ArrayBuffer, piece: number, pieceBytes = simulatedPieceBytes(bytes.byteLength)): ArrayBuffer {
   return bytes.slice(piece * pieceBytes, (piece + 1) * pieceBytes);
 }
 
-function hashOf(bytes: ArrayBuffer): string {
+export function hashOf(bytes: ArrayBuffer): string {
   return createHash('sha256').update(new Uint8Array(bytes)).digest('hex');
 }
 
-export function hashesOf(bytes: ArrayBuffer): ArrayBuffer {
-  const pieces = pieceCountOf(bytes.byteLength, simulatedPieceBytes(bytes.byteLength));
-  const hashes = Array.from({ length: pieces }, (_, piece) => hashOf(pieceAt(bytes, piece)));
+export function hashesOf(bytes: ArrayBuffer, pieceBytes = simulatedPieceBytes(bytes.byteLength)): ArrayBuffer {
+  const pieces = pieceCountOf(bytes.byteLength, pieceBytes);
+  const hashes = Array.from({ length: pieces }, (_, piece) => hashOf(pieceAt(bytes, piece, pieceBytes)));
   return Uint8Array.from(Buffer.from(hashes.join(''), 'hex')).buffer;
 }
 
@@ -41,6 +40,8 @@ interface Options {
   readonly askCoordinator: (want: Want) => void;
   readonly fetched: (step: Step, bytes: ArrayBuffer) => void;
   readonly failed: (step: Step) => void;
+  /** As the session's. */
+  readonly subscribed: (end: End, message: Subscribe) => () => void;
 }
 
 export class SimulatedExchange {
@@ -85,11 +86,17 @@ export class SimulatedExchange {
   }
 
   accept(end: End): Handlers {
-    const { enter } = this.#options;
+    const { enter, subscribed } = this.#options;
     this.#guests.add(end);
+    let left: (() => void) | null = null;
     return {
       control: (json) => {
         enter(() => {
+          const subscribe = v.safeParse(subscribeSchema, json);
+          if (subscribe.success) {
+            left ??= subscribed(end, subscribe.output);
+            return;
+          }
           const want = v.safeParse(wantSchema, json);
           if (!want.success) return end.close();
           const { term, step, piece } = want.output;
@@ -103,6 +110,7 @@ export class SimulatedExchange {
       },
       closed: () => {
         this.#guests.delete(end);
+        left?.();
       },
     };
   }

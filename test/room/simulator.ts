@@ -34,6 +34,9 @@ export interface SimulationOptions {
   readonly lossTolerance?: number;
   readonly evalEvery?: number;
   readonly checkpointEverySteps?: number;
+  /** As in the coordinator's config. */
+  readonly relaysFrom?: number | null;
+  readonly piecesPerUpdate?: number;
 }
 
 export interface MachineSettings {
@@ -73,6 +76,7 @@ export class Simulation {
   readonly #machines = new Map<string, Machine>();
   readonly #evalEvery: number;
   readonly #checkpointEverySteps: number;
+  readonly #relaysFrom: number | null;
   #addresses = 0;
 
   constructor(options: SimulationOptions) {
@@ -81,6 +85,7 @@ export class Simulation {
     const log = new RoomLog(clock, replayHint(options.seed));
     this.#evalEvery = options.evalEvery ?? 0;
     this.#checkpointEverySteps = options.checkpointEverySteps ?? 5;
+    this.#relaysFrom = options.relaysFrom ?? null;
     this.world = {
       clock,
       random,
@@ -96,6 +101,7 @@ export class Simulation {
       directory: new SimulatedDirectory(clock, random.fork()),
       run: options.run,
       tampering: options.tampering ?? {},
+      piecesPerUpdate: options.piecesPerUpdate ?? 7,
       changedRun: new ChangedRun(options.run),
       declined: new Set(),
       newAddress: (machine) => `${machine}-${this.#addresses++}`,
@@ -218,6 +224,7 @@ export class Simulation {
         device: machine.device,
         evalEvery: this.#evalEvery,
         checkpointEverySteps: this.#checkpointEverySteps,
+        relaysFrom: this.#relaysFrom,
         deposed: () => void this.#follow(machine, tab),
         handedOver: () => {
           const saved = machine.computer.disk;

@@ -14,6 +14,8 @@ export interface Tampering {
   readonly coordinatorEvents?: (event: CoordinatorEvent) => readonly CoordinatorEvent[];
   readonly memberEffects?: (effects: readonly MemberEffect[]) => readonly MemberEffect[];
   readonly memberEvents?: (event: MemberEvent) => readonly MemberEvent[];
+  /** SHA-256 of a piece that somebody forwarded. */
+  readonly hash?: (bytes: ArrayBuffer) => string;
   /** A replica as a newcomer has put it together. */
   readonly replica?: (bytes: ArrayBuffer) => ArrayBuffer;
 }
@@ -27,6 +29,7 @@ export interface World {
   readonly directory: SimulatedDirectory;
   readonly run: TinyRun;
   readonly tampering: Tampering;
+  readonly piecesPerUpdate: number;
   /** Losses under a schedule that the owner has changed. */
   readonly changedRun: ChangedRun;
   /** Revisions of the owner's orders that some leader declined. */

@@ -87,6 +87,7 @@ function cpuTrainer(memo: GradientMemo): Trainer {
 export interface RoomOptions extends Pick<CreateSettings, 'steps' | 'evalEvery' | 'model'> {
   /** Of the steps before: the run goes on after them. */
   readonly history?: readonly HistoryPoint[];
+  readonly relaysFrom?: number;
   /** Public key of the owner. */
   readonly owner?: string | null;
   /** Stands between the coordinator and its trainer. */
@@ -115,7 +116,7 @@ export class DriverRoom {
   #waiting: (() => void)[] = [];
 
   /** A paused room, led by Ada. */
-  static async open({ history = [], owner = null, trainer: wrap = (trainer) => trainer, ...settings }: RoomOptions): Promise<DriverRoom> {
+  static async open({ history = [], owner = null, relaysFrom, trainer: wrap = (trainer) => trainer, ...settings }: RoomOptions): Promise<DriverRoom> {
     const { description, tokens } = composeRun({ ...tiny, ...settings }, byCharacter(text));
     const source = batchesOf(description, tokens);
     const memo: GradientMemo = new Map();
@@ -164,6 +165,7 @@ export class DriverRoom {
         weightOfMicrobatch: (step, microbatch) => weightOf(source.draw(step, microbatch)),
         selfDevice: device,
         sharesReplica: true,
+        relaysFrom: relaysFrom ?? null,
         evalEvery: description.settings.evalEvery,
         validationWeights: source.validation.map(weightOf),
         patience: 0,
