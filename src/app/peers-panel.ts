@@ -147,6 +147,7 @@ export class PeersPanel extends LitElement {
         ${peer.id === this.selfId ? html`<span class="mark">you</span>` : nothing}
         ${peer.role === 'coordinator' ? html`<span class="mark" title="Coordinates the room and applies the updates">leads</span>` : nothing}
         ${peer.succession === 'ready' ? html`<span class="mark" title="Keeps up with every step, and leads when the coordinator can’t">leads next</span>` : nothing}
+        ${peer.forwardsTo === undefined ? nothing : html`<span class="mark" title="Forwards each step’s weights, so that the coordinator need not send them to everybody">relays to ${peer.forwardsTo}</span>`}
         <div class="device">${peer.device}</div>
         ${peer.note === undefined ? nothing : html`<div class="device" data-testid="peer-note">${peer.note}</div>`}
         ${peer.twinOf === undefined ? nothing : html`<div class="device" data-testid="peer-twin">another tab of ${peer.twinOf}’s browser</div>`}

@@ -8,8 +8,14 @@ import { idealStepMs } from './sharing.ts';
 import type { Worker } from './sharing.ts';
 import { expectedMs } from './speed.ts';
 
-/** `repeats`: the open assignment of somebody else whose work this is, or a part of it. */
-export function assign(turn: Turn, workers: readonly Worker[], id: PeerId, microbatches: readonly number[], repeats: string | null = null): void {
+interface Terms {
+  /** The open assignment of somebody else whose work this is, or a part of it. */
+  readonly repeats?: string;
+  /** So long the step is to take. */
+  readonly plannedMs?: number;
+}
+
+export function assign(turn: Turn, workers: readonly Worker[], id: PeerId, microbatches: readonly number[], { repeats, plannedMs = Infinity }: Terms = {}): void {
   const { state, nowMs } = turn;
   const { work, config, rules } = state;
   const worker = workers.find((candidate) => candidate.id === id);
@@ -18,15 +24,15 @@ export function assign(turn: Turn, workers: readonly Worker[], id: PeerId, micro
   const evaluating = [...(state.evaluation?.open.values() ?? [])].filter((part) => part.worker === id);
   const outstanding = [...open, ...evaluating].reduce((sum, other) => sum + other.microbatches.length, microbatches.length);
   const longestMs = deadlineStepFactor * idealStepMs(config.microbatchesPerStep, workers);
-  const neededMs = expectedMs(worker.perSecond, outstanding);
-  const allowedMs = Math.min(deadlineFactor * neededMs, Math.max(longestMs, deadlineSlackMs));
+  const neededMs = worker.wayMs + expectedMs(worker.perSecond, outstanding);
+  const allowedMs = Math.min(deadlineFactor * neededMs, Math.max(longestMs, overdueFactor * worker.wayMs, deadlineSlackMs));
   const assignment: Assignment = {
     id: `${config.term}.${work.step}.${state.assignmentsMade}`,
     worker: id,
     microbatches,
-    repeats,
+    repeats: repeats ?? null,
     sentAtMs: nowMs,
-    overdueMs: nowMs + overdueFactor * neededMs + (worker.isNew ? firstDeadlineSlackMs : overdueSlackMs),
+    overdueMs: nowMs + overdueFactor * Math.min(neededMs, plannedMs) + (worker.isNew ? firstDeadlineSlackMs : overdueSlackMs),
     deadlineMs: nowMs + allowedMs + (worker.isNew ? firstDeadlineSlackMs : deadlineSlackMs),
     phase: 'open',
     lossSum: 0,

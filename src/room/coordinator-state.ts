@@ -4,6 +4,7 @@
  */
 import type { CoordinatorConfig, CoordinatorEffect, RoomProblem, Way } from './machine.ts';
 import type { CoordinatorMessage, GonePeer, HistoryPoint, PeerDevice, PeerId, Presence, RoomPhase, Step } from './messages.ts';
+import type { LinkUse } from './link.ts';
 import { ownSleepMs, ownStallMs } from './limits.ts';
 import type { Pace, StepTimes } from './pace.ts';
 import type { RoomRules } from './rules.ts';
@@ -26,6 +27,10 @@ export interface WorkRecord {
   /** Deadlines missed and assignments handed back in a row. */
   readonly failures: number;
   readonly notBeforeMs: number;
+  /** From an assignment until it holds the weights for it: computing can't begin before. */
+  readonly updateMs: number;
+  /** Of the time from an assignment to its answer, all that was not computing. */
+  readonly wayMs: number;
   /** When it became idle or got its first open assignment: where the measurement of its speed starts. */
   readonly busySinceMs: number;
   readonly lastWorkStep: Step;
@@ -75,6 +80,8 @@ export interface Peer {
   readonly noRelayBeforeMs: number;
   /** Newest update that it was sent again, since it missed it. */
   readonly repeatedStep: Step | null;
+  /** Since when it holds the newest weights. */
+  readonly currentSinceMs: number;
   /** The step at which it missed a deadline: it works again once it has applied that step's update. */
   readonly lateStep: Step | null;
   readonly work: WorkRecord;
@@ -118,6 +125,7 @@ export interface StepWork {
   readonly spoiled: readonly { readonly microbatch: number; readonly worker: PeerId }[];
   readonly isCommitting: boolean;
   readonly times: StepTimes;
+  readonly link: LinkUse;
 }
 
 /** Micro-batches of the held-out part that somebody is to evaluate. */
@@ -183,6 +191,8 @@ export interface CoordinatorState {
   readonly committedAtMs: number;
   /** Null before the first step under this coordinator. */
   readonly pace: Pace | null;
+  /** What a contribution takes of this peer's link; null before one has come. */
+  readonly linkMs: number | null;
   /** Null where there is nothing to choose. */
   readonly sentAs: SentAs | null;
   /** Begun since there was a member. */

@@ -7,6 +7,7 @@ import type { CoordinatorState, Turn } from './coordinator-state.ts';
 import { advanceEvaluation, beginEvaluation, evaluationsWithoutGain, isBest, isEvaluationOwed, partDeclined, partEvaluated } from './evaluation.ts';
 import type { PartSums } from './evaluation.ts';
 import { hashesKept } from './limits.ts';
+import { linkMsAfter } from './link.ts';
 import { arrangeFanOut, fanOut, fed, missed, routesOf } from './fan-out.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView, StepMetrics } from './machine.ts';
 import type { HistoryPoint, MemberMessage, PeerDevice, PeerId, RoomPhase, Step } from './messages.ts';
@@ -82,6 +83,7 @@ export function createCoordinator(config: CoordinatorConfig, nowMs: number): Coo
     unannounced: null,
     committedAtMs: nowMs,
     pace: null,
+    linkMs: null,
     sentAs: config.sentAs,
     aloneSteps: 0,
     sharing: null,
@@ -255,6 +257,7 @@ function committed(turn: Turn, step: Step, metrics: StepMetrics): void {
   changeWorkRecord(turn, config.self, { microbatches: work.counted.get(config.self) ?? 0 });
   for (const id of state.peers.keys()) changeWorkRecord(turn, id, { microbatches: work.counted.get(id) ?? 0 });
   state.committedAtMs = nowMs;
+  state.linkMs = linkMsAfter(state.linkMs, work.link);
   state.pace = paceAfter(state.pace, work, config.self, nowMs);
   const receivers = receiversOf(state, step);
   const routes = routesOf(state, receivers);

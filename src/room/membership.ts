@@ -65,6 +65,7 @@ export function peerOpened(turn: Turn, id: PeerId): void {
     feed: null,
     noRelayBeforeMs: nowMs,
     repeatedStep: null,
+    currentSinceMs: nowMs,
     lateStep: null,
     work: newWorkRecord(unknownDevice, state.config.tokensPerMicrobatch, state.step, nowMs),
   });
@@ -189,6 +190,7 @@ function acknowledge(turn: Turn, peer: Peer, step: Step): void {
   const hasCaughtUp = peer.holding.isStalled && step === peer.holding.sent;
   changePeer(turn, peer.id, {
     holding: { ...peer.holding, acknowledged: step },
+    currentSinceMs: turn.nowMs,
     unsentWeights: 0,
     wantsReplica: peer.wantsReplica || hasCaughtUp,
     lateStep: peer.lateStep !== null && step > peer.lateStep ? null : peer.lateStep,

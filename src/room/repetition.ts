@@ -7,7 +7,7 @@ import { assign, cancel } from './assignments.ts';
 import { changeWorkRecord, touchPeers, workRecord } from './coordinator-state.ts';
 import type { Assignment, Turn } from './coordinator-state.ts';
 import { shareOfRest } from './sharing.ts';
-import { observedSpeed } from './speed.ts';
+import { expectedMs, observedSpeed } from './speed.ts';
 import { readyWorkers } from './workers.ts';
 
 /** Gives overdue work to idle workers too, once there is nothing else to give. */
@@ -24,7 +24,7 @@ export function repeatOverdue(turn: Turn): void {
     if (idle.length === 0) return;
     let next = 0;
     for (const [worker, count] of shareOfRest(original.microbatches.length, idle)) {
-      if (count > 0) assign(turn, idle, worker, original.microbatches.slice(next, next + count), original.id);
+      if (count > 0) assign(turn, idle, worker, original.microbatches.slice(next, next + count), { repeats: original.id });
       next += count;
     }
   }
@@ -44,7 +44,10 @@ export function settleRace(turn: Turn, winner: Assignment): void {
   if (record === null) return;
   // It is at most as fast as if it had answered now.
   const elapsedMs = turn.nowMs - Math.max(original.sentAtMs, record.busySinceMs);
-  changeWorkRecord(turn, original.worker, { speed: observedSpeed(record.speed, original.microbatches.length, elapsedMs) });
+  const { length } = original.microbatches;
+  // That is its computing's fault or its way's: whichever was known to be long has become longer.
+  if (record.wayMs > expectedMs(record.speed.perSecond, length)) changeWorkRecord(turn, original.worker, { wayMs: Math.max(record.wayMs, elapsedMs - expectedMs(record.speed.perSecond, length)) });
+  else changeWorkRecord(turn, original.worker, { speed: observedSpeed(record.speed, length, elapsedMs) });
 }
 
 /**

@@ -29,6 +29,7 @@ export function peerRows(state: CoordinatorState): readonly PeerRow[] {
       state: stateOf(peer, busy.has(peer.id)),
       ...successionColumns(state, peer),
       ...twinColumn(state, peer),
+      ...forwardingColumn(state, peer),
       ...(peer.way.path !== null && { path: peer.way.path }),
       ...(peer.way.roundTripMs !== null && { roundTripMs: peer.way.roundTripMs }),
       ...(peer.presence.isHidden && { isHidden: true }),
@@ -53,6 +54,11 @@ function deviceColumns(worker: Pick<OwnWorker, 'device' | 'work'>, tokensPerMicr
 function successionColumns({ successor, step }: CoordinatorState, peer: Peer): Pick<PeerRow, 'succession' | 'lagSteps'> {
   if (successor?.peer !== peer.id) return {};
   return { succession: successor.stage === 'confirmed' ? 'ready' : 'warming', lagSteps: step - successor.confirmed };
+}
+
+function forwardingColumn({ peers }: CoordinatorState, { id }: Peer): Pick<PeerRow, 'forwardsTo'> {
+  const forwardsTo = [...peers.values()].filter(({ feed }) => feed?.isOpen === true && feed.from === id).length;
+  return forwardsTo === 0 ? {} : { forwardsTo };
 }
 
 export function paceRow({ pace, peers, config }: CoordinatorState): PaceRow | null {

@@ -1,4 +1,4 @@
-/** How fast a worker is, in micro-batches per second from assignment to answer, transfer included; learned as it works. */
+/** How fast a worker computes, in micro-batches per second, as it says and as time allows; and how long the way to it takes. Learned as it works. */
 import { longestExpectedMs, speedSmoothing } from './limits.ts';
 
 export interface Speed {
@@ -9,6 +9,8 @@ export interface Speed {
 
 const slowestPerSecond = 1e-6;
 const shortestElapsedMs = 1;
+/** Of the time that a member had an assignment, it has computed at least such a share, whatever it says: or it could draw all work to itself. */
+const leastComputeShare = 1 / 32;
 
 export function guessedSpeed(perSecond: number): Speed {
   return { perSecond: Math.max(perSecond, slowestPerSecond), isMeasured: false };
@@ -19,6 +21,16 @@ export function observedSpeed(speed: Speed, microbatches: number, elapsedMs: num
   const observed = (microbatches * 1000) / Math.max(elapsedMs, shortestElapsedMs);
   const perSecond = speed.isMeasured ? speed.perSecond + speedSmoothing * (observed - speed.perSecond) : observed;
   return { perSecond: Math.max(perSecond, slowestPerSecond), isMeasured: true };
+}
+
+/** Of what a member says that it computed for. */
+export function believedComputeMs(computeMs: number, elapsedMs: number): number {
+  return Math.min(Math.max(computeMs, elapsedMs * leastComputeShare), elapsedMs);
+}
+
+/** Of ways, as `observedSpeed` of speeds; none is measured before `isFirst`. */
+export function observedMs(beforeMs: number, nowMs: number, isFirst: boolean): number {
+  return isFirst ? nowMs : beforeMs + speedSmoothing * (nowMs - beforeMs);
 }
 
 /** After a deadline missed: half of what was believed, and no more than the time waited allows where it was only a guess. */

@@ -8,13 +8,14 @@ import type { Assignment, CoordinatorState, Peer, StepWork, Turn } from './coord
 import { partDeclined, withdrawEvaluation } from './evaluation.ts';
 import { chooseCodec } from './sent-as.ts';
 import { maxStrikes, weightTolerance } from './limits.ts';
+import { unused, usedBy } from './link.ts';
 import type { BlobRef, RoomProblem } from './machine.ts';
 import type { MemberBlob, PeerId, Step } from './messages.ts';
 import { answeredBy, noTimes, withWay } from './pace.ts';
 import { problems } from './problems.ts';
 import { giveUpRepetition, repeatOverdue, settleRace } from './repetition.ts';
 import { shareOfRest, shareOfStep } from './sharing.ts';
-import { decayedSpeed, observedSpeed } from './speed.ts';
+import { believedComputeMs, decayedSpeed, observedMs, observedSpeed } from './speed.ts';
 import { isFollowed, successorLost } from './succession.ts';
 import { heldOff, possibleWorkers, readyWorkers } from './workers.ts';
 
@@ -42,6 +43,7 @@ export function beginStep(turn: Turn): void {
     spoiled: [],
     isCommitting: false,
     times: noTimes,
+    link: unused,
   };
   turn.effects.push({ type: 'beginStep', step: state.step });
 }
@@ -80,10 +82,10 @@ function distribute(turn: Turn): void {
   const whole = work.pool.filter((microbatch) => !tried.has(microbatch));
   if (workers.length > 0 && whole.length > 0) {
     const isWholeStep = isUntouched(work) && whole.length === state.config.microbatchesPerStep;
-    const shares = isWholeStep ? shareOfStep(whole.length, workers, state.step) : shareOfRest(whole.length, workers);
+    const { shares, ms } = isWholeStep ? shareOfStep(whole.length, workers, state.step, state.linkMs ?? 0) : { shares: shareOfRest(whole.length, workers), ms: Infinity };
     let next = 0;
     for (const [worker, count] of shares) {
-      if (count > 0) assign(turn, workers, worker, whole.slice(next, next + count));
+      if (count > 0) assign(turn, workers, worker, whole.slice(next, next + count), { plannedMs: ms });
       next += count;
     }
   }
@@ -187,14 +189,24 @@ function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; w
   const work = state.work as StepWork;
   const isMember = (worker: PeerId): boolean => worker !== state.config.self;
   const late = before.filter(({ id, worker, phase }) => phase === 'open' && isMember(worker) && id !== assignment.id && !work.assignments.has(id));
+  let { link } = work;
   const record = workRecord(state, assignment.worker);
   const sinceMs = Math.max(assignment.sentAtMs, record?.busySinceMs ?? 0);
   let times = answeredBy(work.times, assignment.worker, sums.computeMs, nowMs);
   if (isMember(assignment.worker)) times = withWay(times, sinceMs, sums.computeMs, nowMs);
   for (const { sentAtMs } of late) times = withWay(times, sentAtMs, 0, nowMs);
   if (record !== null) {
-    const speed = observedSpeed(record.speed, assignment.microbatches.length, nowMs - sinceMs);
-    changeWorkRecord(turn, assignment.worker, { speed, busySinceMs: nowMs });
+    const elapsedMs = nowMs - sinceMs;
+    const computeMs = isMember(assignment.worker) ? believedComputeMs(sums.computeMs, elapsedMs) : elapsedMs;
+    const updateMs = Math.min(Math.max(0, (state.peers.get(assignment.worker)?.currentSinceMs ?? sinceMs) - sinceMs), elapsedMs - computeMs);
+    if (isMember(assignment.worker)) link = usedBy(link, sinceMs + updateMs + computeMs, nowMs);
+    const { isMeasured } = record.speed;
+    changeWorkRecord(turn, assignment.worker, {
+      speed: observedSpeed(record.speed, assignment.microbatches.length, computeMs),
+      updateMs: observedMs(record.updateMs, updateMs, !isMeasured),
+      wayMs: observedMs(record.wayMs, elapsedMs - computeMs, !isMeasured),
+      busySinceMs: nowMs,
+    });
   }
   const { lossSum, weightSum } = sums;
   const adding: Assignment = { ...assignment, repeats: null, phase: 'adding', lossSum, weightSum };
@@ -202,6 +214,7 @@ function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; w
     ...work,
     bytesUp: work.bytesUp + bytes,
     times,
+    link,
     assignments: new Map(work.assignments).set(assignment.id, adding),
   };
   touchPeers(turn);

@@ -3,7 +3,7 @@
  * how much and `step-work.ts` for what.
  */
 import type { CoordinatorState, Peer, Turn, WorkRecord } from './coordinator-state.ts';
-import { catchUpMs, firstHoldOffMs, longestHoldOffMs, trialEverySteps } from './limits.ts';
+import { catchUpMs, firstHoldOffMs, longestHoldOffMs } from './limits.ts';
 import type { PeerDevice, PeerId, Step } from './messages.ts';
 import type { Worker } from './sharing.ts';
 import { guessedSpeed } from './speed.ts';
@@ -16,6 +16,8 @@ export function newWorkRecord(device: PeerDevice, tokensPerMicrobatch: number, s
     speed: guessedSpeed(device.probeTokensPerSecond / Math.max(tokensPerMicrobatch, 1)),
     failures: 0,
     notBeforeMs: nowMs,
+    updateMs: 0,
+    wayMs: 0,
     busySinceMs: nowMs,
     lastWorkStep: step,
     microbatches: 0,
@@ -52,9 +54,12 @@ export function readyWorkers(turn: Turn): readonly Worker[] {
   return records.map(([id, record]) => ({
     id,
     perSecond: rateOf(record),
+    updateMs: record.updateMs,
+    wayMs: record.wayMs,
+    isSelf: id === state.config.self,
     outstanding: outstanding.get(id) ?? 0,
     isNew: !record.speed.isMeasured,
-    isOnTrial: state.step - record.lastWorkStep >= trialEverySteps,
+    idleSteps: state.step - record.lastWorkStep,
   }));
 }
 

@@ -389,10 +389,10 @@ export class MemberDriver {
     }
   }
 
-  async #connectFeed(peer: PeerId, { control, blob, closed }: FeedHandlers, opened: (line: FeedLine | null) => void): Promise<void> {
+  async #connectFeed(peer: PeerId, handlers: FeedHandlers, opened: (line: FeedLine | null) => void): Promise<void> {
     try {
       const endpoint = await this.#options.endpoint();
-      opened(lineOf(await endpoint.connect(peer, { maxBlobBytes: mostUpdatePieceBytes, control, blob, closed })));
+      opened(lineOf(await endpoint.connect(peer, { maxBlobBytes: mostUpdatePieceBytes, ...handlers })));
     } catch {
       opened(null); // The coordinator is asked for what does not come.
     }

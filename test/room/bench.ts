@@ -135,8 +135,8 @@ export class CoordinatorBench {
     return this.assigned(id).reduce((sum, each) => sum + each.microbatches.length, 0);
   }
 
-  /** A contribution as an honest peer would send it. */
-  contribute(id: string, assignment = this.assigned(id)[0]?.id ?? 'none', change: Partial<{ lossSum: number; weightSum: number; step: number; term: number }> = {}): this {
+  /** A contribution as an honest peer would send it that had no way to go. */
+  contribute(id: string, assignment = this.assigned(id)[0]?.id ?? 'none', change: Partial<{ lossSum: number; weightSum: number; computeMs: number; step: number; term: number }> = {}): this {
     const count = this.state.work?.assignments.get(assignment)?.microbatches.length ?? 1;
     this.#blobs += 1;
     return this.send({
@@ -151,7 +151,7 @@ export class CoordinatorBench {
         assignment,
         lossSum: change.lossSum ?? 18 * count,
         weightSum: change.weightSum ?? 9 * count,
-        computeMs: 5,
+        computeMs: change.computeMs ?? this.nowMs - (this.state.work?.assignments.get(assignment)?.sentAtMs ?? this.nowMs),
         tokens: 10 * count,
       },
     });

@@ -79,10 +79,10 @@ describe('replicas and updates', () => {
     room.hello('bob');
     expect(room.state.work).toBe(before);
     room.finishStep({ ada: 100 });
-    expect(room.of('sendUpdate')).toEqual([{ type: 'sendUpdate', to: ['bob'], step: 0 }]);
+    expect(room.of('sendUpdate')).toEqual([{ type: 'sendUpdate', whole: ['bob'], forward: [], fed: [], step: 0 }]);
     expect(room.microbatchesOf('bob')).toBe(0);
     room.finishStep({ ada: 100 });
-    expect(room.of('sendUpdate')).toEqual([{ type: 'sendUpdate', to: ['bob'], step: 1 }]);
+    expect(room.of('sendUpdate')).toEqual([{ type: 'sendUpdate', whole: ['bob'], forward: [], fed: [], step: 1 }]);
     room.ready('bob', 0).finishStep({ ada: 100 });
     expect(room.microbatchesOf('bob')).toBeGreaterThan(0);
   });
