@@ -27,7 +27,7 @@ export interface WorkRecord {
   /** Deadlines missed and assignments handed back in a row. */
   readonly failures: number;
   readonly notBeforeMs: number;
-  /** From an assignment until it holds the weights for it: computing can't begin before. */
+  /** From a commit until it holds the new weights: computing can't begin before. */
   readonly updateMs: number;
   /** Of the time from an assignment to its answer, all that was not computing. */
   readonly wayMs: number;

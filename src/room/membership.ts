@@ -26,6 +26,7 @@ import { problems } from './problems.ts';
 import { goneRows, paceRow, peerRows } from './roster.ts';
 import { holdsStep, makeWatcher, withdrawAll } from './step-work.ts';
 import { confirmedBy, greetedAgain, resigned, successorLost } from './succession.ts';
+import { observedMs } from './speed.ts';
 import { newWorkRecord } from './workers.ts';
 
 /** Of whoever said goodbye. */
@@ -191,11 +192,19 @@ function acknowledge(turn: Turn, peer: Peer, step: Step): void {
   changePeer(turn, peer.id, {
     holding: { ...peer.holding, acknowledged: step },
     currentSinceMs: turn.nowMs,
+    work: { ...peer.work, updateMs: updateMsOf(turn, peer, step) },
     unsentWeights: 0,
     wantsReplica: peer.wantsReplica || hasCaughtUp,
     lateStep: peer.lateStep !== null && step > peer.lateStep ? null : peer.lateStep,
   });
   if (wasUnknown) touchPeers(turn);
+}
+
+/** Of everybody, whether it works or not, so that it is known for whom work is worth it. A first replica says nothing of it. */
+function updateMsOf({ state, nowMs }: Turn, { work, holding }: Peer, step: Step): number {
+  const since = state.hashes.get(step);
+  if (since === undefined || holding?.acknowledged == null) return work.updateMs;
+  return observedMs(work.updateMs, nowMs - since.sinceMs, work.updateMs === 0);
 }
 
 function isRightHash(turn: Turn, peer: Peer, step: Step, hash: string): boolean {

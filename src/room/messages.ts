@@ -9,7 +9,7 @@ import { count, finite, hash, holderHash, identifier, longestRunSteps, maxStep, 
 
 export type { PeerId, Step, Term } from './values.ts';
 
-export const protocolVersion = 9;
+export const protocolVersion = 10;
 
 const maxPeers = 256;
 const maxText = 2000;

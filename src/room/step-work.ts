@@ -198,12 +198,11 @@ function answered(turn: Turn, assignment: Assignment, sums: { lossSum: number; w
   if (record !== null) {
     const elapsedMs = nowMs - sinceMs;
     const computeMs = isMember(assignment.worker) ? believedComputeMs(sums.computeMs, elapsedMs) : elapsedMs;
-    const updateMs = Math.min(Math.max(0, (state.peers.get(assignment.worker)?.currentSinceMs ?? sinceMs) - sinceMs), elapsedMs - computeMs);
-    if (isMember(assignment.worker)) link = usedBy(link, sinceMs + updateMs + computeMs, nowMs);
+    const beganMs = Math.max(sinceMs, state.peers.get(assignment.worker)?.currentSinceMs ?? sinceMs);
+    if (isMember(assignment.worker)) link = usedBy(link, beganMs + computeMs, nowMs);
     const { isMeasured } = record.speed;
     changeWorkRecord(turn, assignment.worker, {
       speed: observedSpeed(record.speed, assignment.microbatches.length, computeMs),
-      updateMs: observedMs(record.updateMs, updateMs, !isMeasured),
       wayMs: observedMs(record.wayMs, elapsedMs - computeMs, !isMeasured),
       busySinceMs: nowMs,
     });

@@ -4,6 +4,7 @@ import type { PeerId, Step, Term } from '../../src/room/messages.ts';
 import { noRules } from '../../src/room/rules.ts';
 import { SimulationFailure } from './log.ts';
 import { Orders } from './orders.ts';
+import { hashOf } from './replica-exchange.ts';
 import { Simulation } from './simulator.ts';
 import { tinyRun, undisturbedLosses } from './tiny-run.ts';
 import type { Tampering } from './world.ts';
@@ -244,4 +245,28 @@ test.each<[string, () => Tampering, RegExp]>([
   const failure = await orderAndLose(tampering()).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(SimulationFailure);
   expect((failure as SimulationFailure).message.split('\n')[0]).toMatch(message);
+});
+
+/** Five members feed each other; whoever is nearest to Ada forwards garbage. */
+async function forwardGarbage(tampering: Tampering): Promise<void> {
+  const run = tinyRun(seed, steps);
+  const room = new Simulation({ seed, run, undisturbed: await undisturbedLosses(run), tampering, relaysFrom: 2 });
+  await room.lead('ada');
+  for (const name of ['bob', 'cid', 'dan', 'eve']) room.join(name);
+  const relays = (): readonly string[] => [...room.coordinator.state.peers.values()].flatMap(({ feed }) => (feed?.isOpen === true ? [feed.from] : []));
+  await room.until('somebody is fed', 10_000, () => relays().length > 0);
+  for (const member of room.members.values()) if (relays().some((relay) => relay === member.view.self)) member.misrelay('garbage', 60_000);
+  await room.untilFinished(60_000);
+}
+
+test('without a bug a room goes on whose members forward garbage', async () => {
+  await forwardGarbage({});
+});
+
+test('the simulator finds that what members forward is not checked', async () => {
+  // Of what it would be if it were right.
+  const hash = (bytes: ArrayBuffer): string => hashOf(Uint8Array.from(new Uint8Array(bytes), (byte) => byte ^ 0xff).buffer);
+  const failure = await forwardGarbage({ hash }).catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(SimulationFailure);
+  expect((failure as SimulationFailure).message.split('\n')[0]).toMatch(/differs from the coordinator|Error/);
 });

@@ -174,3 +174,28 @@ describe('the connections of a page', () => {
     expect([bob, cid].flatMap(({ driver }) => driver.view.gone)).toEqual([]);
   });
 });
+
+describe('updates through members', () => {
+  const names = ['bob', 'cid', 'dan', 'eve'];
+
+  it('reach everybody in pieces from one another, and from the coordinator when whoever forwards them is gone', async () => {
+    const { lead } = await opened({ steps: 40, evalEvery: 0, relaysFrom: 3 });
+    const guests = names.map((name) => room.join(name));
+    const relays = () => lead.view.peers.filter(({ forwardsTo = 0 }) => forwardsTo > 0);
+    await room.until('all have the weights', () => lead.view.peers.filter(({ state }) => state === 'ready').length === names.length + 1);
+    room.pass(500);
+    await room.until('three are fed', () => relays().reduce((sum, { forwardsTo = 0 }) => sum + forwardsTo, 0) === 3);
+    const bytesOf = (at: number): number => lead.view.history[at]?.bytesDown ?? 0;
+    room.command('resume');
+    await room.until('some steps', () => lead.view.step >= 10);
+    expect(bytesOf(lead.view.step - 1), 'three of four updates are not the coordinator’s to send').toBeLessThan((4 * bytesOf(0)) / 2);
+    const relay = guests.find(({ driver }) => driver.view.self === relays()[0]?.id);
+    await relay?.driver.leave();
+    const others = guests.filter((guest) => guest !== relay);
+    await room.until('the end', () => lead.view.phase === 'finished' && others.every(({ driver }) => driver.view.replica?.step === 40));
+    for (const { driver, problems } of others) {
+      expect(driver.view.replica?.hash).toBe(lead.view.history.at(-1)?.replicaHash);
+      expect(problems.filter((problem) => problem !== null)).toEqual([]);
+    }
+  });
+});
