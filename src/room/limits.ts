@@ -33,7 +33,7 @@ export const hopelessFactor = 4;
 /** Steps after which a hopelessly slow peer gets one micro-batch again, in case it is slow no more. */
 export const trialEverySteps = 16;
 /** Where ways take less than this share of a step's ideal time, shares follow speeds alone. */
-export const roomyShare = 0.1;
+export const roomyShare = 0.2;
 /** Weight of the newest observation of a speed. */
 export const speedSmoothing = 0.4;
 
