@@ -54,7 +54,10 @@ export class MuonReference {
     const gradNorm = Math.sqrt(this.gradientSum.reduce((sum, gradient) => sum + (gradient * inverseWeightSum) ** 2, 0));
     if (!Number.isFinite(gradNorm)) return { gradNorm, applied: false };
     const scale = inverseWeightSum * clipFactor(this.#settings.gradientClip, gradNorm);
-    for (const entry of this.#layout.entries) (this.#isMatrix(entry) ? this.#matrix(entry, scale, commit) : this.#others(entry, scale, commit));
+    for (const entry of this.#layout.entries) {
+      if (this.#isMatrix(entry)) this.#matrix(entry, scale, commit);
+      else this.#others(entry, scale, commit);
+    }
     return { gradNorm, applied: true };
   }
 
