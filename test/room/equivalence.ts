@@ -9,10 +9,11 @@ import { tinyRun, undisturbedLosses } from './tiny-run.ts';
 
 const steps = 50;
 
+/** Slow enough that ways are no matter beside computing, or steps would be planned without whoever isn't worth the wait. */
 async function startWithThree(room: Simulation): Promise<void> {
-  await room.lead('ada', { startPaused: true });
-  room.join('bob', { msPerMicrobatch: 80 });
-  room.join('cid', { msPerMicrobatch: 40 });
+  await room.lead('ada', { msPerMicrobatch: 500, startPaused: true });
+  room.join('bob', { msPerMicrobatch: 400 });
+  room.join('cid', { msPerMicrobatch: 200 });
   const isReady = () => room.coordinator.view.peers.filter((peer) => peer.state === 'ready').length === 3;
   await room.until('three ready peers', 10_000, isReady);
   room.coordinator.dispatch({ type: 'command', command: 'resume' });
