@@ -1,8 +1,8 @@
 /**
- * The page's endpoint at the signalling server: opened when first needed, opened again with growing pauses while the
- * server can't be reached. Training never waits for it.
+ * The page's endpoint at the signalling server: loaded and opened when first needed, opened again with growing pauses while
+ * the server can't be reached. Training never waits for it.
  */
-import { openEndpoint } from '../transport/peerjs.ts';
+import { problems } from '../transport/problems.ts';
 import type { Connection, ConnectionHandlers, Endpoint } from '../transport/types.ts';
 import type { DirectoryClient } from './directory-client.ts';
 
@@ -48,9 +48,13 @@ export class Signalling {
 
   async #open(): Promise<Endpoint> {
     const { room, key, directory, accept, changed } = this.#options;
+    const signallingUrl = new URL('signal', document.baseURI);
     try {
+      const { openEndpoint } = await import('../transport/peerjs.ts').catch(() => {
+        throw problems.signallingUnreachable(signallingUrl);
+      });
       const endpoint = await openEndpoint({
-        signallingUrl: new URL('signal', document.baseURI),
+        signallingUrl,
         iceServers: () => directory.iceServers().catch(() => []),
         key,
         room,
