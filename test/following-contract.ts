@@ -9,7 +9,7 @@ import { CodecError, codecOf, codecOfBytes, sumCodecOf } from '../src/codec/inde
 import type { CodecName } from '../src/codec/index.ts';
 import { parameterLayoutOf } from '../src/model/parameters.ts';
 import { corpusBatches } from '../src/data/batches.ts';
-import type { BatchSource } from '../src/data/types.ts';
+import type { MemoryBatchSource } from '../src/data/types.ts';
 import { codecsOf, hasLocalSteps, masterPartsOf } from '../src/trainer/types.ts';
 import type { CommitResult, FollowedStep, GradientJob, MasterPart, TrainerSettings } from '../src/trainer/types.ts';
 import type { RoomTrainer } from './room/cpu-trainer.ts';
@@ -115,7 +115,7 @@ export function followingContract<T extends FollowingTrainer>(
     const flatElements = parameterLayoutOf(settings.model).totalElements;
     const random = new Random(seed);
     const tokens = Uint32Array.from({ length: 200 }, (_, at) => (random.chance(0.7) ? at : random.below(99)) % settings.model.vocab_size);
-    const source: BatchSource = corpusBatches(tokens, {
+    const source: MemoryBatchSource = corpusBatches(tokens, {
       rowsPerStep: microbatchesPerStep,
       rowsPerMicrobatch: 1,
       contextLength,

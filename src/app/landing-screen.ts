@@ -4,8 +4,10 @@
  */
 import { LitElement, html, nothing } from 'lit';
 import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
+import type { TextChoice } from '../session/text-tokens.ts';
 import { problemOf } from '../session/problems.ts';
-import type { CreateSettings, PresetId, RunEstimate, RunSettings, SavedRun, SessionController, SessionState } from '../session/types.ts';
+import type { OwnText } from './own-text.ts';
+import type { CreateSettings, PreparedData, PresetId, RunEstimate, RunSettings, SavedRun, SessionController, SessionState } from '../session/types.ts';
 import { baseStyles, panelStyles } from './base-styles.ts';
 import { landingStyles } from './landing-styles.ts';
 import { openExport } from './open-export.ts';
@@ -40,6 +42,7 @@ export class LandingScreen extends LitElement {
     isTokenizerUsable: { state: true },
     preset: { state: true },
     text: { state: true },
+    data: { state: true },
     edits: { state: true },
     defaults: { state: true },
     estimate: { state: true },
@@ -67,6 +70,8 @@ export class LandingScreen extends LitElement {
   private isTokenizerUsable = true;
   private preset: PresetId = 'repeated-pattern';
   private text = '';
+  /** Of files, instead of a text. */
+  private data: PreparedData | null = null;
   private edits: Edits = {};
   private defaults: RunSettings | null = null;
   private estimate: RunEstimate | null = null;
@@ -104,7 +109,7 @@ export class LandingScreen extends LitElement {
   #settings(): CreateSettings {
     const name = this.name.trim();
     const settings = createSettings(this.preset, this.defaults, this.edits, {
-      ...(this.preset === 'own-text' ? { text: this.text } : {}),
+      ...(this.preset !== 'own-text' ? {} : this.data === null ? { text: this.text } : { data: this.data }),
       ...(name === '' ? {} : { name }),
       ...(this.tokenizer.kind === 'characters' ? {} : { tokenizer: this.tokenizer }),
     });
@@ -154,10 +159,25 @@ export class LandingScreen extends LitElement {
     this.#estimateSoon();
   }
 
+  /** A model that the run begins with brings its tokenizer along. */
+  readonly #textChoice = async (): Promise<TextChoice> =>
+    this.beginning === null ? this.tokenizer : { kind: 'given', tokenizer: await this.controller.files.tokenizerOf(this.beginning.files) };
+
+  /** They were read by another tokenizer. */
+  #readFilesAgain(): void {
+    this.renderRoot.querySelector<OwnText>('own-text')?.readAgain();
+  }
+
   #setTokenizer(choice: TokenizerChoice | null): void {
     this.isTokenizerUsable = choice !== null;
     if (choice === null) return;
     this.tokenizer = choice;
+    this.#readFilesAgain();
+    this.#estimateSoon();
+  }
+
+  #setData(data: PreparedData | null): void {
+    this.data = data;
     this.#estimateSoon();
   }
 
@@ -189,6 +209,7 @@ export class LandingScreen extends LitElement {
 
   #beginWith(beginning: ModelToUse | null): void {
     this.beginning = beginning;
+    this.#readFilesAgain();
     this.#estimateSoon();
   }
 
@@ -247,7 +268,7 @@ export class LandingScreen extends LitElement {
   }
 
   #startForm(): unknown {
-    const needsText = this.preset === 'own-text' && this.text === '';
+    const needsText = this.preset === 'own-text' && this.text === '' && this.data === null;
     const settingsProblem = needsText ? null : (this.settingsError ?? this.estimate?.problem ?? null);
     const blocking = this.#browserProblem ?? settingsProblem;
     const isValid = this.isValid && this.isTokenizerUsable;
@@ -345,7 +366,7 @@ export class LandingScreen extends LitElement {
           <h2 id="choose-heading">What to train on</h2>
           <preset-picker .picked=${this.preset} @pick=${(event: CustomEvent<PresetId>) => this.#pick(event.detail)}></preset-picker>
           ${this.preset === 'own-text'
-            ? html`<own-text .text=${this.text} @text=${(event: CustomEvent<string>) => this.#setText(event.detail)}></own-text>`
+            ? html`<own-text .text=${this.text} .tokenizer=${this.#textChoice} @text=${(event: CustomEvent<string>) => this.#setText(event.detail)} @data=${(event: CustomEvent<PreparedData | null>) => this.#setData(event.detail)}></own-text>`
             : nothing}
           ${withWords.has(this.preset)
             ? html`<tokenizer-choice

@@ -230,7 +230,7 @@ export function createSettings(
   preset: PresetId,
   defaults: RunSettings | null,
   edits: Edits,
-  extra: Pick<CreateSettings, 'text' | 'name' | 'title' | 'tokenizer'> = {},
+  extra: Pick<CreateSettings, 'text' | 'data' | 'name' | 'title' | 'tokenizer'> = {},
 ): CreateSettings {
   if (defaults === null || Object.keys(edits).length === 0) return { preset, ...extra };
   const model = modelOf(defaults, edits);

@@ -7,6 +7,11 @@ import type { Problem } from './problem.ts';
 /** Held in memory and sent to nobody; longer texts don't fit a tab's heap several times over. */
 export const maxTextBytes = 20_000_000;
 
+/** A plain text that fits a tab's heap several times over, so that a person can look at it and change it. */
+export function isSmallText(file: File): boolean {
+  return (/\.txt$/i.test(file.name) || file.type === 'text/plain') && file.size <= maxTextBytes;
+}
+
 export type TextFileResult = { readonly text: string; readonly problem: null } | { readonly text: null; readonly problem: Problem };
 
 const refused = (code: string, message: string, whatToDo: string): TextFileResult => ({

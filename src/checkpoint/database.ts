@@ -4,13 +4,18 @@
  */
 import { StorageError, asStorageError } from './errors.ts';
 
-const schemaVersion = 1;
+/** 2: corpora in pieces. */
+const schemaVersion = 2;
 
 export const stores = {
   /** room → facts of the run, without its corpus. */
   runs: 'runs',
-  /** room → corpus as token ids. */
+  /** room → corpus as token ids, of runs that were saved before corpora had pieces. */
   corpora: 'corpora',
+  /** corpus → its index. */
+  corpusIndexes: 'corpusIndexes',
+  /** [corpus, number] → a piece of a corpus. */
+  corpusPieces: 'corpusPieces',
   /** sequence (grows with every save) → what a checkpoint says of itself, and its checksum. */
   entries: 'entries',
   /** [sequence, part, index] → a piece of a checkpoint's bytes. */
@@ -43,8 +48,11 @@ export async function openDatabase(factory: IDBFactory | undefined, name: string
   if (factory === undefined) throw new StorageError('storage-unavailable', 'This browser has no IndexedDB.');
   try {
     const request = factory.open(name, schemaVersion);
-    request.onupgradeneeded = () => {
+    request.onupgradeneeded = ({ oldVersion }) => {
       const database = request.result;
+      database.createObjectStore(stores.corpusIndexes);
+      database.createObjectStore(stores.corpusPieces);
+      if (oldVersion > 0) return;
       database.createObjectStore(stores.runs, { keyPath: 'room' });
       database.createObjectStore(stores.corpora);
       const entries = database.createObjectStore(stores.entries, { keyPath: 'sequence', autoIncrement: true });

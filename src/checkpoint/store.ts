@@ -5,6 +5,8 @@
  * A save either replaces the older of two checkpoints or changes nothing: whatever fails, the newest good one stays.
  */
 import { checksumOf } from './checksum.ts';
+import { corpusStore } from './corpora.ts';
+import type { CorpusStore, StoredCorpusIndex } from './corpora.ts';
 import { buffersOf, partsIn, partsOfSizes, stateOf } from './parts.ts';
 import type { Part } from './parts.ts';
 import { entriesByRoom, openDatabase, requestResult, stores, transact } from './database.ts';
@@ -20,8 +22,8 @@ const keptPerRoom = 2;
  */
 const pieceBytes = 16 * 2 ** 20;
 
-export interface CheckpointStore {
-  /** Stores the facts and the corpus of a run, once; replaces those of the same room. */
+export interface CheckpointStore extends CorpusStore {
+  /** Stores the facts of a run, once; replaces those of the same room. Its corpus is stored before it. */
   saveRun(run: RunRecord): Promise<void>;
   /** Does nothing when this browser knows nothing of the room. */
   changeRun(room: string, change: RunChange): Promise<void>;
@@ -34,7 +36,7 @@ export interface CheckpointStore {
   loadCheckpoint(room: string): Promise<LoadedCheckpoint | null>;
   /** Runs that have a checkpoint, last saved first. Reads no weights. */
   list(): Promise<SavedRunSummary[]>;
-  /** Removes the run and its checkpoints. */
+  /** Removes the run and its checkpoints, and its corpus unless another run has the same. */
   remove(room: string): Promise<void>;
   close(): void;
 }
@@ -47,7 +49,8 @@ interface StoredEntry extends CheckpointFacts {
   readonly checksum: string;
 }
 
-type StoredRun = Omit<RunRecord, 'tokens'> & { readonly corpusBytes: number };
+/** Without `corpus`: it lies whole in a store of its own. */
+type StoredRun = Omit<RunRecord, 'corpus'> & { readonly corpus?: string; readonly corpusBytes: number };
 
 export interface CheckpointStoreOptions {
   /** Default: the browser's own. */
@@ -64,6 +67,8 @@ export async function openCheckpointStore(options: CheckpointStoreOptions = {}):
     database.close();
   };
 
+  const corpora = corpusStore(database);
+
   /** Saves one after another: two at once would hold twice the memory and could race for the older slot. */
   let lastSave: Promise<unknown> = Promise.resolve();
 
@@ -79,12 +84,17 @@ export async function openCheckpointStore(options: CheckpointStoreOptions = {}):
   }
 
   return {
-    async saveRun(run) {
-      const { tokens, ...facts } = run;
-      const stored: StoredRun = { ...facts, corpusBytes: tokens.byteLength };
-      await transact(database, [stores.runs, stores.corpora], 'readwrite', async (transaction) => {
-        await requestResult(transaction.objectStore(stores.runs).put(stored));
-        await requestResult(transaction.objectStore(stores.corpora).put(tokens, run.room));
+    ...corpora,
+    async sweepCorpora(kept) {
+      const runs = await transact(database, [stores.runs], 'readonly', (transaction) => requestResult<StoredRun[]>(transaction.objectStore(stores.runs).getAll()));
+      await corpora.sweepCorpora(new Set([...kept, ...runs.flatMap(({ corpus }) => corpus ?? [])]));
+    },
+    async saveRun({ corpus, ...facts }) {
+      if (typeof corpus !== 'string') throw new TypeError('a run is saved with the name of its corpus');
+      await transact(database, [stores.runs, stores.corpusIndexes], 'readwrite', async (transaction) => {
+        const index = await requestResult<StoredCorpusIndex | undefined>(transaction.objectStore(stores.corpusIndexes).get(corpus));
+        const corpusBytes = index?.pieceBytes.reduce((sum, bytes) => sum + bytes, 0) ?? 0;
+        await requestResult(transaction.objectStore(stores.runs).put({ ...facts, corpus, corpusBytes } satisfies StoredRun));
       });
     },
     changeRun: (room, change) =>
@@ -97,9 +107,10 @@ export async function openCheckpointStore(options: CheckpointStoreOptions = {}):
       transact(database, [stores.runs, stores.corpora], 'readonly', async (transaction) => {
         const stored = await requestResult<StoredRun | undefined>(transaction.objectStore(stores.runs).get(room));
         const tokens = await requestResult<Uint32Array | undefined>(transaction.objectStore(stores.corpora).get(room));
-        if (stored === undefined || tokens === undefined) return null;
+        const corpus = stored?.corpus ?? tokens;
+        if (stored === undefined || corpus === undefined) return null;
         const { corpusBytes: _, ...facts } = stored;
-        return { ...facts, tokens };
+        return { ...facts, corpus };
       }),
     progress: (room) =>
       transact(database, [stores.runs, stores.entries], 'readonly', async (transaction) => {
@@ -128,10 +139,15 @@ export async function openCheckpointStore(options: CheckpointStoreOptions = {}):
     list: () => listRuns(database),
     async remove(room) {
       await removeEntries(database, await newestFirst(database, room));
-      await transact(database, [stores.runs, stores.corpora], 'readwrite', async (transaction) => {
-        await requestResult(transaction.objectStore(stores.runs).delete(room));
+      const unnamed = await transact(database, [stores.runs, stores.corpora], 'readwrite', async (transaction) => {
+        const runs = transaction.objectStore(stores.runs);
+        const stored = await requestResult<StoredRun | undefined>(runs.get(room));
+        await requestResult(runs.delete(room));
         await requestResult(transaction.objectStore(stores.corpora).delete(room));
+        const others = await requestResult<StoredRun[]>(runs.getAll());
+        return others.some(({ corpus }) => corpus === stored?.corpus) ? undefined : stored?.corpus;
       });
+      if (unnamed !== undefined) await corpora.removeCorpus(unnamed);
     },
     close() {
       database.close();

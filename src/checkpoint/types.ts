@@ -22,8 +22,8 @@ export interface RunRecord {
   readonly run: string;
   /** Steps of the whole run, for the list of saved runs. */
   readonly steps: number;
-  /** The corpus as token ids. */
-  readonly tokens: Uint32Array;
+  /** The name of its corpus here; of a run that was saved before corpora had names, its token ids. */
+  readonly corpus: string | Uint32Array;
   readonly createdAtMs: number;
   readonly name: string;
   /** JSON of what the room's owner has decided since; runs that were saved before there was such a thing don't have it. */

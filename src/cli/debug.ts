@@ -15,7 +15,7 @@ const bytesPerMebibyte = 2 ** 20;
 
 export interface Debugging {
   /** Once, before the first step, whose job is asked for only where it is looked at. */
-  begin(info: TrainerInfo, firstJob: () => GradientJob): Promise<void>;
+  begin(info: TrainerInfo, firstJob: () => Promise<GradientJob>): Promise<void>;
   /** Before each step. Throws `CliError` when the job has a value that is not finite. */
   before(job: GradientJob): Promise<void>;
   after(measured: { readonly step: number; readonly loss: number; readonly gradNorm: number; readonly lr: number; readonly tokens: number; readonly ms: number }): void;
@@ -28,7 +28,7 @@ export function debuggingAt(level: DebugLevel, trainer: Trainer, say: Say): Debu
       if (level >= 2) await sayKernelTimes(trainer, say);
       if (level >= 4) {
         say('relative errors of the first micro-batch’s kernels, given the inputs that they had:');
-        for (const { op, relativeError } of await trainer.compareKernels(firstJob())) say(`  ${relativeError.toExponential(1)}  ${op}`);
+        for (const { op, relativeError } of await trainer.compareKernels(await firstJob())) say(`  ${relativeError.toExponential(1)}  ${op}`);
       }
     },
     async before(job) {

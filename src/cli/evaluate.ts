@@ -1,23 +1,28 @@
 /** `cotrain eval`: what a model folder loses on a text or on rows: loss, perplexity, bits per byte. Computes nothing itself. */
-import { basename, extname } from 'node:path';
-import { rowBatches } from '../data/batches.ts';
+import { extname } from 'node:path';
+import { openBatches } from '../data/batches.ts';
 import { bitsPerByteOf, byteLengthOf, bytesPerScoredToken, perplexityOf } from '../data/bits-per-byte.ts';
 import { scoringRows } from '../data/scoring-rows.ts';
-import { parseTokenRows } from '../data/token-rows.ts';
+import type { Objective } from '../data/chats/objective.ts';
+import type { Tokenizer } from '../data/tokenizer.ts';
 import type { MicrobatchRows } from '../data/types.ts';
 import type { CliHost } from './command.ts';
 import { CliError } from './errors.ts';
-import { readFolderTokenizer } from './folder-tokenizer.ts';
-import type { TextTokenizer } from './folder-tokenizer.ts';
+import { folderTokenizer, readFolderTokenizer } from './folder-tokenizer.ts';
 import { readText } from './model-folder.ts';
 import { readModelFolder } from './open-folder.ts';
+import { readTrainingData } from './training-data.ts';
 
 export interface EvalOptions {
   readonly model: string;
   readonly data: string;
   readonly context: number | null;
   readonly rows: number;
+  /** Of conversations. */
+  readonly objective: Objective;
 }
+
+type ModelToScore = Awaited<ReturnType<typeof readModelFolder>>;
 
 interface Scored {
   readonly microbatches: Iterable<MicrobatchRows>;
@@ -32,8 +37,7 @@ const microbatchesPerSum = 8;
 /** Throws `CliError` with one line that a person can act on. */
 export async function evaluate(options: EvalOptions, host: CliHost): Promise<void> {
   const opened = await readModelFolder(options.model, options.context);
-  const shape = { rows: options.rows, contextLength: opened.contextLength };
-  const scored = await readScored(options.data, opened.folder, opened.model.vocab_size, shape);
+  const scored = await readScored(options.data, options.rows, opened, options.objective);
   const model = await host.openModel(opened);
   try {
     let [lossSum, weightSum, done] = [0, 0, 0];
@@ -68,8 +72,9 @@ function inWords({ loss, perplexity, bitsPerByte, tokens, bytes }: Readonly<Reco
   return `loss ${loss.toFixed(4)} over ${tokens} tokens, perplexity ${perplexity.toFixed(3)}${byByte}`;
 }
 
-async function readScored(path: string, folder: string, vocabularySize: number, shape: Pick<MicrobatchRows, 'rows' | 'contextLength'>): Promise<Scored> {
-  const { rows, contextLength } = shape;
+async function readScored(path: string, rows: number, opened: ModelToScore, objective: Objective): Promise<Scored> {
+  const { folder, contextLength } = opened;
+  const vocabularySize = opened.model.vocab_size;
   switch (extname(path)) {
     case '.txt': {
       const text = await readText(path);
@@ -87,23 +92,30 @@ async function readScored(path: string, folder: string, vocabularySize: number, 
         bytesPerToken: bytes / tokens,
       };
     }
-    case '.jsonl': {
-      const tokenRows = parseTokenRows(await readText(path), basename(path), { vocabularySize, contextLength });
-      const order = { rowsPerStep: tokenRows.length, rowsPerMicrobatch: 1, contextLength, order: 'sequential', seed: 0 } as const;
-      const batches = rowBatches(tokenRows, order);
-      const microbatches = tokenRows.map((_, index) => batches.draw(0, index));
-      const tokenizer = await readFolderTokenizer(folder).catch(() => null);
-      // Bytes by weights that differ would be of no text.
-      const isPlain = microbatches.every(({ lossWeights }) => lossWeights.every((weight) => weight === 0 || weight === 1));
-      return { microbatches, count: microbatches.length, bytesPerToken: tokenizer && isPlain ? bytesPerScoredToken(microbatches, tokenizer) : null };
-    }
     default:
-      throw new CliError(`--data ${path}: expected a .txt or .jsonl file`);
+      return readDocumentsToScore(path, opened, objective);
+  }
+}
+
+/** Every document a row, as a run would score it. */
+async function readDocumentsToScore(path: string, { folder, model, contextLength }: ModelToScore, objective: Objective): Promise<Scored> {
+  const data = await readTrainingData([path], { folder, contextLength, rowConfig: () => model, objective });
+  try {
+    const { documents, tokenizer } = data;
+    const order = { rowsPerStep: documents, rowsPerMicrobatch: 1, contextLength, order: 'sequential', seed: 0 } as const;
+    const batches = await openBatches(data.corpus, { ...order, keepDocumentsApart: false, rowLayout: 'single', validationShare: 0 });
+    const microbatches = await Promise.all(Array.from({ length: batches.microbatchesPerStep }, (_, index) => batches.draw(0, index)));
+    // Bytes by weights that differ would be of no text.
+    const isPlain = microbatches.every(({ lossWeights }) => lossWeights.every((weight) => weight === 0 || weight === 1));
+    const reader = tokenizer ?? (await folderTokenizer(folder));
+    return { microbatches, count: microbatches.length, bytesPerToken: reader && isPlain ? bytesPerScoredToken(microbatches, reader) : null };
+  } finally {
+    await data.close();
   }
 }
 
 /** The first tokens follow nothing; where they end within a character, as many as that takes are left out. Bytes are those of the rest of the text. */
-function scoredPart(text: string, ids: Uint32Array, tokenizer: TextTokenizer): { readonly firstScored: number; readonly bytes: number } {
+function scoredPart(text: string, ids: Uint32Array, tokenizer: Tokenizer): { readonly firstScored: number; readonly bytes: number } {
   for (let firstScored = 1; firstScored < ids.length; firstScored++) {
     const before = tokenizer.decode(ids.subarray(0, firstScored));
     if (text.startsWith(before)) return { firstScored, bytes: byteLengthOf(text) - byteLengthOf(before) };

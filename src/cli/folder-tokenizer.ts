@@ -1,40 +1,44 @@
-/** The tokenizer of a model folder, for text in both directions. Which texts and what for is the commands' affair. */
+/** The tokenizer and the chat template of a model folder. Which texts they are for is the commands' affair. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
-import { CharacterTokenizer } from '../data/character-tokenizer.ts';
+import { openTemplate } from '../data/chats/own-template.ts';
+import type { ChatTemplate } from '../data/chats/template.ts';
+import { TokenizerError } from '../data/errors.ts';
+import { tokenizerFromHuggingFace } from '../data/serialized-tokenizer.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { CliError } from './errors.ts';
-import { readJson, tokenizerFile } from './model-folder.ts';
+import { readJson, readText, tokenizerConfigFile, tokenizerFile } from './model-folder.ts';
 
-export type TextTokenizer = Pick<Tokenizer, 'encode' | 'decode' | 'endOfText'>;
+const templateFile = 'chat_template.jinja';
 
-/** Throws `CliError` when the folder has none, or one that can't be used. */
-export async function readFolderTokenizer(folder: string): Promise<TextTokenizer> {
-  const path = join(folder, tokenizerFile);
-  if (!existsSync(path)) throw new CliError(`${folder} has no ${tokenizerFile}: text needs the model's tokenizer`);
+/** Null where the folder has none. Throws `CliError` when it can't be used. */
+export async function folderTokenizer(folder: string | null): Promise<Tokenizer | null> {
+  const path = folder === null ? null : join(folder, tokenizerFile);
+  if (folder === null || path === null || !existsSync(path)) return null;
   const json = await readJson(path);
-  const characters = CharacterTokenizer.fromHuggingFace(json);
-  if (characters !== null) return characters;
-  const configPath = join(folder, 'tokenizer_config.json');
-  const config = existsSync(configPath) ? await readJson(configPath) : {};
+  const config = await configOf(folder);
   try {
-    const tokenizer = new HuggingFaceTokenizer(json as object, config as object);
-    const endOfText = endTokenOf(config);
-    return {
-      encode: (text) => Uint32Array.from(tokenizer.encode(text, { add_special_tokens: false }).ids),
-      decode: (ids) => tokenizer.decode([...ids], { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
-      endOfText: endOfText === null ? null : (tokenizer.token_to_id(endOfText) ?? null),
-    };
+    return await tokenizerFromHuggingFace(json, config);
   } catch (error) {
-    throw new CliError(`${path} can't be used: ${error instanceof Error ? error.message : String(error)}`);
+    throw error instanceof TokenizerError ? new CliError(`${path}: ${error.message}`) : error;
   }
 }
 
-/** `eos_token` is a text, or an object that has it. */
-function endTokenOf(config: unknown): string | null {
-  if (typeof config !== 'object' || config === null || !('eos_token' in config)) return null;
-  const token = config.eos_token;
-  if (typeof token === 'string') return token;
-  return typeof token === 'object' && token !== null && 'content' in token && typeof token.content === 'string' ? token.content : null;
+/** Throws `CliError` when the folder has none, or one that can't be used. */
+export async function readFolderTokenizer(folder: string): Promise<Tokenizer> {
+  const tokenizer = await folderTokenizer(folder);
+  if (tokenizer === null) throw new CliError(`${folder} has no ${tokenizerFile}: text needs the model's tokenizer`);
+  return tokenizer;
+}
+
+/** The folder's own template, else ChatML. Throws `DataError` where conversations can't be written for this tokenizer. */
+export async function folderTemplate(folder: string | null, tokenizer: Tokenizer): Promise<ChatTemplate> {
+  if (folder === null) return openTemplate(tokenizer, null);
+  const path = join(folder, templateFile);
+  return openTemplate(tokenizer, { tokenizerConfig: await configOf(folder), chatTemplate: existsSync(path) ? await readText(path) : null });
+}
+
+async function configOf(folder: string): Promise<unknown> {
+  const path = join(folder, tokenizerConfigFile);
+  return existsSync(path) ? readJson(path) : null;
 }

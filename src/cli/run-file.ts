@@ -6,7 +6,11 @@ import { frozenSchema, nothingFrozen } from '../model/frozen.ts';
 import type { RunSettings } from '../session/types.ts';
 import { CliError } from './errors.ts';
 
-export interface RunFile extends Omit<RunSettings, 'model'> {
+export interface RunFile extends Omit<RunSettings, 'model' | 'keepDocumentsApart' | 'rowLayout'> {
+  /** Absent: if the data has several documents. */
+  readonly keepDocumentsApart?: boolean;
+  /** Absent: `packed` for documents with loss weights, `single` for pre-tokenized rows, else `text`. */
+  readonly rowLayout?: RunSettings['rowLayout'];
   /** A folder, a Hugging Face config object, or nothing. */
   readonly model: string | Readonly<Record<string, unknown>> | null;
 }
@@ -43,6 +47,8 @@ const entries = {
   codec: v.optional(v.picklist(codecChoices), 'fp32'),
   localSteps: v.optional(count(1), 1),
   precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
+  keepDocumentsApart: v.exactOptional(v.boolean()),
+  rowLayout: v.exactOptional(v.picklist(['text', 'packed', 'single'])),
   evalEvery: v.optional(count(0), 0),
   patience: v.optional(count(0), 0),
   optimizer: v.optional(v.object(optimizerEntries), {}),

@@ -12,7 +12,7 @@ import { WordCounter } from '../data/word-counter.ts';
 import type { CliHost } from './command.ts';
 import { CliError } from './errors.ts';
 import { copyTokenizer, makeFolder, readText, writeTokenizer } from './model-folder.ts';
-import { readTokenizer } from './text-data.ts';
+import { readFolderTokenizer } from './folder-tokenizer.ts';
 
 export interface TokenizeOptions {
   readonly data: readonly string[];
@@ -41,11 +41,16 @@ export async function tokenize(options: TokenizeOptions, host: Host): Promise<vo
       else if (source.kind === 'folder') await copyTokenizer(source.folder, out);
     }
     if (options.rows === null) return;
-    const encode = source.kind === 'folder' ? (await readTokenizer(source.folder)).encode : (text: string) => made?.encode(text) ?? new Uint32Array();
+    const encode = source.kind === 'folder' ? await encoderOf(source.folder) : (text: string) => made?.encode(text) ?? new Uint32Array();
     await writeRows(options.rows, options, encode, bytes, host);
   } finally {
     host.progress.end();
   }
+}
+
+async function encoderOf(folder: string): Promise<(text: string) => Uint32Array<ArrayBuffer>> {
+  const tokenizer = await readFolderTokenizer(folder);
+  return (text) => tokenizer.encode(text);
 }
 
 async function make(choice: TokenizerChoice, data: readonly string[], bytes: number, host: Host): Promise<Tokenizer> {

@@ -3,12 +3,13 @@
  * writes the folder. Computes nothing itself.
  */
 import { createWriteStream } from 'node:fs';
-import { basename, extname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { once } from 'node:events';
-import { corpusBatches, rowBatches } from '../data/batches.ts';
 import { bitsPerByteOf, bytesPerScoredToken, perplexityOf } from '../data/bits-per-byte.ts';
+import { openBatches } from '../data/batches.ts';
+import type { CorpusIndex } from '../data/corpus.ts';
 import { textProblem } from '../data/presets.ts';
-import { parseTokenRows } from '../data/token-rows.ts';
+import { checkTokenRows } from '../data/token-rows.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import type { BatchSource } from '../data/types.ts';
 import type { MasterState } from '../checkpoint/types.ts';
@@ -20,19 +21,22 @@ import { precisionNotice, rowsOfStep } from '../session/run.ts';
 import { debuggingAt } from './debug.ts';
 import type { DebugLevel, Debugging } from './debug.ts';
 import { CliError } from './errors.ts';
-import { readFolderTokenizer } from './folder-tokenizer.ts';
 import { copyTokenizer, findModel, makeFolder, readText, readWeights, writeGradients, writeModel, writeTokenizer } from './model-folder.ts';
 import type { ModelSource } from './model-folder.ts';
 import { readRunState, writeRunState } from './run-state.ts';
 import type { Progress } from './progress.ts';
 import { parseRunFile } from './run-file.ts';
 import type { RunFile } from './run-file.ts';
-import { readTextData } from './text-data.ts';
+import { nameOf, readTrainingData } from './training-data.ts';
+import type { TrainingData } from './training-data.ts';
 
 export interface TrainOptions {
   /** Hugging Face folder; wins over the run file's `model`. */
   readonly model: string | null;
-  readonly data: string;
+  /** Files, folders, addresses and data sets of a hub. */
+  readonly data: readonly string[];
+  /** Of tables, the column that is the text; null: the one that is recognised. */
+  readonly column: string | null;
   readonly run: string;
   readonly out: string;
   readonly saveGradients: number | null;
@@ -73,7 +77,7 @@ export interface TrainProgress {
 }
 
 interface Prepared {
-  readonly run: RunFile;
+  readonly run: PlannedRun;
   readonly config: DecoderConfig;
   readonly source: ModelSource;
   readonly batches: BatchSource;
@@ -81,7 +85,12 @@ interface Prepared {
   readonly bytesPerToken: number | null;
   /** Made from the text; null when the folder's travels along, or there is none. */
   readonly tokenizer: Tokenizer | null;
+  /** Nothing can be drawn after it. */
+  readonly close: () => Promise<void>;
 }
+
+/** With what follows from the data. */
+type PlannedRun = RunFile & Required<Pick<RunFile, 'keepDocumentsApart' | 'rowLayout'>>;
 
 /** Share of a text that is held out when validation is asked for. */
 const validationShare = 0.1;
@@ -110,6 +119,14 @@ export function trainProgress(progress: Progress): TrainProgress {
 /** Throws `CliError` (and errors of data, config and trainer) with one line that a person can act on. */
 export async function train(options: TrainOptions, host: TrainHost): Promise<void> {
   const prepared = await prepare(options, host);
+  try {
+    await trainOn(prepared, options, host);
+  } finally {
+    await prepared.close();
+  }
+}
+
+async function trainOn(prepared: Prepared, options: TrainOptions, host: TrainHost): Promise<void> {
   const { run, config, source } = prepared;
   if (options.saveGradients !== null && options.saveGradients >= run.steps) {
     throw new CliError(`--save-gradients ${options.saveGradients}: the run has steps 0 to ${run.steps - 1}`);
@@ -141,29 +158,45 @@ async function prepare(options: TrainOptions, host: TrainHost): Promise<Prepared
   const { run, unknownKeys } = parseRunFile(await readText(options.run), options.run);
   for (const key of unknownKeys) host.warn(`${options.run}: nothing reads the key “${key}”`);
   const source = await findModel(options.model, run.model, options.run);
-  const kind = extname(options.data);
-  switch (kind) {
-    case '.jsonl': {
-      const config = parseConfig(source.config);
-      const limits = { vocabularySize: config.vocab_size, contextLength: run.contextLength };
-      const rows = parseTokenRows(await readText(options.data), basename(options.data), limits);
-      if (run.evalEvery > 0) host.warn('evalEvery is not used: pre-tokenized rows have no validation part');
-      return { run, config, source, tokenizer: null, bytesPerToken: null, batches: rowBatches(rows, { ...run, rowsPerStep: rowsOfStep(run) }) };
-    }
-    case '.txt': {
-      const text = await readText(options.data);
-      const { tokens, vocabularySize, tokenizer } = await readTextData(text, source.folder);
-      const config = withVocabulary(source.config, vocabularySize);
-      const problem = textProblem(tokens.length, run.contextLength);
-      if (problem !== null) throw new CliError(`${options.data}: ${problem.message} ${problem.whatToDo}`);
-      const share = run.evalEvery > 0 ? validationShare : 0;
-      const batches = corpusBatches(tokens, { ...run, rowsPerStep: rowsOfStep(run), validationShare: share });
-      const decoder = tokenizer ?? (source.folder === null ? null : await readFolderTokenizer(source.folder));
-      return { run, config, source, tokenizer, batches, bytesPerToken: decoder && bytesPerScoredToken(batches.validation, decoder) };
-    }
-    default:
-      throw new CliError(`--data ${options.data}: expected a .jsonl or .txt file`);
+  const data = await readTrainingData(options.data, {
+    folder: source.folder,
+    contextLength: run.contextLength,
+    rowConfig: () => parseConfig(source.config),
+    ...(options.column !== null && { column: options.column }),
+    objective: run.objective,
+  });
+  try {
+    return { ...(await planned(options, host, run, source, data)), source, tokenizer: data.madeTokenizer, close: () => data.close() };
+  } catch (error) {
+    await data.close();
+    throw error;
   }
+}
+
+async function planned(options: TrainOptions, host: TrainHost, given: RunFile, source: ModelSource, data: TrainingData): Promise<Pick<Prepared, 'run' | 'config' | 'batches' | 'bytesPerToken'>> {
+  const { corpus, areRows, documents, largestId } = data;
+  const config = areRows ? parseConfig(source.config) : withVocabulary(source.config, data.madeTokenizer?.vocabularySize ?? largestId + 1);
+  const rowLayout = given.rowLayout ?? (areRows ? 'single' : corpus.index.weightSums === null ? 'text' : 'packed');
+  const run = { ...given, rowLayout, keepDocumentsApart: given.keepDocumentsApart ?? (documents > 1 && rowLayout !== 'single') };
+  if (areRows) {
+    checkTokenRows(nameOf(options.data.map((name) => basename(name))), documents, scoredWeight(corpus.index));
+    if (run.evalEvery > 0) host.warn('evalEvery is not used: pre-tokenized rows have no validation part');
+  } else if (rowLayout === 'text') {
+    const problem = textProblem(corpus.index.tokenCount, run.contextLength);
+    if (problem !== null) throw new CliError(`${nameOf(options.data)}: ${problem.message} ${problem.whatToDo}`);
+  }
+  const share = run.evalEvery > 0 && !areRows ? validationShare : 0;
+  const batches = await openBatches(corpus, { ...run, rowsPerStep: rowsOfStep(run), validationShare: share });
+  const { truncated, unscored } = batches.leftOut;
+  if (truncated > 0) host.warn(`${truncated} of ${documents} documents are longer than the context of ${run.contextLength} tokens, and were cut off`);
+  if (unscored > 0) host.warn(`${unscored} of ${documents} documents have no scored token, and are not used`);
+  return { run, config, batches, bytesPerToken: data.tokenizer && bytesPerScoredToken(batches.validation, data.tokenizer) };
+}
+
+/** Of all documents; those without weights of their own score every token but the first. */
+function scoredWeight({ starts, weightSums }: CorpusIndex): number {
+  if (weightSums === null) return Math.max(0, (starts.at(-1) ?? 0) - (starts.length - 1));
+  return weightSums.reduce((sum, weight, document) => sum + (Number.isNaN(weight) ? (starts[document + 1] ?? 0) - (starts[document] ?? 0) - 1 : weight), 0);
 }
 
 /** A config may leave `vocab_size` to the text; one that has it must have room for the text's tokens. */
@@ -185,14 +218,14 @@ function beginningWith(weights: Float32Array<ArrayBuffer> | null): MasterState |
 
 async function start(
   trainer: Trainer,
-  run: RunFile,
+  run: PlannedRun,
   model: DecoderConfig,
   state: MasterState | null,
 ): Promise<TrainerInfo> {
-  const { contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision, labelSmoothing, frozen } = run;
+  const { contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision, labelSmoothing, frozen, keepDocumentsApart } = run;
   const freezing = frozenProblem(model, frozen);
   if (freezing !== null) throw new CliError(freezing);
-  const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision, labelSmoothing, frozen });
+  const info = await trainer.prepare({ model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, localSteps, precision, labelSmoothing, frozen, keepDocumentsApart });
   await (state === null ? trainer.initialize() : trainer.restore(state));
   return info;
 }
@@ -226,7 +259,7 @@ async function runSteps(
   let evaluations: Evaluations = { best: Infinity, without: 0 };
   try {
     for (let step = firstStep; step < run.steps && !host.isInterrupted(); step++) {
-      const job = jobOfStep(prepared, step);
+      const job = await jobOfStep(prepared, step);
       await debugging.before(job);
       const measured = await runStep(trainer, prepared, job);
       debugging.after(measured);
@@ -255,8 +288,8 @@ async function evaluated(trainer: Trainer, prepared: Prepared, out: string, { be
   return { best: loss, without: 0 };
 }
 
-function jobOfStep({ batches }: Prepared, step: number): GradientJob {
-  const microbatches = Array.from({ length: batches.microbatchesPerStep }, (_, index) => ({ index, rows: batches.draw(step, index) }));
+async function jobOfStep({ batches }: Prepared, step: number): Promise<GradientJob> {
+  const microbatches = await Promise.all(Array.from({ length: batches.microbatchesPerStep }, async (_, index) => ({ index, rows: await batches.draw(step, index) })));
   return { assignment: `step ${step}`, step, microbatches };
 }
 

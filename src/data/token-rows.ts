@@ -1,15 +1,9 @@
 /**
- * Pre-tokenized rows as JSON lines, by Hugging Face's convention (DESIGN §5): `input_ids`; optional `labels`, not shifted,
- * -100 where nothing is scored; optional `loss_weights`, applied to the label at the same index. Shifts labels into targets.
+ * Pre-tokenized rows, by Hugging Face's convention (DESIGN §5): `input_ids`; optional `labels`, not shifted, -100 where nothing
+ * is scored; optional `loss_weights`, applied to the label at the same index. One row to a document; reading files is a source's affair.
  */
 import { DataError } from './errors.ts';
-
-/** Position i of the row predicts targets[i] with weight lossWeights[i]; the last position's weight is 0. */
-export interface TokenRow {
-  readonly inputIds: Uint32Array<ArrayBuffer>;
-  readonly targets: Uint32Array<ArrayBuffer>;
-  readonly lossWeights: Float32Array<ArrayBuffer>;
-}
+import type { TokenDocument } from './types.ts';
 
 const unscoredLabel = -100;
 
@@ -18,33 +12,13 @@ export interface TokenRowLimits {
   readonly contextLength: number;
 }
 
-/** Reads a whole file. Empty lines are skipped. Throws `DataError` with the file's name, line and key. */
-export function parseTokenRows(text: string, fileName: string, limits: TokenRowLimits): readonly TokenRow[] {
-  const rows: TokenRow[] = [];
-  let lineNumber = 0;
-  for (const line of text.split('\n')) {
-    lineNumber++;
-    if (line.trim() === '') continue;
-    rows.push(parseRow(line, `${fileName}:${lineNumber}`, limits));
-  }
-  if (rows.length === 0) throw new DataError(`${fileName} has no rows`);
-  if (rows.every((row) => row.lossWeights.every((weight) => weight === 0))) {
-    throw new DataError(`${fileName} has no scored label: every label is ${unscoredLabel}, has weight 0 or comes first in its row`);
-  }
-  return rows;
+/** Whether a record is such a row. */
+export function isTokenRow(record: Readonly<Record<string, unknown>>): boolean {
+  return 'input_ids' in record;
 }
 
-function parseRow(line: string, where: string, limits: TokenRowLimits): TokenRow {
-  let json: unknown;
-  try {
-    json = JSON.parse(line);
-  } catch (error) {
-    throw new DataError(`${where}: not valid JSON (${error instanceof Error ? error.message : String(error)})`);
-  }
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new DataError(`${where}: not a JSON object`);
-  const keys = json as Readonly<Record<string, unknown>>;
-  const { vocabularySize, contextLength } = limits;
-
+/** Throws `DataError` with the row's place and key. */
+export function tokenRow(keys: Readonly<Record<string, unknown>>, where: string, { vocabularySize, contextLength }: TokenRowLimits): TokenDocument {
   const isToken = (value: number) => Number.isInteger(value) && value >= 0 && value < vocabularySize;
   const tokenRange = `a token id from 0 to ${vocabularySize - 1}`;
   const inputIds = numbers(keys, 'input_ids', where, isToken, tokenRange);
@@ -62,16 +36,20 @@ function parseRow(line: string, where: string, limits: TokenRowLimits): TokenRow
       throw new DataError(`${where}: ${key} has ${list.length} entries and input_ids ${inputIds.length}`);
     }
   }
+  const ids = Uint32Array.from(inputIds);
+  const isPlain = weights === null && labels.every((label) => label !== unscoredLabel);
+  const differ = labels.some((label, at) => label !== unscoredLabel && label !== inputIds[at]);
+  return {
+    ids,
+    weights: isPlain ? null : Float32Array.from(labels, (label, at) => (label === unscoredLabel ? 0 : (weights?.[at] ?? 1))),
+    ...(differ && { labels: Uint32Array.from(labels, (label, at) => (label === unscoredLabel ? (inputIds[at] ?? 0) : label)) }),
+  };
+}
 
-  const targets = new Uint32Array(inputIds.length);
-  const lossWeights = new Float32Array(inputIds.length);
-  for (let position = 0; position + 1 < inputIds.length; position++) {
-    const label = labels[position + 1] ?? unscoredLabel;
-    if (label === unscoredLabel) continue;
-    targets[position] = label;
-    lossWeights[position] = weights?.[position + 1] ?? 1;
-  }
-  return { inputIds: Uint32Array.from(inputIds), targets, lossWeights };
+/** Throws `DataError` where there is nothing to learn from. `weightSum`: of all scored labels. */
+export function checkTokenRows(name: string, rows: number, weightSum: number): void {
+  if (rows === 0) throw new DataError(`${name} has no rows`);
+  if (!(weightSum > 0)) throw new DataError(`${name} has no scored label: every label is ${unscoredLabel}, has weight 0 or comes first in its row`);
 }
 
 /** A list of numbers that all pass; null when the key is absent. */
@@ -84,11 +62,17 @@ function numbers(
 ): readonly number[] | null {
   const list = keys[key];
   if (list === undefined || list === null) return null;
-  if (!Array.isArray(list)) throw new DataError(`${where}: ${key} is not a list`);
-  return list.map((value: unknown, index) => {
+  if (!isList(list)) throw new DataError(`${where}: ${key} is not a list`);
+  return Array.from(list, (entry: unknown, index) => {
+    // Parquet has 64-bit integers.
+    const value = typeof entry === 'bigint' ? Number(entry) : entry;
     if (typeof value !== 'number' || !passes(value)) {
-      throw new DataError(`${where}: ${key}[${index}] is ${JSON.stringify(value)}, not ${expected}`);
+      throw new DataError(`${where}: ${key}[${index}] is ${typeof entry === 'bigint' ? String(entry) : JSON.stringify(entry)}, not ${expected}`);
     }
     return value;
   });
+}
+
+function isList(value: unknown): value is ArrayLike<unknown> {
+  return Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
 }

@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot';
 import type { RunRecord } from '../checkpoint/types.ts';
+import { documentCount } from '../data/corpus.ts';
 import { TokenizerError } from '../data/errors.ts';
 import { deserializeTokenizer, tokenizerFromHuggingFace } from '../data/serialized-tokenizer.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
@@ -24,6 +25,7 @@ import type { RunStorage } from '../trainer/worker-api.ts';
 import { newRoomAddress } from './link.ts';
 import { makeOwner } from './owner.ts';
 import { problem } from './problems.ts';
+import { openCorpus } from './corpora.ts';
 import { parseRules } from './rules.ts';
 import { RunError, parseRun, serializeRun, trainerSettings } from './run.ts';
 import type { Beginning, RunDescription } from './run.ts';
@@ -92,7 +94,7 @@ export class FilesDesk {
     const { description, record } = await this.#source(room);
     // Who is a member has the weights alone.
     const parts = room === null && this.#options.state().role !== 'coordinator' ? 0 : masterPartsOf(trainerSettings(description)).length;
-    return exportChoices(description.settings.model, parts, record?.tokens.length ?? 0);
+    return exportChoices(description.settings.model, parts, (await this.#textOf(record, description))?.length ?? 0);
   }
 
   /** Into the file that a person chose, or a Blob to be downloaded. Throws `RunError`; what `signal` ends leaves nothing behind. */
@@ -106,7 +108,7 @@ export class FilesDesk {
       config,
       tokenizer: (await deserializeTokenizer(description.tokenizer)).toHuggingFace(config.max_position_embeddings),
       facts: record ?? { title, run: serializeRun(description), steps: settings.steps, createdAtMs: Date.now(), name: this.#options.state().name },
-      corpus: format.kind === 'run' ? (record?.tokens ?? null) : null,
+      corpus: format.kind === 'run' ? await this.#textOf(record, description) : null,
       ...(room === null ? await this.#live(format, description) : { state: { room }, checkpoint: null }),
       target,
     };
@@ -132,6 +134,15 @@ export class FilesDesk {
     const description = room === null ? this.#options.run() : record && parseRun(record.run);
     if (description === null) throw new RunError(problem('run-not-found', 'This browser has no saved run of that name any more.'));
     return { description, record };
+  }
+
+  /** The tokens of a run's text, for a run file, which has no place for documents: null for a corpus of several, or with weights. */
+  async #textOf(record: RunRecord | null, { settings }: RunDescription): Promise<Uint32Array | null> {
+    if (record === null) return null;
+    if (typeof record.corpus !== 'string') return record.corpus;
+    const { index, read } = await openCorpus(this.#options.storage(), record.corpus, settings.model.vocab_size);
+    if (documentCount(index) > 1 || index.weightSums !== null) return null;
+    return (await read(0, index.tokenCount)).ids;
   }
 
   /** What is on the GPU now: weights, and for a run file of whoever leads the optimizer's state. */

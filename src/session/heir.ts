@@ -2,6 +2,7 @@
  * What a member keeps for the day it leads: the master state and corpus that its coordinator hands down, saved now and then.
  * When to follow, and when to lead, the machine says.
  */
+import type { PieceCorpus } from '../data/token-pieces.ts';
 import type { CheckpointFacts } from '../checkpoint/types.ts';
 import type { LeadClaim, MemberEffect, MemberEvent, WarmReign } from '../room/machine.ts';
 import type { MemberState } from '../room/member.ts';
@@ -16,11 +17,11 @@ import type { RunDescription } from './run.ts';
 /** Where it is kept, and how the lead is asked for. */
 export interface Heir {
   /** Stores run and corpus; whoever follows may have to bring the room back from them. */
-  keepRun(run: RunDescription, tokens: Uint32Array): Promise<void>;
+  keepRun(run: RunDescription, corpus: PieceCorpus): Promise<void>;
   saveCheckpoint(facts: Omit<CheckpointFacts, 'room'>): Promise<void>;
   claim(claim: LeadClaim): Promise<ClaimOutcome>;
   /** `warm` null: from what this browser has saved. */
-  leads(term: Term, warm: { readonly reign: WarmReign; readonly tokens: Uint32Array } | null): void;
+  leads(term: Term, warm: { readonly reign: WarmReign; readonly corpus: PieceCorpus } | null): void;
 }
 
 export interface SuccessionOptions {
@@ -47,7 +48,7 @@ export class Succession {
   /** Of the appointment that is in force; null without one. */
   #arriving: Arriving | null = null;
   /** What batches are drawn from. */
-  #tokens: Uint32Array | null = null;
+  #corpus: PieceCorpus | null = null;
   #savedAtMs = 0;
 
   constructor(options: SuccessionOptions) {
@@ -82,10 +83,10 @@ export class Succession {
     this.#arriving = null;
     if (arriving === null || run === null) return;
     try {
-      const tokens = decodeCorpus(arriving.corpus.buffer, run.settings.model.vocab_size);
+      const corpus = decodeCorpus(arriving.corpus.buffer, run.settings.model.vocab_size);
       await arriving.written;
-      await this.#options.heir.keepRun(run, tokens);
-      this.#tokens = tokens;
+      await this.#options.heir.keepRun(run, corpus);
+      this.#corpus = corpus;
     } catch (error) {
       this.#completed(step, error);
       return;
@@ -106,12 +107,12 @@ export class Succession {
 
   end(): void {
     this.#arriving = null;
-    this.#tokens = null;
+    this.#corpus = null;
   }
 
   lead(term: Term, reign: WarmReign | null): void {
-    const tokens = this.#tokens;
-    this.#options.heir.leads(term, reign === null || tokens === null ? null : { reign, tokens });
+    const corpus = this.#corpus;
+    this.#options.heir.leads(term, reign === null || corpus === null ? null : { reign, corpus });
   }
 
   /** After an update: saves, when it is time. */

@@ -2,28 +2,81 @@
  * What a successor is sent besides gradients, in pieces: the master state, and the corpus that batches are drawn from. Sizes are
  * checked when they are announced, since memory is set aside for them. Applying it all is the driver's.
  */
+import { decodePiece, piecesInMemory, tokensPerPiece } from '../data/token-pieces.ts';
+import type { PieceCorpus } from '../data/token-pieces.ts';
 import type { MasterPart } from '../room/machine.ts';
 import { pieceBytes } from './replica-copies.ts';
 
 const maxCorpusBytes = 2 ** 30;
-const largestShortId = 0xffff;
 
 export class InheritanceError extends Error {
   override readonly name = 'InheritanceError';
 }
 
-/** Token ids as little-endian u16 where the vocabulary allows it, else u32. */
-export function encodeCorpus(tokens: Uint32Array, vocabularySize: number): ArrayBuffer {
-  return vocabularySize - 1 <= largestShortId ? Uint16Array.from(tokens).buffer : Uint32Array.from(tokens).buffer;
+/**
+ * A corpus on the wire, little-endian: u32 documents, u32 tokens, u32 pieces, u32 1 if documents have weights; u32 starts of documents, f64
+ * sums of weights if they have any, u32 bytes of each piece; then the pieces (`data/token-pieces.ts`).
+ */
+export interface SentCorpus {
+  readonly byteLength: number;
+  /** In order, each as it is then. */
+  parts(): AsyncGenerator<ArrayBuffer>;
 }
 
-/** Throws `InheritanceError` when these are not ids of this vocabulary: they come from another peer. */
-export function decodeCorpus(bytes: ArrayBuffer, vocabularySize: number): Uint32Array<ArrayBuffer> {
-  const isShort = vocabularySize - 1 <= largestShortId;
-  if (bytes.byteLength % (isShort ? 2 : 4) !== 0) throw new InheritanceError('a corpus is cut short');
-  const tokens = isShort ? Uint32Array.from(new Uint16Array(bytes)) : new Uint32Array(bytes);
-  if (tokens.some((id) => id >= vocabularySize)) throw new InheritanceError('a corpus holds ids that its tokenizer does not know');
-  return tokens;
+const corpusHeaderBytes = 16;
+
+export function encodeCorpus({ index, pieceBytes, piece }: PieceCorpus): SentCorpus {
+  const { starts, tokenCount, weightSums } = index;
+  const documents = starts.length - 1;
+  const indexBytes = corpusHeaderBytes + 4 * documents + (weightSums === null ? 0 : 8 * documents) + 4 * pieceBytes.length;
+  return {
+    byteLength: pieceBytes.reduce((sum, bytes) => sum + bytes, indexBytes),
+    async *parts() {
+      const view = new DataView(new ArrayBuffer(indexBytes));
+      [documents, tokenCount, pieceBytes.length, weightSums === null ? 0 : 1].forEach((value, at) => {
+        view.setUint32(4 * at, value, true);
+      });
+      let at = corpusHeaderBytes;
+      for (const start of starts.subarray(0, documents)) view.setUint32((at += 4) - 4, start, true);
+      for (const sum of weightSums ?? []) view.setFloat64((at += 8) - 8, sum, true);
+      for (const bytes of pieceBytes) view.setUint32((at += 4) - 4, bytes, true);
+      yield view.buffer;
+      for (let number = 0; number < pieceBytes.length; number += 1) yield await piece(number);
+    },
+  };
+}
+
+/** Throws `InheritanceError` when these are not documents of this vocabulary: they come from another peer. */
+export function decodeCorpus(bytes: ArrayBuffer, vocabularySize: number): PieceCorpus {
+  const cutShort = (): InheritanceError => new InheritanceError('a corpus is cut short');
+  if (bytes.byteLength < corpusHeaderBytes) throw cutShort();
+  const view = new DataView(bytes);
+  const [documents, tokenCount, pieceCount, areWeights] = [0, 4, 8, 12].map((at) => view.getUint32(at, true)) as [number, number, number, number];
+  const indexBytes = corpusHeaderBytes + (areWeights === 1 ? 12 : 4) * documents + 4 * pieceCount;
+  if (areWeights > 1 || indexBytes > bytes.byteLength || pieceCount !== Math.ceil(tokenCount / tokensPerPiece)) throw cutShort();
+  let at = corpusHeaderBytes;
+  const starts = Uint32Array.from({ length: documents + 1 }, (_, document) => (document < documents ? view.getUint32((at += 4) - 4, true) : tokenCount));
+  const weightSums = areWeights === 1 ? Float64Array.from({ length: documents }, () => view.getFloat64((at += 8) - 8, true)) : null;
+  const pieceBytes = Uint32Array.from({ length: pieceCount }, () => view.getUint32((at += 4) - 4, true));
+  if (documents < 1 || starts[0] !== 0 || starts.some((start, document) => document > 0 && start <= (starts[document - 1] ?? 0))) {
+    throw new InheritanceError('a corpus’ documents are not one after another');
+  }
+  if (pieceBytes.reduce((sum, piece) => sum + piece, indexBytes) !== bytes.byteLength) throw cutShort();
+  const pieces: ArrayBuffer[] = [];
+  for (const [number, length] of pieceBytes.entries()) {
+    const piece = bytes.slice(at, at + length);
+    at += length;
+    let stretch;
+    try {
+      stretch = decodePiece(piece, Math.min(tokensPerPiece, tokenCount - number * tokensPerPiece));
+    } catch (error) {
+      throw new InheritanceError(error instanceof Error ? error.message : String(error));
+    }
+    const isForeign = (id: number): boolean => id >= vocabularySize;
+    if (stretch.ids.some(isForeign) || stretch.labels?.some(isForeign) === true) throw new InheritanceError('a corpus holds ids that its tokenizer does not know');
+    pieces.push(piece);
+  }
+  return piecesInMemory({ index: { tokenCount, starts, weightSums }, pieceBytes }, pieces);
 }
 
 /** A range of what is sent piece by piece. */

@@ -3,7 +3,7 @@
  * back as events. Decides nothing about the room.
  */
 import * as v from 'valibot';
-import type { BatchSource } from '../data/types.ts';
+import type { BatchSource, MicrobatchRows } from '../data/types.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, CoordinatorView, MasterPart, RoomProblem, SuccessionPart } from '../room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../room/messages.ts';
@@ -11,11 +11,12 @@ import type { CoordinatorBlob, CoordinatorMessage, MemberMessage, PeerDevice, Pe
 import { orderOf } from '../room/rules.ts';
 import type { SignedCommand } from '../room/rules.ts';
 import type { RunStorage } from '../trainer/worker-api.ts';
-import type { CommitResult, GradientJob, Problem, Trainer } from '../trainer/types.ts';
+import type { CommitResult, Problem, Trainer } from '../trainer/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { BlobShelf } from './blobs.ts';
 import { encodeHistory } from './history.ts';
 import { Pace, rangesOf } from './inheritance.ts';
+import type { SentCorpus } from './inheritance.ts';
 import type { LeaseKeeper } from './lease.ts';
 import { verifiedCommand } from './owner.ts';
 import { explain, problemOf, storageProblemOf } from './problems.ts';
@@ -37,7 +38,7 @@ export interface LeadOptions {
   /** No honest peer sends more at once. */
   readonly maxBlobBytes: number;
   /** What a successor draws the batches from. */
-  readonly corpus: () => ArrayBuffer;
+  readonly corpus: () => SentCorpus;
   readonly lease: Pick<LeaseKeeper, 'name'>;
   readonly nowMs: () => number;
   readonly changed: () => void;
@@ -75,6 +76,8 @@ export class LeadDriver {
   /** A step is committed, and will be sent as soon as its hashes are there. */
   #hashing: Promise<void> | null = null;
   #isDispatching = false;
+  /** What is to be carried out behind an effect that waits for rows to be read; null while none does. */
+  #behind: CoordinatorEffect[] | null = null;
   #closed = false;
   #checkpoint: Promise<void> = Promise.resolve();
 
@@ -82,7 +85,7 @@ export class LeadDriver {
     this.#options = options;
     const { state, effects } = createCoordinator(options.config, options.nowMs());
     this.#state = state;
-    for (const effect of effects) this.#carry(effect);
+    for (const effect of effects) this.#carryInTurn(effect);
   }
 
   get view(): CoordinatorView {
@@ -102,7 +105,7 @@ export class LeadDriver {
       for (let next = this.#events.shift(); next; next = this.#events.shift()) {
         const { state, effects } = coordinatorStep(this.#state, next, this.#options.nowMs());
         this.#state = state;
-        for (const effect of effects) this.#carry(effect);
+        for (const effect of effects) this.#carryInTurn(effect);
         if (next.type === 'tick') this.#offers.prune((copied) => this.#isFetched(copied));
       }
     } finally {
@@ -198,17 +201,31 @@ export class LeadDriver {
     connection?.close(reason);
   }
 
-  #carry(effect: CoordinatorEffect): void {
+  /** One after another, since peers rely on the order of what they are sent, and the trainer on that of its calls. */
+  #carryInTurn(effect: CoordinatorEffect): void {
+    if (this.#behind !== null) {
+      this.#behind.push(effect);
+      return;
+    }
+    const isDone = this.#carry(effect);
+    if (!(isDone instanceof Promise)) return;
+    this.#behind = [];
+    void isDone.then(() => {
+      const behind = this.#behind ?? [];
+      this.#behind = null;
+      for (const next of behind) this.#carryInTurn(next);
+    });
+  }
+
+  /** A promise where it takes a while; it never rejects. */
+  #carry(effect: CoordinatorEffect): Promise<void> | void {
     const { trainer, source } = this.#options;
     switch (effect.type) {
       case 'send':
         this.#connections.get(effect.to)?.sendControl(effect.message);
         return;
-      case 'assign': {
-        const { step, microbatches } = effect.header;
-        this.#sendBlob(effect.to, effect.header, encodeRows(microbatches.map((index) => source.draw(step, index))));
-        return;
-      }
+      case 'assign':
+        return this.#sendRows(effect);
       case 'sendHistory': {
         const { bytes, checksum } = encodeHistory(effect.history);
         this.#sendBlob(effect.to, { kind: 'history', term: this.#options.config.term, checksum }, bytes);
@@ -236,8 +253,7 @@ export class LeadDriver {
         this.#trainerCall(trainer.beginStep(effect.step), () => undefined);
         return;
       case 'computeOwn':
-        this.#computeOwn(effect);
-        return;
+        return this.#computeOwn(effect);
       case 'cancelOwn':
         trainer.cancel(effect.assignment);
         return;
@@ -291,8 +307,10 @@ export class LeadDriver {
   async #sayCause(of: RoomProblem): Promise<void> {
     const { trainer, source, problem } = this.#options;
     const { step } = this.#state;
-    const rowsOf = (index: number): GradientJob['microbatches'][number] => ({ index, rows: source.draw(step, index) });
-    const microbatches = Array.from({ length: source.microbatchesPerStep }, (_, index) => rowsOf(index));
+    const indices = Array.from({ length: source.microbatchesPerStep }, (_, index) => index);
+    const rows = await this.#rowsOf(step, indices);
+    if (rows === null) return;
+    const microbatches = rows.map((each, index) => ({ index, rows: each }));
     // It adds to what was said already: where it fails, a lost GPU for instance, that is said elsewhere.
     const cause = await trainer.explainNonFinite({ assignment: `why step ${step}`, step, microbatches }).catch(() => null);
     if (cause === null || this.#closed || this.#state.problem !== of) return;
@@ -374,9 +392,13 @@ export class LeadDriver {
       const corpus = this.#options.corpus();
       const header: CoordinatorBlob = { kind: 'appointment', term, step: since, unannounced, masterBytes: master.bytes, masterParts: [...master.parts], corpusBytes: corpus.byteLength };
       await connection.sendBlob(header, new ArrayBuffer(0));
-      for (const { offset, byteLength } of rangesOf(corpus.byteLength)) {
-        if (!isWanted()) return;
-        await send(since, 'corpus', offset, corpus.slice(offset, offset + byteLength));
+      let sent = 0;
+      for await (const part of corpus.parts()) {
+        for (const { offset, byteLength } of rangesOf(part.byteLength)) {
+          if (!isWanted()) return;
+          await send(since, 'corpus', sent + offset, part.slice(offset, offset + byteLength));
+        }
+        sent += part.byteLength;
       }
       const pace = new Pace(nowMs);
       for (const part of master.parts) {
@@ -424,10 +446,33 @@ export class LeadDriver {
     this.dispatch({ type: 'weightsNotSent', peer, reason });
   }
 
-  #computeOwn({ assignment, step, microbatches, changes }: Extract<CoordinatorEffect, { type: 'computeOwn' }>): void {
-    const { trainer, source } = this.#options;
-    const job = { assignment, step, changes, microbatches: microbatches.map((index) => ({ index, rows: source.draw(step, index) })) };
+  /** Null where they can't be read, which is reported, and when this reign is over. */
+  async #rowsOf(step: number, microbatches: readonly number[]): Promise<readonly MicrobatchRows[] | null> {
+    const { source } = this.#options;
+    try {
+      const rows = await Promise.all(microbatches.map(async (index) => source.draw(step, index)));
+      return this.#closed ? null : rows;
+    } catch (error) {
+      this.#report(error);
+      return null;
+    }
+  }
+
+  /** A peer that gets no rows is overdue after a while, and its work goes to somebody else. */
+  async #sendRows({ to, header }: Extract<CoordinatorEffect, { type: 'assign' }>): Promise<void> {
+    const rows = await this.#rowsOf(header.step, header.microbatches);
+    if (rows !== null) this.#sendBlob(to, header, encodeRows(rows));
+  }
+
+  async #computeOwn({ assignment, step, microbatches, changes }: Extract<CoordinatorEffect, { type: 'computeOwn' }>): Promise<void> {
+    const { trainer } = this.#options;
     const failed = { type: 'ownResult', assignment, step, lossSum: 0, weightSum: 0, computeMs: 0, tokens: 0, failed: true } as const;
+    const rows = await this.#rowsOf(step, microbatches);
+    if (rows === null) {
+      this.dispatch(failed);
+      return;
+    }
+    const job = { assignment, step, changes, microbatches: rows.map((each, at) => ({ index: microbatches[at] ?? 0, rows: each })) };
     trainer.computeGradients(job).then(
       ({ cancelled, lossSum, weightSum, computeMs, tokens }) => {
         if (cancelled) {

@@ -3,7 +3,8 @@
  * the trainer at the step that the reign begins with. When to lead, and what happens when somebody else does, is decided by
  * the room's machines and the session.
  */
-import { weightOf } from '../data/batches.ts';
+import { openBatches, weightOf } from '../data/batches.ts';
+import type { PieceCorpus } from '../data/token-pieces.ts';
 import { parameterCount, parameterLayoutOf } from '../model/parameters.ts';
 import type { LeadClaim, WarmReign } from '../room/machine.ts';
 import type { HistoryPoint, PeerId, Step, Term } from '../room/messages.ts';
@@ -16,6 +17,7 @@ import { hasLocalSteps, masterPartsOf } from '../trainer/types.ts';
 import type { DeviceReport } from '../trainer/types.ts';
 import { holderHash } from './directory-client.ts';
 import type { Gpu } from './gpu.ts';
+import { openCorpus } from './corpora.ts';
 import { encodeCorpus } from './inheritance.ts';
 import { LeadDriver } from './lead-driver.ts';
 import type { LeadOptions } from './lead-driver.ts';
@@ -25,7 +27,7 @@ import type { RoomAddress } from './link.ts';
 import { holderOf } from './memory.ts';
 import { peerDevice } from './peer-device.ts';
 import { problem, storageProblemOf } from './problems.ts';
-import { RunError, batchesOf, parseRun, precisionNotice, serializeRun, trainerSettings } from './run.ts';
+import { RunError, batchOptions, parseRun, precisionNotice, serializeRun, trainerSettings } from './run.ts';
 import type { RunDescription } from './run.ts';
 import { parseRules } from './rules.ts';
 import type { StateStore } from './state.ts';
@@ -38,20 +40,20 @@ const checkpointEverySteps = 50;
 /** A run and what its batches are drawn from. */
 export interface RunData {
   readonly description: RunDescription;
-  readonly tokens: Uint32Array;
+  readonly corpus: PieceCorpus;
   /** What a new run begins with, by the parameter layout; absent: fresh weights. */
   readonly readWeights?: () => Promise<ArrayBuffer>;
 }
 
-/** To be stored once, before the first step: enough to lead the room again. */
-export function recordOf({ room, key }: RoomAddress, { description, tokens }: RunData, name: string, rules: RoomRules): RunRecord {
+/** To be stored once, before the first step: enough to lead the room again. `corpus`: its name in this browser's storage. */
+export function recordOf({ room, key }: RoomAddress, description: RunDescription, corpus: string, name: string, rules: RoomRules): RunRecord {
   return {
     room,
     key,
     title: rules.title ?? description.title,
     run: serializeRun(description),
     steps: stepsOf(rules, description.settings.steps),
-    tokens: tokens.slice(), // Moved to the worker.
+    corpus,
     createdAtMs: Date.now(),
     name,
     rules: JSON.stringify(rules),
@@ -148,7 +150,8 @@ export async function restoreRun(around: Around): Promise<{ readonly data: RunDa
   const { room, key } = visit.address;
   const record = await gpu.storage.loadRun(room);
   if (record?.key !== key) throw new RunError(problem('run-not-found', 'This browser has no saved run of that room any more.'));
-  const data = { description: parseRun(record.run), tokens: record.tokens };
+  const description = parseRun(record.run);
+  const data = { description, corpus: await openCorpus(gpu.storage, record.corpus, description.settings.model.vocab_size) };
   // Of the owner's own page: nobody else brings a closed room back.
   const rules = reopened(parseRules(record.rules), store.state.name);
   await prepareTrainer(data, around);
@@ -203,7 +206,7 @@ const offlineId = 'offline';
 
 /** From here on the room's machine runs. */
 export async function beginReign(
-  { description, tokens }: RunData,
+  { description, corpus }: RunData,
   start: ReignStart,
   lease: LeaseKeeper,
   device: DeviceReport,
@@ -211,14 +214,14 @@ export async function beginReign(
   told: Pick<LeadOptions, 'trainer' | 'storage' | 'changed' | 'problem' | 'notice' | 'declined' | 'checkpointSaved' | 'handOver' | 'closeRoom'>,
 ): Promise<LeadDriver> {
   const { settings } = description;
-  const source = batchesOf(description, tokens);
+  const source = await openBatches(corpus, batchOptions(description));
   const { step, hash, history, rules, startedAtMs, isPaused, sentAs, hasHeirs } = start;
   return new LeadDriver({
     ...told,
     room: visit.address.room,
     owner: description.owner,
     source,
-    corpus: () => encodeCorpus(tokens, settings.model.vocab_size),
+    corpus: () => encodeCorpus(corpus),
     lease,
     master: { parts: masterPartsOf(settings), bytes: parameterLayoutOf(settings.model).totalElements * Float32Array.BYTES_PER_ELEMENT },
     maxBlobBytes: maxContributionBytes(parameterCount(settings.model)),
@@ -235,7 +238,7 @@ export async function beginReign(
       sentAs,
       hasLocalSteps: hasLocalSteps(settings),
       tokensPerMicrobatch: settings.rowsPerMicrobatch * settings.contextLength,
-      weightOfMicrobatch: (of, microbatch) => weightOf(source.draw(of, microbatch)),
+      weightOfMicrobatch: (of, microbatch) => source.weightOfMicrobatch(of, microbatch),
       selfDevice: peerDevice(device),
       sharesReplica: parameterCount(settings.model) * Float32Array.BYTES_PER_ELEMENT >= leastSharedBytes,
       relaysFrom: parameterCount(settings.model) >= leastForwardedParameters ? fewestForRelays : null,

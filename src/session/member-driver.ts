@@ -476,9 +476,9 @@ export class MemberDriver {
   /** Null, and a word about it, when the bytes are not such micro-batches of this run. */
   #rowsIn(bytes: ArrayBuffer, microbatches: number): MicrobatchRows[] | null {
     if (!this.#run) return null;
-    const { rowsPerMicrobatch: rows, contextLength, model } = this.#run.settings;
+    const { rowsPerMicrobatch: rows, contextLength, model, keepDocumentsApart } = this.#run.settings;
     try {
-      return decodeRows(bytes, { microbatches, rows, contextLength, vocabularySize: model.vocab_size });
+      return decodeRows(bytes, { microbatches, rows, contextLength, vocabularySize: model.vocab_size, keepDocumentsApart });
     } catch (error) {
       this.#options.notice(`Work from the coordinator was not valid: ${error instanceof Error ? error.message : String(error)}.`);
       return null;

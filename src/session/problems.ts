@@ -18,7 +18,7 @@ import type { TransportCode } from '../transport/problems.ts';
 export type LowerCode = TransportCode | TrainerCode | StorageErrorCode | NonNullable<ReturnType<typeof textProblem>>['code'];
 
 /** Of the session and the page themselves. */
-type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'run-not-found' | 'bad-file' | 'not-done' | 'left' | 'cancelled' | 'no-model' | 'no-chat-template' | 'nothing-to-continue' | 'unexpected';
+type PageCode = 'insecure-context' | 'bad-link' | 'bad-settings' | 'corpus-unreachable' | 'bad-data' | 'run-not-found' | 'bad-file' | 'not-done' | 'left' | 'cancelled' | 'no-model' | 'no-chat-template' | 'nothing-to-continue' | 'unexpected';
 
 /** Explained here. */
 export type OwnCode = PageCode | Exclude<RoomCode, LowerCode>;
@@ -42,6 +42,7 @@ const adviceByCode: Readonly<Record<PageCode | RoomCode, string>> = {
   'bad-link': 'Copy the whole link from the room’s invite panel (it ends in #room=…&key=…), or scan its QR code again.',
   'bad-settings': 'Change that setting, or go back to the preset’s own.',
   'corpus-unreachable': 'Check that the server this page came from is still running, then try again.',
+  'bad-data': 'Nothing is lost: correct the file or choose another one, and go on here.',
   'run-not-found': 'Start the run anew: on this device nothing of it is saved.',
   'bad-file': 'Choose another: the folder of a llama or qwen3 from Hugging Face or its zip, a GGUF file in F32, F16, BF16 or Q8_0, or a run that was saved here.',
   'not-done': 'Try again in a moment.',

@@ -16,6 +16,7 @@ import { Attention } from './attention.ts';
 import { ConnectionWatch } from './connections.ts';
 import { holderHash } from './directory-client.ts';
 import { TrainingClock } from './figures.ts';
+import { keepCorpus } from './corpora.ts';
 import { Gpu } from './gpu.ts';
 import type { LeadDriver } from './lead-driver.ts';
 import { beginReign, claimLead, firstTerm, keepLease, leadLock, recordOf, restoreRun, startNewRoom } from './lead.ts';
@@ -210,7 +211,7 @@ export class Roles {
     member.driver.close('it leads the room now');
     try {
       await this.#reign(visit, granted, unlock, async (around) => {
-        if (warm !== null) return { data: { description: parseRun(warm.reign.run), tokens: warm.tokens }, start: { ...warm.reign, hasHeirs: true } };
+        if (warm !== null) return { data: { description: parseRun(warm.reign.run), corpus: warm.corpus }, start: { ...warm.reign, hasHeirs: true } };
         const restored = await restoreRun(around);
         this.#showRun(visit, restored.data.description);
         return restored;
@@ -233,7 +234,12 @@ export class Roles {
     let unlock = (): void => undefined;
     let wasForgotten = false;
     return {
-      keepRun: (description, tokens) => storage.saveRun(recordOf(visit.address, { description, tokens }, name, this.#role?.driver.view.rules ?? noRules)),
+      keepRun: async (description, corpus) => {
+        // Whoever was a successor of this room before has its corpus.
+        const known = await storage.loadRun(room);
+        const corpusName = typeof known?.corpus === 'string' ? known.corpus : await keepCorpus(storage, corpus);
+        await storage.saveRun(recordOf(visit.address, description, corpusName, name, this.#role?.driver.view.rules ?? noRules));
+      },
       saveCheckpoint: (facts) => storage.saveCheckpoint({ ...facts, room }),
       claim: async (claim) => {
         const claimed = await claimLead(claim, visit);

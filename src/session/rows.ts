@@ -6,6 +6,7 @@
  *   u8          1: targets are the ids shifted by one, 0 at the end of each row; 0: they follow
  *   targets     rows × contextLength tokens, if they follow
  *   u32 runs    of equal loss weights, then for each run: u32 its length, f32 its weight
+ *   u32 borders in runs that keep documents apart: how many documents begin inside rows, then for each u32 its first position
  */
 import type { MicrobatchRows } from '../data/types.ts';
 
@@ -41,6 +42,12 @@ function shifted(ids: Uint32Array, contextLength: number): Uint32Array<ArrayBuff
   return targets;
 }
 
+/** Positions, counted through all rows, where a document begins that is not its row's first. */
+function bordersOf({ documentStarts, contextLength }: MicrobatchRows): readonly number[] | null {
+  if (documentStarts === undefined) return null;
+  return [...documentStarts.keys()].filter((at) => at % contextLength !== 0 && documentStarts[at] === at % contextLength);
+}
+
 function areEqual(one: Uint32Array, other: Uint32Array): boolean {
   return one.every((value, at) => value === other[at]);
 }
@@ -53,16 +60,21 @@ type TokenBytes = keyof typeof setters;
 export function encodeRows(microbatches: readonly MicrobatchRows[]): ArrayBuffer {
   const first = microbatches[0];
   if (!first) throw new RowsError('an assignment has at least one micro-batch');
-  const parts = microbatches.map(({ rows, contextLength, inputIds, targets, lossWeights }) => {
+  const parts = microbatches.map((microbatch) => {
+    const { rows, contextLength, inputIds, targets, lossWeights } = microbatch;
     if (rows !== first.rows || contextLength !== first.contextLength) {
       throw new RowsError(`micro-batches of ${rows}×${contextLength} and ${first.rows}×${first.contextLength} in one assignment`);
     }
-    return { tokens: areEqual(targets, shifted(inputIds, contextLength)) ? [inputIds] : [inputIds, targets], runs: runsOf(lossWeights) };
+    return { tokens: areEqual(targets, shifted(inputIds, contextLength)) ? [inputIds] : [inputIds, targets], runs: runsOf(lossWeights), borders: bordersOf(microbatch) };
   });
   const largest = parts.reduce((most, { tokens }) => tokens.reduce((top, ids) => ids.reduce((a, b) => Math.max(a, b), top), most), 0);
   const tokenBytes: TokenBytes = largest < 2 ** 8 ? 1 : largest < 2 ** 16 ? 2 : 4;
   const positions = first.rows * first.contextLength;
-  const bytes = parts.reduce((sum, { tokens, runs }) => sum + tokens.length * positions * tokenBytes + 5 + runs.length * bytesPerRun, headerBytes);
+  const bytesOfBorders = (borders: readonly number[] | null): number => (borders === null ? 0 : 4 + 4 * borders.length);
+  const bytes = parts.reduce(
+    (sum, { tokens, runs, borders }) => sum + tokens.length * positions * tokenBytes + 5 + runs.length * bytesPerRun + bytesOfBorders(borders),
+    headerBytes,
+  );
   const view = new DataView(new ArrayBuffer(bytes));
   view.setUint32(0, first.rows, true);
   view.setUint32(4, first.contextLength, true);
@@ -74,7 +86,7 @@ export function encodeRows(microbatches: readonly MicrobatchRows[]): ArrayBuffer
       at += tokenBytes;
     }
   };
-  for (const { tokens: [ids, targets], runs } of parts) {
+  for (const { tokens: [ids, targets], runs, borders } of parts) {
     if (ids !== undefined) put(ids);
     view.setUint8(at, targets === undefined ? 1 : 0);
     at += 1;
@@ -86,6 +98,10 @@ export function encodeRows(microbatches: readonly MicrobatchRows[]): ArrayBuffer
       view.setFloat32(at + 4, weight, true);
       at += bytesPerRun;
     }
+    for (const value of borders === null ? [] : [borders.length, ...borders]) {
+      view.setUint32(at, value, true);
+      at += 4;
+    }
   }
   return view.buffer;
 }
@@ -95,6 +111,7 @@ export interface ExpectedRows {
   readonly rows: number;
   readonly contextLength: number;
   readonly vocabularySize: number;
+  readonly keepDocumentsApart: boolean;
 }
 
 /** Takes values off the front. Throws `RowsError` where there are none left. */
@@ -154,7 +171,9 @@ export function decodeRows(bytes: ArrayBuffer, expected: ExpectedRows): Microbat
   for (let index = 0; index < expected.microbatches; index += 1) {
     const inputIds = tokens();
     const targets = reader.byte() === 1 ? shifted(inputIds, contextLength) : tokens();
-    all.push({ rows, contextLength, inputIds, targets, lossWeights: weights(reader, positions) });
+    const lossWeights = weights(reader, positions);
+    const documentStarts = expected.keepDocumentsApart ? starts(reader, rows, contextLength) : null;
+    all.push({ rows, contextLength, inputIds, targets, lossWeights, ...(documentStarts !== null && { documentStarts }) });
   }
   if (!reader.isAtEnd) throw new RowsError(`assignment of ${bytes.byteLength} bytes, which is too long`);
   return all;
@@ -173,4 +192,18 @@ function weights(reader: Reader, positions: number): Float32Array<ArrayBuffer> {
   }
   if (filled !== positions) throw new RowsError(`assignment with loss weights for ${filled} of ${positions} positions`);
   return lossWeights;
+}
+
+function starts(reader: Reader, rows: number, contextLength: number): Uint32Array<ArrayBuffer> {
+  const positions = rows * contextLength;
+  const documentStarts = new Uint32Array(positions);
+  const borders = reader.whole();
+  let before = 0;
+  for (let border = 0; border < borders; border += 1) {
+    const at = reader.whole();
+    if (at <= before || at >= positions || at % contextLength === 0) throw new RowsError('assignment with documents that begin nowhere');
+    documentStarts.fill(at % contextLength, at, (Math.floor(at / contextLength) + 1) * contextLength);
+    before = at;
+  }
+  return documentStarts;
 }

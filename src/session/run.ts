@@ -4,16 +4,19 @@
  */
 import * as v from 'valibot';
 import { codecChoices } from '../codec/types.ts';
-import { corpusBatches } from '../data/batches.ts';
+import { memoryBatches, openBatches } from '../data/batches.ts';
+import type { CorpusOptions } from '../data/batches.ts';
 import { bytesPerScoredToken } from '../data/bits-per-byte.ts';
 import { everything, objectiveSchema } from '../data/chats/objective.ts';
+import { textCorpus } from '../data/corpus.ts';
+import type { TokenCorpus } from '../data/corpus.ts';
 import { TokenizerError } from '../data/errors.ts';
 import { presetById, textProblem } from '../data/presets.ts';
 import { mostSerializedCharacters, tokenizerFacts } from '../data/serialized-tokenizer.ts';
 import type { TokenizerFacts, TokenizerKind } from '../data/serialized-tokenizer.ts';
 import type { TokenizedText } from '../data/tokenized-text.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
-import type { BatchSource } from '../data/types.ts';
+import type { MemoryBatchSource } from '../data/types.ts';
 import { configProblem, parseConfig } from '../model/config.ts';
 import type { Precision } from '../model/decoder.ts';
 import { frozenProblem, frozenSchema, nothingFrozen } from '../model/frozen.ts';
@@ -23,7 +26,7 @@ import { longestRunSteps } from '../room/values.ts';
 import type { Problem, TrainerSettings } from '../trainer/types.ts';
 import { ownerKeySchema } from './owner.ts';
 import { problem } from './problems.ts';
-import type { CreateSettings, PresetId, RunEstimate, RunSettings } from './types.ts';
+import type { CreateSettings, PreparedData, PresetId, RunEstimate, RunSettings } from './types.ts';
 
 export class RunError extends Error {
   override readonly name = 'RunError';
@@ -57,6 +60,9 @@ const settingsSchema = v.object({
   // Older pages don't send these and `patience`.
   localSteps: v.optional(whole(1, maxLocalSteps), 1),
   precision: v.optional(v.picklist(['f32', 'mixed']), 'f32'),
+  // Of runs before there were any.
+  keepDocumentsApart: v.optional(v.boolean(), false),
+  rowLayout: v.optional(v.picklist(['text', 'packed', 'single']), 'text'),
   evalEvery: whole(0, longestRunSteps),
   patience: v.optional(whole(0, longestRunSteps), 0),
   optimizer: v.object({
@@ -208,14 +214,21 @@ export function factsOfText({ kind, tokenizer, tokens }: TokenizedText, characte
   return { kind, characters, tokens: tokens.length, vocabularySize: tokenizer.vocabularySize };
 }
 
+/** Bytes stand for characters: nobody counted those. */
+export function factsOfData({ tokenizer, bytes, tokens }: PreparedData): TextFacts {
+  return { ...factsOfTokenizer(tokenizer), characters: bytes, tokens };
+}
+
 /**
  * Fills a preset in with what a person changed; the model is `beginning`'s, if there is one. Throws `RunError` when the result can't be
  * trained.
  */
 function composeSettings(given: CreateSettings, { kind, characters, tokens, vocabularySize }: TextFacts, beginning: Beginning | null): RunSettings {
+  const { data } = given;
   const { settings: defaults } = presetById(given.preset);
   const contextLength = given.contextLength ?? defaults.contextLength;
-  const tooShort = textProblem(tokens ?? characters, contextLength, kind === 'characters' ? 'characters' : 'tokens');
+  const rowLayout = given.rowLayout ?? (data?.hasWeights === true ? 'packed' : 'text');
+  const tooShort = rowLayout === 'text' ? textProblem(tokens ?? characters, contextLength, kind === 'characters' ? 'characters' : 'tokens') : null;
   if (tooShort) throw new RunError(tooShort);
   const rowsPerStep = given.rowsPerStep ?? defaults.rowsPerStep;
   const localSteps = given.localSteps ?? defaults.localSteps;
@@ -241,6 +254,8 @@ function composeSettings(given: CreateSettings, { kind, characters, tokens, voca
       codec: given.codec ?? defaults.codec,
       localSteps,
       precision: given.precision ?? defaults.precision,
+      keepDocumentsApart: given.keepDocumentsApart ?? (data !== undefined && data.documents > 1),
+      rowLayout,
       evalEvery: given.evalEvery ?? fewer(defaults.evalEvery),
       patience: given.patience ?? defaults.patience,
       optimizer: {
@@ -249,7 +264,7 @@ function composeSettings(given: CreateSettings, { kind, characters, tokens, voca
         minLearningRate: given.optimizer?.minLearningRate ?? Math.min(optimizer.minLearningRate, optimizer.learningRate),
         warmupSteps: given.optimizer?.warmupSteps ?? Math.min(fewer(optimizer.warmupSteps), Math.floor(steps / 5)),
       },
-      objective: given.objective ?? plainLearning.objective,
+      objective: data?.objective ?? given.objective ?? plainLearning.objective,
       labelSmoothing: given.labelSmoothing ?? plainLearning.labelSmoothing,
       frozen: given.frozen ?? plainLearning.frozen,
     },
@@ -261,14 +276,15 @@ function composeSettings(given: CreateSettings, { kind, characters, tokens, voca
 export function composeRun(given: CreateSettings, tokenized: TokenizedText, beginning: Beginning | null = null): ComposedRun {
   const preset = presetById(given.preset);
   const { kind, tokenizer, tokens } = tokenized;
-  const settings = composeSettings(given, factsOfText(tokenized), beginning);
+  const facts = given.data === undefined ? factsOfText(tokenized) : factsOfData(given.data);
+  const settings = composeSettings(given, facts, beginning);
   const serialized = tokenizer.serialize();
   if (serialized.length > mostSerializedCharacters) {
     throw badSettings(`The tokenizer takes ${serialized.length} characters, and a room can send at most ${mostSerializedCharacters} to whoever joins.`);
   }
   const known = tokenizer.encodeKnown(preset.samplePrompt);
-  const prompt = tokenizer.decode(known.length > 0 ? known : tokens.subarray(0, Math.min(8, settings.contextLength)));
-  const title = given.title ?? preset.title;
+  const prompt = given.data?.opening ?? tokenizer.decode(known.length > 0 ? known : tokens.subarray(0, Math.min(8, settings.contextLength)));
+  const title = given.title ?? given.data?.title ?? preset.title;
   return { description: { title, preset: given.preset, owner: null, validationBytesPerToken: null, ...(beginning !== null && { begins: 'files' as const }), prompt, tokenizer: serialized, tokenizerKind: kind, settings }, tokens };
 }
 
@@ -279,7 +295,7 @@ export function estimateRun(given: CreateSettings, facts: TextFacts, beginning: 
     return { ...figures(composeSettings(given, facts, beginning)), isByCharacter: kind === 'characters', vocabularySize, characters, tokens, problem: null };
   } catch (error) {
     if (!(error instanceof RunError)) throw error;
-    const settings = { ...plainLearning, ...presetById(given.preset).settings };
+    const settings = { ...plainLearning, keepDocumentsApart: false, rowLayout: 'text' as const, ...presetById(given.preset).settings };
     const model = { ...settings.model, vocab_size: 1, max_position_embeddings: settings.contextLength };
     return { ...figures({ ...settings, model }), isByCharacter: kind === 'characters', vocabularySize: 0, characters, tokens, problem: error.problem };
   }
@@ -300,24 +316,28 @@ export function rowsOfStep({ rowsPerStep, localSteps }: Pick<RunSettings, 'rowsP
   return rowsPerStep * localSteps;
 }
 
-/** What the coordinator draws from; a pure function of the description and the corpus. */
-export function batchesOf(description: RunDescription, tokens: Uint32Array): BatchSource {
-  const { rowsPerMicrobatch, contextLength, order, seed } = description.settings;
-  const rowsPerStep = rowsOfStep(description.settings);
-  const { validationShare } = presetById(description.preset);
-  return corpusBatches(tokens, { rowsPerStep, rowsPerMicrobatch, contextLength, order, seed, validationShare });
+/** How the coordinator draws its batches from a corpus: both together decide every row. */
+export function batchOptions({ preset, settings }: RunDescription): CorpusOptions {
+  const { rowsPerMicrobatch, contextLength, order, seed, keepDocumentsApart, rowLayout } = settings;
+  const { validationShare } = presetById(preset);
+  return { rowsPerStep: rowsOfStep(settings), rowsPerMicrobatch, contextLength, order, seed, keepDocumentsApart, rowLayout, validationShare };
+}
+
+/** Of a text that is in memory. */
+export function batchesOf(description: RunDescription, tokens: Uint32Array): MemoryBatchSource {
+  return memoryBatches(textCorpus(tokens), batchOptions(description));
 }
 
 /** The description with what only whoever has the corpus can say: how long the tokens are that its validation scores. */
-export function withValidationBytes(description: RunDescription, { tokens, tokenizer }: Pick<TokenizedText, 'tokens' | 'tokenizer'>): RunDescription {
+export async function withValidationBytes(description: RunDescription, corpus: TokenCorpus, tokenizer: Tokenizer): Promise<RunDescription> {
   if (description.settings.evalEvery === 0) return description;
-  const { validation } = batchesOf(description, tokens);
+  const { validation } = await openBatches(corpus, batchOptions(description));
   return { ...description, validationBytesPerToken: bytesPerScoredToken(validation, tokenizer) };
 }
 
 export function trainerSettings({ settings }: RunDescription): TrainerSettings {
-  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision, labelSmoothing, frozen } = settings;
-  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision, labelSmoothing, frozen };
+  const { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision, labelSmoothing, frozen, keepDocumentsApart } = settings;
+  return { model, contextLength, rowsPerMicrobatch, optimizer, steps, seed, codec, localSteps, precision, labelSmoothing, frozen, keepDocumentsApart };
 }
 
 /** What to tell a person whose device can't compute as the run asks; null when it can. */

@@ -6,7 +6,10 @@ import { askForPersistence } from '../checkpoint/persistence.ts';
 import { openPieceCache } from '../checkpoint/piece-cache.ts';
 import { noRules } from '../room/rules.ts';
 import type { DeviceReport } from '../trainer/types.ts';
+import { deserializeTokenizer, tokenizerFacts } from '../data/serialized-tokenizer.ts';
 import type { TokenizedText } from '../data/tokenized-text.ts';
+import { piecesOfText } from '../data/token-pieces.ts';
+import { keepCorpus, openCorpus } from './corpora.ts';
 import { textOf } from './corpus.ts';
 import { Gpu } from './gpu.ts';
 import { recordOf } from './lead.ts';
@@ -18,7 +21,7 @@ import { ownerControls } from './owner-desk.ts';
 import { forgetOwner, makeOwner } from './owner.ts';
 import { WakeLock, titleOf } from './page.ts';
 import { problem as describeProblem, storageProblemOf } from './problems.ts';
-import { composeRun, estimateRun, withValidationBytes } from './run.ts';
+import { composeRun, estimateRun, factsOfData, withValidationBytes } from './run.ts';
 import type { Beginning } from './run.ts';
 import { scheduleOf } from './schedule.ts';
 import { Roles, SessionError } from './roles.ts';
@@ -63,6 +66,7 @@ class Session implements SessionController {
   };
   readonly files: FileControls = {
     open: async (files) => (await this.#filesDesk()).open(files),
+    tokenizerOf: async (files) => (await (await this.#filesDesk()).beginning(files)).tokenizer.serialize(),
     keep: async () => (await this.#filesDesk()).keep(),
     choices: async (room) => (await this.#filesDesk()).choices(room),
     save: async (format, options) => (await this.#filesDesk()).save(format, options),
@@ -97,7 +101,8 @@ class Session implements SessionController {
 
   async estimate(settings: CreateSettings): Promise<RunEstimate> {
     const beginning = await this.#beginning(settings);
-    return estimateRun(settings, await this.#texts.facts(await textOf(settings), choiceOf(settings, beginning)), beginning);
+    const facts = settings.data === undefined ? await this.#texts.facts(await textOf(settings), choiceOf(settings, beginning)) : factsOfData(settings.data);
+    return estimateRun(settings, facts, beginning);
   }
 
   checkDevice(): Promise<DeviceReport> {
@@ -115,18 +120,29 @@ class Session implements SessionController {
       await this.#requireGpu();
       const address = newRoomAddress();
       const { publicKey } = await makeOwner(address.room);
+      const { data: prepared } = settings;
+      const vocabularySize = description.settings.model.vocab_size;
+      const corpus = prepared === undefined ? await piecesOfText(tokens, vocabularySize) : await openCorpus(this.#gpu.storage, prepared.corpus, vocabularySize);
       const data = {
-        description: { ...withValidationBytes(description, tokenized), owner: publicKey },
-        tokens,
+        description: { ...(await withValidationBytes(description, corpus, tokenized.tokenizer)), owner: publicKey },
+        corpus,
         ...(beginning !== null && { readWeights: beginning.readWeights }),
       };
       const name = settings.name?.trim() || defaultName;
-      await this.#saveRun(address, data, name);
+      await this.#saveRun(address, data, name, prepared?.corpus);
       return this.#roles.leadNew(address, data, name);
     });
   }
 
   async #tokenize(settings: CreateSettings, beginning: Beginning | null): Promise<TokenizedText> {
+    const { data } = settings;
+    if (data !== undefined) {
+      const tokenizer = await deserializeTokenizer(data.tokenizer);
+      if (beginning !== null && beginning.tokenizer.serialize() !== data.tokenizer) {
+        throw new SessionError(describeProblem('bad-settings', 'These files were read with another tokenizer than the model’s: choose them again, now that the model is open.'));
+      }
+      return { kind: tokenizerFacts(data.tokenizer).kind, tokenizer, tokens: new Uint32Array() };
+    }
     const text = await textOf(settings);
     const tokenizing = new AbortController();
     this.#tokenizing = tokenizing;
@@ -247,10 +263,12 @@ class Session implements SessionController {
     await this.#roles.guarded(() => this.#roles.joinAsMember(address, name, tab.role === 'watcher')).catch(() => undefined); // It is in the state.
   }
 
-  async #saveRun(address: RoomAddress, data: RunData, name: string): Promise<void> {
+  /** `stored`: the name under which its corpus is there already. */
+  async #saveRun(address: RoomAddress, { description, corpus }: RunData, name: string, stored: string | undefined): Promise<void> {
     void askForPersistence();
     try {
-      await this.#gpu.storage.saveRun(recordOf(address, data, name, noRules));
+      const { storage } = this.#gpu;
+      await storage.saveRun(recordOf(address, description, stored ?? (await keepCorpus(storage, corpus)), name, noRules));
     } catch (error) {
       this.#store.update({ problem: storageProblemOf(error) });
     }

@@ -3,6 +3,7 @@
  * a `SessionController`; they know nothing else of training or sockets.
  */
 import type { CodecChoice } from '../codec/types.ts';
+import type { RowLayout } from '../data/batches.ts';
 import type { GonePeer, HistoryPoint, PaceRow, PeerRow, SentAsRow } from '../room/messages.ts';
 import type { DatedChange } from '../room/rules.ts';
 import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
@@ -11,6 +12,7 @@ import type { ConnectionRow } from './connections.ts';
 import type { ExportChoice } from '../trainer/exchange/sizes.ts';
 import type { ExportFormat } from '../trainer/exchange/types.ts';
 import type { Objective } from '../data/chats/objective.ts';
+import type { PreviewRow } from '../data/chats/tokenize.ts';
 import type { DrawSettings } from '../trainer/drawing.ts';
 import type { DeviceReport, KeptWeights, Problem } from '../trainer/types.ts';
 import type { Precision } from '../model/decoder.ts';
@@ -33,6 +35,10 @@ export interface RunSettings {
   /** Steps of each device alone in one of the room's, which is as many times `rowsPerStep`; 1: none. */
   readonly localSteps: number;
   readonly precision: Precision;
+  /** Neither attention nor loss crosses from one document of the data to the next. */
+  readonly keepDocumentsApart: boolean;
+  /** How documents make rows (`data/batches.ts`). */
+  readonly rowLayout: RowLayout;
   readonly evalEvery: number;
   /** Evaluations in a row without a lower validation loss after which the run pauses; 0: however many. */
   readonly patience: number;
@@ -44,13 +50,36 @@ export interface RunSettings {
   readonly frozen: Frozen;
 }
 
+/** Files that were read, tokenized and stored in this browser: enough to make a run of them. */
+export interface PreparedData {
+  /** Its name in this browser's storage. */
+  readonly corpus: string;
+  /** What it is, in a few words. */
+  readonly title: string;
+  /** By which it was read, serialized. */
+  readonly tokenizer: string;
+  /** What is scored of it; everything, where it holds no conversations. */
+  readonly objective: Objective;
+  /** The first few conversations as they will be learned; none of texts. */
+  readonly preview: readonly PreviewRow[];
+  /** How the text begins: what samples start from. */
+  readonly opening: string;
+  readonly documents: number;
+  readonly tokens: number;
+  /** Of the files, as they were read. */
+  readonly bytes: number;
+  readonly hasWeights: boolean;
+}
+
 /** What `create` takes: a preset and any run-file key to override; `model` may be given in part. */
 export interface CreateSettings {
   readonly preset: PresetId;
-  /** Needed for `own-text`. */
+  /** For `own-text`: typed or pasted. */
   readonly text?: string;
   /** Made of the text; by character when left out. */
   readonly tokenizer?: TokenizerChoice;
+  /** For `own-text`: what files came to, instead. */
+  readonly data?: PreparedData;
   readonly title?: string;
   readonly name?: string;
   readonly model?: Partial<DecoderConfig>;
@@ -64,6 +93,10 @@ export interface CreateSettings {
   /** Where steps, warm-up and evaluations are not given, the preset's are as many times fewer. */
   readonly localSteps?: number;
   readonly precision?: Precision;
+  /** Where it is not given: if there are several documents. */
+  readonly keepDocumentsApart?: boolean;
+  /** Where it is not given: `packed` for documents with loss weights, else `text`. */
+  readonly rowLayout?: RowLayout;
   readonly evalEvery?: number;
   readonly patience?: number;
   readonly optimizer?: Partial<OptimizerSettings>;
@@ -96,6 +129,8 @@ export interface SaveOptions {
 /** Models and runs as files. All reject with an error that carries a `problem`. */
 export interface FileControls {
   open(files: readonly File[]): Promise<GivenFiles>;
+  /** The tokenizer of a model that these are, serialized: what is to be learned by it has to be read by it. */
+  tokenizerOf(files: readonly File[]): Promise<string>;
   /** Puts the whole run that is open among the saved ones; returns its room. */
   keep(): Promise<string>;
   choices(room: string | null): Promise<readonly ExportChoice[]>;

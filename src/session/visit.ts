@@ -17,7 +17,8 @@ import type { SamplerOptions } from './sampler.ts';
 import { Signalling } from './signalling.ts';
 import type { StateStore } from './state.ts';
 import { Writer } from './writer.ts';
-import type { WriterOptions } from './writer.ts';
+import type { Tokenizer } from '../data/tokenizer.ts';
+import type { ChatFormat, WriterOptions } from './writer.ts';
 
 const tickPeriodMs = 250;
 
@@ -104,11 +105,11 @@ export class Visit {
     this.#writer?.end();
     this.#writer = null;
     this.#sampledRun = run;
-    deserializeTokenizer(run.tokenizer).then(
-      (tokenizer) => {
+    readerOf(run).then(
+      ({ tokenizer, chat }) => {
         if (this.#isOver || this.#sampledRun !== run) return;
         this.#sampler = new Sampler({ tokenizer, prompt: run.prompt, sampled });
-        this.#writer = new Writer({ trainer, tokenizer, chat: null, store: this.#store });
+        this.#writer = new Writer({ trainer, tokenizer, chat, store: this.#store });
       },
       (error: unknown) => {
         this.#store.notice(`No samples are drawn: ${error instanceof Error ? error.message : String(error)}.`);
@@ -143,4 +144,12 @@ export class Visit {
       () => undefined, // The link of this page is shown.
     );
   }
+}
+
+/** The run's tokenizer, and how to talk to what learns conversations. */
+async function readerOf({ tokenizer: serialized, settings }: RunDescription): Promise<{ readonly tokenizer: Tokenizer; readonly chat: ChatFormat | null }> {
+  const tokenizer = await deserializeTokenizer(serialized);
+  if (settings.objective.kind === 'everything') return { tokenizer, chat: null };
+  const { chatFormatOf } = await import('./chat-format.ts');
+  return { tokenizer, chat: chatFormatOf(tokenizer) };
 }

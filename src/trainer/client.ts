@@ -2,7 +2,7 @@
  * The page's side of the trainer worker: a `Trainer` and a `RunStorage` whose calls run in the worker. It decides
  * nothing; it moves buffers instead of copying them and turns a dead worker into errors instead of silence.
  *
- * Buffers given to `restore`, `loadReplica`, `applyUpdate`, `writeMaster`, `addContribution` and `saveRun` are moved: the
+ * Buffers given to `restore`, `loadReplica`, `applyUpdate`, `writeMaster` and `addContribution` are moved: the
  * caller can't use them afterwards.
  */
 import { proxy, transfer, wrap } from 'comlink';
@@ -76,7 +76,13 @@ export function connectTrainer(endpoint: Endpoint): TrainerConnection {
     dispose: () => orFailure(remote.dispose()),
   };
   const storage: RunStorage = {
-    saveRun: (run) => orFailure(remote.storage_saveRun(transfer(run, [run.tokens.buffer]))),
+    savePieces: (corpus, from, pieces) => orFailure(remote.storage_savePieces(corpus, from, pieces)),
+    saveIndex: (corpus, index) => orFailure(remote.storage_saveIndex(corpus, index)),
+    corpusIndex: (corpus) => orFailure(remote.storage_corpusIndex(corpus)),
+    corpusPiece: (corpus, number) => orFailure(remote.storage_corpusPiece(corpus, number)),
+    removeCorpus: (corpus) => orFailure(remote.storage_removeCorpus(corpus)),
+    sweepCorpora: () => orFailure(remote.storage_sweepCorpora()),
+    saveRun: (run) => orFailure(remote.storage_saveRun(run)),
     changeRun: (room, change) => orFailure(remote.storage_changeRun(room, change)),
     loadRun: (room) => orFailure(remote.storage_loadRun(room)),
     saveCheckpoint: (facts) => orFailure(remote.storage_saveCheckpoint(facts)),

@@ -20,7 +20,7 @@ import { Failure } from './failure.ts';
 import { Following } from './following.ts';
 import { computeGradientJob, sumLosses } from './gradients.ts';
 import { compareKernels, firstNonFinite } from './inspection.ts';
-import { checkShape } from './microbatch.ts';
+import { checkDocuments, checkShape } from './microbatch.ts';
 import { SerialQueue } from './queue.ts';
 import { Replies } from './replies.ts';
 import { openRun } from './run.ts';
@@ -334,6 +334,7 @@ class GpuTrainer implements Trainer {
   evaluate(rows: readonly MicrobatchRows[]): Promise<number> {
     return this.#turn(async () => {
       const { run } = this.#withReplica();
+      for (const each of rows) checkDocuments(each, run.settings);
       const { lossSum, weightSum } = await sumLosses(run, rows);
       if (!(weightSum > 0)) throw new RangeError('nothing to evaluate: these rows have no scored position');
       return lossSum / weightSum;

@@ -13,6 +13,7 @@ export function setRows(program: Pick<Program, 'setInput'>, rows: MicrobatchRows
   program.setInput('ids', rows.inputIds);
   program.setInput('targets', rows.targets);
   program.setInput('lossWeights', rows.lossWeights);
+  if (rows.documentStarts !== undefined) program.setInput('documentStarts', rows.documentStarts);
 }
 
 /** Everything that a micro-batch's forward and backward pass reads. */
@@ -26,9 +27,17 @@ export function setMicrobatch(
 
 /** Throws `RangeError` when these are no rows of this run. */
 export function checkShape(rows: MicrobatchRows, settings: TrainerSettings): void {
-  if (rows.rows === settings.rowsPerMicrobatch && rows.contextLength === settings.contextLength) return;
-  throw new RangeError(
-    `a micro-batch of ${rows.rows} × ${rows.contextLength} tokens; this run's have ` +
-      `${settings.rowsPerMicrobatch} × ${settings.contextLength}`,
-  );
+  if (rows.rows !== settings.rowsPerMicrobatch || rows.contextLength !== settings.contextLength) {
+    throw new RangeError(
+      `a micro-batch of ${rows.rows} × ${rows.contextLength} tokens; this run's have ` +
+        `${settings.rowsPerMicrobatch} × ${settings.contextLength}`,
+    );
+  }
+  checkDocuments(rows, settings);
+}
+
+/** Throws `RangeError` unless documents are kept apart as the run does. */
+export function checkDocuments({ documentStarts }: MicrobatchRows, { keepDocumentsApart = false }: TrainerSettings): void {
+  if ((documentStarts !== undefined) === keepDocumentsApart) return;
+  throw new RangeError(`a micro-batch ${keepDocumentsApart ? 'without' : 'with'} documents’ borders, in a run that ${keepDocumentsApart ? 'keeps documents apart' : 'does not keep documents apart'}`);
 }

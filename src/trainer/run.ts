@@ -58,7 +58,7 @@ export async function openRun(gpu: GPU, settings: TrainerSettings, options: Engi
 }
 
 async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> {
-  const { model } = settings;
+  const { model, keepDocumentsApart: documents = false } = settings;
   const layout = parameterLayoutOf(model, settings.frozen);
   const weights = engine.allocateFlat('weights', layout);
   const trained = hasLocalSteps(settings) ? engine.allocateFlat('locally trained weights', layout) : weights;
@@ -110,7 +110,7 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
       ),
     ),
     evaluation: remembered((rows: number, length: number) =>
-      engine.compile(evaluationGraph(model, rows, length), {
+      engine.compile(evaluationGraph(model, rows, length, { documents }), {
         parameters: weights,
         layout,
         totals: new Map([['loss', evaluationLossSum]]),
@@ -119,8 +119,8 @@ async function planRun(engine: Engine, settings: TrainerSettings): Promise<Run> 
   };
 }
 
-function graphOfRun({ model, rowsPerMicrobatch, contextLength, labelSmoothing = 0, frozen = nothingFrozen }: TrainerSettings, options: TrainingOptions): Graph {
-  return trainingGraph(model, rowsPerMicrobatch, contextLength, { ...options, labelSmoothing, frozen });
+function graphOfRun({ model, rowsPerMicrobatch, contextLength, labelSmoothing = 0, frozen = nothingFrozen, keepDocumentsApart: documents = false }: TrainerSettings, options: TrainingOptions): Graph {
+  return trainingGraph(model, rowsPerMicrobatch, contextLength, { ...options, labelSmoothing, frozen, documents });
 }
 
 /** Computes once for each combination of arguments; a failure is not remembered. */

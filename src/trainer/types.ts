@@ -52,6 +52,8 @@ export interface TrainerSettings {
   readonly frozen?: Frozen;
   /** Default `f32`; `mixed` is used where the GPU has f16 and gets a known answer right with it. */
   readonly precision?: Precision;
+  /** Rows come with `documentStarts`, and no position sees what is before its document's. Default: no. */
+  readonly keepDocumentsApart?: boolean;
   /** Layers are computed again on the way back when activations would take more; default: what one buffer may hold. */
   readonly activationBudgetBytes?: number;
 }

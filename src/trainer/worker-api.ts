@@ -6,6 +6,7 @@ import { releaseProxy, transfer } from 'comlink';
 import type { ProxyMethods } from 'comlink';
 import type { BestFacts, BestWeightsStore } from '../checkpoint/best-weights.ts';
 import { buffersOf } from '../checkpoint/parts.ts';
+import type { CorpusStore } from '../checkpoint/corpora.ts';
 import type { CheckpointStore } from '../checkpoint/store.ts';
 import type { CheckpointFacts, RunChange, RunRecord, SavedProgress, SavedRunSummary } from '../checkpoint/types.ts';
 import type { Trainer } from './types.ts';
@@ -19,7 +20,9 @@ export interface RestoredCheckpoint {
 }
 
 /** Storage as the session uses it. Every method throws an error with a `problem` when the browser refuses. */
-export interface RunStorage {
+export interface RunStorage extends Omit<CorpusStore, 'sweepCorpora'> {
+  /** Removes corpora that nobody has trained on. */
+  sweepCorpora(): Promise<void>;
   saveRun(run: RunRecord): Promise<void>;
   changeRun(room: string, change: RunChange): Promise<void>;
   loadRun(room: string): Promise<RunRecord | null>;
@@ -55,6 +58,12 @@ export function storageOf(trainer: Trainer, openStore: () => Promise<CheckpointS
     }
   }
   return {
+    savePieces: async (corpus, from, pieces) => (await store()).savePieces(corpus, from, pieces),
+    saveIndex: async (corpus, index) => (await store()).saveIndex(corpus, index),
+    corpusIndex: async (corpus) => (await store()).corpusIndex(corpus),
+    corpusPiece: async (corpus, number) => (await store()).corpusPiece(corpus, number),
+    removeCorpus: async (corpus) => (await store()).removeCorpus(corpus),
+    sweepCorpora: async () => (await store()).sweepCorpora(new Set()),
     saveRun: async (run) => (await store()).saveRun(run),
     changeRun: async (room, change) => (await store()).changeRun(room, change),
     loadRun: async (room) => (await store()).loadRun(room),
@@ -145,10 +154,16 @@ export function workerApi(trainer: Trainer, storage: RunStorage): TrainerWorkerA
     dispose: () => trainer.dispose(),
     storage_saveRun: (run) => storage.saveRun(run),
     storage_changeRun: (room, change) => storage.changeRun(room, change),
-    async storage_loadRun(room) {
-      const run = await storage.loadRun(room);
-      return run === null ? null : transfer(run, [run.tokens.buffer]);
+    storage_savePieces: (corpus, from, pieces) => storage.savePieces(corpus, from, pieces),
+    storage_saveIndex: (corpus, index) => storage.saveIndex(corpus, index),
+    storage_corpusIndex: (corpus) => storage.corpusIndex(corpus),
+    async storage_corpusPiece(corpus, number) {
+      const piece = await storage.corpusPiece(corpus, number);
+      return piece === null ? null : transfer(piece, [piece]);
     },
+    storage_removeCorpus: (corpus) => storage.removeCorpus(corpus),
+    storage_sweepCorpora: () => storage.sweepCorpora(),
+    storage_loadRun: (room) => storage.loadRun(room),
     storage_progress: (room) => storage.progress(room),
     storage_saveCheckpoint: (facts) => storage.saveCheckpoint(facts),
     storage_restoreCheckpoint: (room) => storage.restoreCheckpoint(room),

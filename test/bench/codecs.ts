@@ -8,7 +8,7 @@ import { byCharacter } from '../../src/data/tokenized-text.ts';
 import { nodeGpu } from '../../src/cli/node-gpu.ts';
 import type { CodecName } from '../../src/codec/index.ts';
 import { mobyDickText } from '../../src/data/moby-dick-source.mjs';
-import type { BatchSource } from '../../src/data/types.ts';
+import type { MemoryBatchSource } from '../../src/data/types.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { batchesOf, composeRun, trainerSettings } from '../../src/session/run.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
@@ -52,21 +52,21 @@ interface Learned {
 
 class Room {
   readonly #settings: TrainerSettings;
-  readonly #source: BatchSource;
+  readonly #source: MemoryBatchSource;
   readonly #leader: Trainer;
   readonly #members: Trainer[];
   /** Of one member. */
   bytesUp = 0;
   bytesDown = 0;
 
-  private constructor(settings: TrainerSettings, source: BatchSource, leader: Trainer, members: Trainer[]) {
+  private constructor(settings: TrainerSettings, source: MemoryBatchSource, leader: Trainer, members: Trainer[]) {
     this.#settings = settings;
     this.#source = source;
     this.#leader = leader;
     this.#members = members;
   }
 
-  static async open(settings: TrainerSettings, source: BatchSource, peers: number): Promise<Room> {
+  static async open(settings: TrainerSettings, source: MemoryBatchSource, peers: number): Promise<Room> {
     const leader = createGpuTrainer({ gpu: nodeGpu() });
     await leader.prepare(settings);
     await leader.initialize();

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- step|queue|recompute|sampling|room|scale|codecs|codec-cost|tokenizer|kernels|transport|soak|peers|gpu|all [--OPTION NUMBER]`: prints the figures that the README and
+ * `npm run bench -- step|queue|recompute|sampling|room|scale|codecs|codec-cost|tokenizer|kernels|transport|data|soak|peers|gpu|all [--OPTION NUMBER]`: prints the figures that the README and
  * DECISIONS quote. Finds the benchmarks by their files; measures nothing itself.
  */
 import { availableParallelism, cpus } from 'node:os';
@@ -10,7 +10,7 @@ const files = import.meta.glob<Benchmark>(['./*.ts', '!./main.ts', '!./benchmark
 const benchmarks = new Map(Object.entries(files).map(([path, load]) => [path.slice('./'.length, -'.ts'.length), load]));
 
 /** Not part of `all`: they need other people's packages, or take long. */
-const onlyByName = new Set(['peers', 'gpu', 'soak', 'scale', 'codecs']);
+const onlyByName = new Set(['peers', 'gpu', 'soak', 'scale', 'codecs', 'data']);
 
 /** Throws what to print when it is not of the form NAME … [--OPTION NUMBER] … */
 function parse(argv: readonly string[]): { readonly asked: readonly string[]; readonly given: ReadonlyMap<string, number> } {

@@ -1,7 +1,7 @@
 /** A device's own steps between two of the room's, against the same steps taken by trainers without any. */
 import { afterEach, describe, expect, test } from 'vitest';
 import { corpusBatches } from '../../src/data/batches.ts';
-import type { BatchSource } from '../../src/data/types.ts';
+import type { MemoryBatchSource } from '../../src/data/types.ts';
 import type { EngineOptions } from '../../src/engine/index.ts';
 import type { Precision } from '../../src/model/decoder.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
@@ -24,7 +24,7 @@ function withLocalSteps(outer: { readonly outerLearningRate: number; readonly ou
   return { ...plain, localSteps, steps: 16, optimizer: { ...plain.optimizer, warmupSteps: 2, ...outer } };
 }
 
-const source: BatchSource = corpusBatches(
+const source: MemoryBatchSource = corpusBatches(
   Uint32Array.from({ length: 300 }, (_, at) => (at * at) % plain.model.vocab_size),
   { rowsPerStep: microbatchesPerStep, rowsPerMicrobatch: 1, contextLength: plain.contextLength, order: 'shuffled', seed: 5, validationShare: 0 },
 );

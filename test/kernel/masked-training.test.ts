@@ -30,7 +30,7 @@ test.each([
     await writeFile(join(model, 'model.safetensors'), writeSafetensors(namedTensors(golden.initial)));
     await writeFile(run, JSON.stringify(golden.run));
     await writeFile(data, golden.rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-    await train({ model, data, run, out, saveGradients: null, debug: 0 }, host);
+    await train({ model, data: [data], column: null, run, out, saveGradients: null, debug: 0 }, host);
 
     const measured = (await readFile(join(out, 'metrics.jsonl'), 'utf8')).trim().split('\n').map((line) => JSON.parse(line) as TracePoint);
     expect(measured).toHaveLength(golden.run.steps);

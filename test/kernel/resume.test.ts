@@ -31,7 +31,7 @@ it('has the same losses and ends with the same weights', async () => {
   const path = (name: string): string => join(folder, name);
   await writeFile(path('text.txt'), 'one two three four five six seven '.repeat(4));
   await writeFile(path('run.json'), JSON.stringify({ model, steps: 6, contextLength: 16, optimizer: { warmupSteps: 2 } }));
-  const common = { model: null, data: path('text.txt'), run: path('run.json'), saveGradients: null, debug: 0 } as const;
+  const common = { model: null, data: [path('text.txt')], column: null, run: path('run.json'), saveGradients: null, debug: 0 } as const;
   await train({ ...common, out: path('whole') }, hostFor(6));
   await train({ ...common, out: path('parts'), saveRun: path('half.safetensors') }, hostFor(3));
   await train({ ...common, out: path('parts'), resume: path('half.safetensors') }, hostFor(6));

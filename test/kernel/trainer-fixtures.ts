@@ -1,7 +1,7 @@
 /** Small runs for the trainer's tests. */
 import { corpusBatches } from '../../src/data/batches.ts';
 import type { ScheduleChange } from '../../src/optim/index.ts';
-import type { BatchSource, MicrobatchRows } from '../../src/data/types.ts';
+import type { MemoryBatchSource, MicrobatchRows } from '../../src/data/types.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
 import type { CommitResult, GradientJob, Trainer, TrainerSettings } from '../../src/trainer/types.ts';
 import { nodeGpu } from './harness.ts';
@@ -43,7 +43,7 @@ export const settings: TrainerSettings = {
 
 export const pattern = [0, 1, 2];
 
-export function patternSource(): BatchSource {
+export function patternSource(): MemoryBatchSource {
   const tokens = Uint32Array.from({ length: 300 }, (_, at) => pattern[at % pattern.length] ?? 0);
   return corpusBatches(tokens, {
     rowsPerStep: 6,
@@ -62,7 +62,7 @@ export async function preparedTrainer(gpu: GPU = nodeGpu(), changes: Partial<Tra
   return trainer;
 }
 
-export function jobOf(source: BatchSource, step: number, indices: readonly number[]): GradientJob {
+export function jobOf(source: MemoryBatchSource, step: number, indices: readonly number[]): GradientJob {
   return {
     assignment: `${step}:${indices.join()}`,
     step,
@@ -79,7 +79,7 @@ export interface SoloStep extends CommitResult {
 /** One step of a coordinator that is alone. */
 export async function soloStep(
   trainer: Trainer,
-  source: BatchSource,
+  source: MemoryBatchSource,
   step: number,
   { rows: change = (rows) => rows, changes = [] }: { readonly rows?: (rows: MicrobatchRows) => MicrobatchRows; readonly changes?: readonly ScheduleChange[] } = {},
 ): Promise<SoloStep> {

@@ -52,7 +52,7 @@ describe.each(['llama', 'qwen3'] as const)('20 steps of AdamW on a %s', (name) =
     await writeFile(join(model, 'model.safetensors'), writeSafetensors(namedTensors(golden.initial)));
     await writeFile(run, JSON.stringify(golden.run));
     await writeFile(data, golden.rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-    await train({ model, data, run, out, saveGradients: gradientsAtStep, debug: 0 }, host);
+    await train({ model, data: [data], column: null, run, out, saveGradients: gradientsAtStep, debug: 0 }, host);
   });
 
   it('has PyTorch’s losses, gradient norms and learning rates at every step', async () => {
@@ -71,7 +71,7 @@ describe.each(['llama', 'qwen3'] as const)('20 steps of AdamW on a %s', (name) =
     const lines: string[] = [];
     const run = join(dirname(out), 'short.json');
     await writeFile(run, JSON.stringify({ ...golden.run, steps: 2 }));
-    const options = { model: dirname(out), data: folderOf('rows.jsonl'), run, out: folderOf('debugged'), saveGradients: null, debug: 4 } as const;
+    const options = { model: dirname(out), data: [folderOf('rows.jsonl')], column: null, run, out: folderOf('debugged'), saveGradients: null, debug: 4 } as const;
     await train(options, { ...host, warn: (line) => lines.push(line) });
     const [first, second] = await metricsOf(options.out);
     const right = await metricsOf(out);
@@ -88,7 +88,7 @@ describe.each(['llama', 'qwen3'] as const)('20 steps of AdamW on a %s', (name) =
     const run = join(dirname(out), 'mixed.json');
     await writeFile(run, JSON.stringify({ ...golden.run, precision: 'mixed' }));
     const mixed = join(dirname(out), 'mixed');
-    await train({ model: dirname(out), data: join(dirname(out), 'rows.jsonl'), run, out: mixed, saveGradients: null, debug: 0 }, host);
+    await train({ model: dirname(out), data: [join(dirname(out), 'rows.jsonl')], column: null, run, out: mixed, saveGradients: null, debug: 0 }, host);
     for (const [step, { loss }] of (await metricsOf(mixed)).entries()) {
       const right = golden.trace[step]?.loss ?? Number.NaN;
       // The half per cent that a whole run may differ by. These are 20 large updates: 1e-3 to 2e-3 was seen.
@@ -134,7 +134,7 @@ describe.each(Object.entries(memorizingSteps))('the preset %s', (id, steps) => {
     out = join(directory, 'out');
     await writeFile(data, text);
     await writeFile(run, JSON.stringify({ ...settings, steps, model: modelSettings }));
-    await train({ model: null, data, run, out, saveGradients: null, debug: 0 }, host);
+    await train({ model: null, data: [data], column: null, run, out, saveGradients: null, debug: 0 }, host);
   });
 
   it('starts at ln(vocabulary) and learns its text by heart', async () => {
@@ -173,7 +173,7 @@ it('a run with patience ends when the validation loss has not fallen for so long
   const optimizer = { ...rest.optimizer, learningRate: 0, minLearningRate: 0 };
   await writeFile(run, JSON.stringify({ ...rest, model, steps: 20, evalEvery: 1, patience: 2, optimizer }));
   const warnings: string[] = [];
-  await train({ model: null, data, run, out, saveGradients: null, debug: 0 }, { ...host, warn: (line) => warnings.push(line) });
+  await train({ model: null, data: [data], column: null, run, out, saveGradients: null, debug: 0 }, { ...host, warn: (line) => warnings.push(line) });
   expect(await metricsOf(out)).toHaveLength(3);
   expect(warnings.at(-1)).toMatch(/^stopped after step 2: .*best/);
   for (const file of ['model.safetensors', 'config.json', 'tokenizer.json']) {

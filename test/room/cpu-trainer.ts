@@ -81,11 +81,11 @@ const plans = new WeakMap<TrainerSettings, Plan>();
 function planOf(settings: TrainerSettings): Plan {
   const known = plans.get(settings);
   if (known !== undefined) return known;
-  const { model, rowsPerMicrobatch, contextLength, labelSmoothing = 0, frozen = nothingFrozen } = settings;
+  const { model, rowsPerMicrobatch, contextLength, labelSmoothing = 0, frozen = nothingFrozen, keepDocumentsApart: documents = false } = settings;
   const plan = {
     layout: parameterLayoutOf(model, frozen),
-    training: trainingGraph(model, rowsPerMicrobatch, contextLength, { labelSmoothing, frozen }),
-    evaluation: evaluationGraph(model, rowsPerMicrobatch, contextLength),
+    training: trainingGraph(model, rowsPerMicrobatch, contextLength, { labelSmoothing, frozen, documents }),
+    evaluation: evaluationGraph(model, rowsPerMicrobatch, contextLength, { documents }),
   };
   plans.set(settings, plan);
   return plan;
@@ -448,5 +448,6 @@ function inputsOf(rows: MicrobatchRows, seed: Float64Array<ArrayBuffer> | null):
     ['targets', Float64Array.from(rows.targets)],
     ['lossWeights', Float64Array.from(rows.lossWeights)],
   ]);
+  if (rows.documentStarts !== undefined) inputs.set('documentStarts', Float64Array.from(rows.documentStarts));
   return seed === null ? inputs : inputs.set('seed', seed);
 }

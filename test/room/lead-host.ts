@@ -1,6 +1,6 @@
 /** The part of whoever leads a simulated room: carries the coordinator's effects out as the session does, in virtual time. */
-import { weightOf } from '../../src/data/batches.ts';
 import { coordinatorStep, coordinatorView, createCoordinator } from '../../src/room/coordinator.ts';
+import { weightOf } from '../../src/data/batches.ts';
 import type { CoordinatorState } from '../../src/room/coordinator.ts';
 import type { CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, WarmReign } from '../../src/room/machine.ts';
 import { memberBlobSchema, memberMessageSchema } from '../../src/room/messages.ts';
@@ -122,7 +122,7 @@ export class LeadHost implements Role {
       hasLocalSteps: hasLocalSteps(run.settings),
       codecs: roomCodecs(run.settings.codec ?? 'fp32', run.settings.localSteps ?? 1),
       tokensPerMicrobatch: run.tokensPerMicrobatch,
-      weightOfMicrobatch: (step, microbatch) => weightOf(run.source.draw(step, microbatch)),
+      weightOfMicrobatch: (step, microbatch) => run.source.weightOfMicrobatch(step, microbatch),
       selfDevice: options.device,
       sharesReplica: true,
       relaysFrom: options.relaysFrom,

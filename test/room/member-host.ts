@@ -633,6 +633,7 @@ export class MemberHost implements Role {
       rows: settings.rowsPerMicrobatch,
       contextLength: settings.contextLength,
       vocabularySize: settings.model.vocab_size,
+      keepDocumentsApart: settings.keepDocumentsApart ?? false,
     };
     try {
       return decodeRows(bytes, expected).map((rows, at) => ({ index: microbatches[at] ?? 0, rows }));

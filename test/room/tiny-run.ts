@@ -1,7 +1,7 @@
 /** A run small enough to train thousands of times: one layer, hidden size 8, a vocabulary of 8, four micro-batches a step. */
 import type { CodecChoice } from '../../src/codec/index.ts';
 import { corpusBatches, weightOf } from '../../src/data/batches.ts';
-import type { BatchSource } from '../../src/data/types.ts';
+import type { MemoryBatchSource } from '../../src/data/types.ts';
 import type { ScheduleChange } from '../../src/optim/index.ts';
 import type { DecoderConfig } from '../../src/model/types.ts';
 import type { TrainerSettings } from '../../src/trainer/types.ts';
@@ -11,7 +11,7 @@ import { Random } from './random.ts';
 
 export interface TinyRun {
   readonly settings: TrainerSettings;
-  readonly source: BatchSource;
+  readonly source: MemoryBatchSource;
   readonly tokensPerMicrobatch: number;
   /** Gradients already computed: a pure function of the weights' bits and the micro-batch, so computed once. */
   readonly memo: GradientMemo;
@@ -183,12 +183,18 @@ export async function sharedRun(seed: number, steps: number, localSteps: number)
 }
 
 /** Micro-batch i does not score its first i positions. */
-function unevenlyScored(source: BatchSource): BatchSource {
+function unevenlyScored(source: MemoryBatchSource): MemoryBatchSource {
+  return scoredBy(source, (_step, index, position) => (position < index ? 0 : 1));
+}
+
+/** With loss weights multiplied by `share`. */
+export function scoredBy(source: MemoryBatchSource, share: (step: number, index: number, position: number) => number): MemoryBatchSource {
   const draw = (step: number, index: number) => {
     const rows = source.draw(step, index);
-    return { ...rows, lossWeights: rows.lossWeights.map((weight, position) => (position < index ? 0 : weight)) };
+    return { ...rows, lossWeights: rows.lossWeights.map((weight, position) => weight * share(step, index, position)) };
   };
+  const weightOfMicrobatch = (step: number, index: number) => weightOf(draw(step, index));
   const weightOfStep = (step: number) =>
-    Array.from({ length: source.microbatchesPerStep }, (_, index) => weightOf(draw(step, index))).reduce((sum, weight) => sum + weight, 0);
-  return { ...source, draw, weightOfStep };
+    Array.from({ length: source.microbatchesPerStep }, (_, index) => weightOfMicrobatch(step, index)).reduce((sum, weight) => sum + weight, 0);
+  return { ...source, draw, weightOfMicrobatch, weightOfStep };
 }

@@ -97,6 +97,8 @@ const defaults: RunSettings = {
   codec: 'fp32',
   localSteps: 1,
   precision: 'f32',
+  keepDocumentsApart: false,
+  rowLayout: 'text',
   evalEvery: 0,
   patience: 0,
   objective: { kind: 'everything' },

@@ -20,7 +20,7 @@ describe('the command line', () => {
 
   it('reads the options of train', () => {
     const words = ['--model', 'm', '--data', 'd.txt', '--run=r.json', '--out', 'o', '--save-gradients', '3', '--debug', '2'];
-    expect(trainOptions(words)).toEqual({ model: 'm', data: 'd.txt', run: 'r.json', out: 'o', saveGradients: 3, debug: 2 });
+    expect(trainOptions(words)).toEqual({ model: 'm', data: ['d.txt'], column: null, run: 'r.json', out: 'o', saveGradients: 3, debug: 2 });
     expect(parseCommand(['train', ...words])).toMatchObject({ kind: 'work' });
   });
 
@@ -163,7 +163,8 @@ describe('train, before it opens a GPU', () => {
     folder = await mkdtemp(join(tmpdir(), 'cotrain-cli-'));
     await writeFile(path('text.txt'), 'abcdef');
     await writeFile(path('rows.jsonl'), '{"input_ids": [1, 2, 9]}\n');
-    await writeFile(path('data.csv'), 'a,b\n');
+    await writeFile(path('data.csv'), 'a,b\n1,2\n');
+    await writeFile(path('data.zip'), 'PK');
     await writeFile(path('no-model.json'), '{}');
     await writeFile(path('run.json'), JSON.stringify({ model: config, steps: 3, contextLength: 4 }));
     await writeFile(path('long.json'), JSON.stringify({ model: { ...config, vocab_size: 6 }, contextLength: 100 }));
@@ -177,12 +178,13 @@ describe('train, before it opens a GPU', () => {
     ['the model folder nowhere does not exist', { model: 'nowhere' }],
     ['model_type "gpt2" is not supported', { run: 'gpt.json' }],
     ['nothing.txt does not exist', { data: 'nothing.txt' }],
-    ['expected a .jsonl or .txt file', { data: 'data.csv' }],
+    ['expected a file of a kind', { data: 'data.zip' }],
+    ['data.csv, row 1: none of "a", "b" is known for text', { data: 'data.csv' }],
     ['rows.jsonl:1: input_ids[2] is 9', { data: 'rows.jsonl' }],
     ["the model's vocab_size is 5, and the text has 6", {}],
     ['set the context to 6 or less', { run: 'long.json' }],
   ])('refuses with “%s”', async (message, changes: { readonly run?: string; readonly data?: string; readonly model?: string }) => {
-    const options = { model: changes.model ?? null, data: path(changes.data ?? 'text.txt'), run: path(changes.run ?? 'run.json'), out: path('out'), saveGradients: null, debug: 0 } as const;
+    const options = { model: changes.model ?? null, data: [path(changes.data ?? 'text.txt')], column: null, run: path(changes.run ?? 'run.json'), out: path('out'), saveGradients: null, debug: 0 } as const;
     const host = {
       openTrainer: () => {
         throw new Error('the GPU was opened');

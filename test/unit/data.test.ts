@@ -1,14 +1,15 @@
 import { Tokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { corpusBatches, rowBatches, weightOf } from '../../src/data/batches.ts';
+import { corpusBatches, memoryBatches, weightOf } from '../../src/data/batches.ts';
 import type { CorpusOptions } from '../../src/data/batches.ts';
 import { CharacterTokenizer } from '../../src/data/character-tokenizer.ts';
 import { mobyDickText } from '../../src/data/moby-dick-source.mjs';
 import { presetById, presets, textProblem } from '../../src/data/presets.ts';
 import { deserializeTokenizer } from '../../src/data/serialized-tokenizer.ts';
-import { parseTokenRows } from '../../src/data/token-rows.ts';
-import type { BatchSource } from '../../src/data/types.ts';
+import { memoryCorpus } from '../../src/data/corpus.ts';
+import { checkTokenRows, tokenRow } from '../../src/data/token-rows.ts';
+import type { MemoryBatchSource, TokenDocument } from '../../src/data/types.ts';
 
 describe('character tokenizer', () => {
   it('gives back any string exactly, lone surrogates included', async () => {
@@ -56,7 +57,7 @@ const options: CorpusOptions = {
 };
 
 /** First tokens of the scored rows of a step. */
-function firstTokens(source: BatchSource, step: number): number[] {
+function firstTokens(source: MemoryBatchSource, step: number): number[] {
   const found: number[] = [];
   for (let index = 0; index < source.microbatchesPerStep; index++) {
     const { rows, contextLength, inputIds, lossWeights } = source.draw(step, index);
@@ -140,49 +141,54 @@ describe('batches of a corpus', () => {
 
 const limits = { vocabularySize: 50, contextLength: 6 };
 
+function rowsOf(lines: readonly string[]): TokenDocument[] {
+  return lines.map((line, at) => tokenRow(JSON.parse(line) as Record<string, unknown>, `rows.jsonl:${at + 1}`, limits));
+}
+
 describe('pre-tokenized rows', () => {
+  const shape: CorpusOptions = { rowsPerStep: 3, rowsPerMicrobatch: 2, contextLength: 6, seed: 1, order: 'sequential', validationShare: 0, rowLayout: 'single' };
+
   it('shift labels by one, leave -100 unscored and apply a weight to the label at its index', () => {
-    const [row] = parseTokenRows(
-      '{"input_ids": [5,6,7,8], "labels": [-100,-100,7,9], "loss_weights": [1,1,0.5,2]}\n',
-      'rows.jsonl',
-      limits,
-    );
-    expect([...(row?.targets ?? [])]).toEqual([0, 7, 9, 0]);
-    expect([...(row?.lossWeights ?? [])]).toEqual([0, 0.5, 2, 0]);
+    const rows = rowsOf(['{"input_ids": [5,6,7,8], "labels": [-100,-100,7,9], "loss_weights": [1,1,0.5,2]}']);
+    const { targets, lossWeights } = memoryBatches(memoryCorpus(rows), { ...shape, rowsPerStep: 1, rowsPerMicrobatch: 1 }).draw(0, 0);
+    expect([...targets].slice(1, 3)).toEqual([7, 9]);
+    expect([...lossWeights]).toEqual([0, 0.5, 2, 0, 0, 0]);
   });
 
   it('score every next token where labels are absent', () => {
-    const [row] = parseTokenRows('{"input_ids": [5,6,7]}', 'rows.jsonl', limits);
-    expect([...(row?.targets ?? [])]).toEqual([6, 7, 0]);
-    expect([...(row?.lossWeights ?? [])]).toEqual([1, 1, 0]);
+    const { targets, lossWeights } = memoryBatches(memoryCorpus(rowsOf(['{"input_ids": [5,6,7]}'])), { ...shape, rowsPerStep: 1, rowsPerMicrobatch: 1 }).draw(0, 0);
+    expect([...targets].slice(0, 2)).toEqual([6, 7]);
+    expect([...lossWeights]).toEqual([1, 1, 0, 0, 0, 0]);
   });
 
   it.each([
-    ['rows.jsonl:2: not valid JSON', '{"input_ids":[1,2]}\n{"input_ids":'],
     ['rows.jsonl:1: input_ids is missing', '{"ids":[1]}'],
     ['rows.jsonl:1: input_ids is empty', '{"input_ids":[]}'],
     ['rows.jsonl:1: input_ids[1] is 50', '{"input_ids":[1,50]}'],
     ['rows.jsonl:1: input_ids[0] is 1.5', '{"input_ids":[1.5]}'],
+    ['rows.jsonl:1: input_ids is not a list', '{"input_ids":7}'],
     ['rows.jsonl:1: input_ids has 7 tokens', '{"input_ids":[1,2,3,4,5,6,7]}'],
-    ['rows.jsonl:3: labels has 1 entries', '{"input_ids":[1,2]}\n\n{"input_ids":[1,2],"labels":[1]}'],
+    ['rows.jsonl:1: labels has 1 entries', '{"input_ids":[1,2],"labels":[1]}'],
     ['rows.jsonl:1: labels[1] is -1', '{"input_ids":[1,2],"labels":[1,-1]}'],
     ['rows.jsonl:1: loss_weights[0] is "a"', '{"input_ids":[1,2],"loss_weights":["a",1]}'],
     ['rows.jsonl:1: loss_weights[0] is -1', '{"input_ids":[1,2],"loss_weights":[-1,1]}'],
-    ['rows.jsonl has no rows', '\n'],
-    ['rows.jsonl has no scored label', '{"input_ids":[1,2],"labels":[1,-100]}'],
-  ])('are refused with %s', (message, text) => {
-    expect(() => parseTokenRows(text, 'rows.jsonl', limits)).toThrow(message);
+  ])('are refused with %s', (message, line) => {
+    expect(() => rowsOf([line])).toThrow(message);
   });
 
-  const rows = parseTokenRows(
-    Array.from({ length: 7 }, (_, index) => `{"input_ids":[${index},40,41]}`).join('\n'),
-    'rows.jsonl',
-    limits,
-  );
-  const shape = { rowsPerStep: 3, rowsPerMicrobatch: 2, contextLength: 6, seed: 1 };
+  it('are refused as a whole where there is nothing to learn', () => {
+    expect(() => {
+      checkTokenRows('rows.jsonl', 0, 0);
+    }).toThrow('rows.jsonl has no rows');
+    expect(() => {
+      checkTokenRows('rows.jsonl', 1, memoryCorpus(rowsOf(['{"input_ids":[1,2],"labels":[1,-100]}'])).index.weightSums?.[0] ?? 1);
+    }).toThrow('rows.jsonl has no scored label');
+  });
+
+  const rows = memoryCorpus(rowsOf(Array.from({ length: 7 }, (_, index) => `{"input_ids":[${index},40,41]}`)));
 
   it('come in file order and wrap, padded with unscored positions', () => {
-    const source = rowBatches(rows, { ...shape, order: 'sequential' });
+    const source = memoryBatches(rows, shape);
     expect([0, 1, 2].flatMap((step) => firstTokens(source, step))).toEqual([0, 1, 2, 3, 4, 5, 6, 0, 1]);
     const { inputIds, lossWeights } = source.draw(0, 1);
     expect([...inputIds]).toEqual([2, 40, 41, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -191,7 +197,7 @@ describe('pre-tokenized rows', () => {
   });
 
   it('come once in every pass when shuffled, each pass in another order', () => {
-    const source = rowBatches(rows, { ...shape, rowsPerStep: 7, order: 'shuffled' });
+    const source = memoryBatches(rows, { ...shape, rowsPerStep: 7, order: 'shuffled' });
     const passes = [0, 1, 2].map((step) => firstTokens(source, step));
     for (const pass of passes) expect(pass.toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6]);
     expect(new Set(passes.map((pass) => pass.join())).size).toBe(3);

@@ -37,7 +37,7 @@ describe('what the files’ worker does', () => {
     expect(given).toMatchObject({ kind: 'run', name: 'A run', config, hasWeights: true, run: { isWhole: true, facts: request.facts } });
     await files.keepRun({ ...request.facts!, room: 'room-one', key: 'key' });
     const kept = await store();
-    expect((await kept.loadRun('room-one'))?.tokens).toEqual(request.corpus);
+    expect((await kept.loadRun('room-one'))?.corpus).toEqual(request.corpus);
     expect((await kept.loadCheckpoint('room-one'))?.checkpoint).toEqual({ ...request.checkpoint, room: 'room-one', state: request.state });
     kept.close();
     const again = await files.write({ ...request, checkpoint: null, state: { room: 'room-one' } }, () => undefined);

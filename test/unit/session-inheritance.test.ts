@@ -1,46 +1,68 @@
 /** What a successor is sent: in ranges without a gap, and what can't be right is refused before memory is set aside. */
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
+import { PieceWriter, piecesInMemory } from '../../src/data/token-pieces.ts';
+import type { PieceCorpus } from '../../src/data/token-pieces.ts';
+import type { TokenDocument } from '../../src/data/types.ts';
 import { InheritanceError, Pace, checkAnnounced, decodeCorpus, encodeCorpus, rangesOf } from '../../src/session/inheritance.ts';
 import { pieceBytes } from '../../src/session/replica-copies.ts';
 
 const largestShortVocabulary = 0x10000;
 const vocabularySize = fc.oneof(fc.integer({ min: 1, max: 300_000 }), fc.constantFrom(1, largestShortVocabulary - 1, largestShortVocabulary, largestShortVocabulary + 1));
 
+async function bytesOf(corpus: PieceCorpus): Promise<ArrayBuffer> {
+  const sent = encodeCorpus(corpus);
+  const bytes = new Uint8Array(sent.byteLength);
+  let at = 0;
+  for await (const part of sent.parts()) {
+    bytes.set(new Uint8Array(part), at);
+    at += part.byteLength;
+  }
+  expect(at).toBe(sent.byteLength);
+  return bytes.buffer;
+}
+
+async function corpusOf(size: number, documents: readonly TokenDocument[]): Promise<PieceCorpus> {
+  const pieces: ArrayBuffer[] = [];
+  const writer = new PieceWriter(size, (piece) => void pieces.push(piece));
+  for (const document of documents) await writer.add(document);
+  return piecesInMemory(await writer.finish(), pieces);
+}
+
 describe('a corpus on the wire', () => {
-  it('comes back as it was, in two bytes a token where its vocabulary allows and in four where not', () => {
-    const corpora = vocabularySize.chain((size) => fc.record({ size: fc.constant(size), ids: fc.array(fc.oneof(fc.nat(size - 1), fc.constant(size - 1)), { maxLength: 200 }) }));
-    fc.assert(
-      fc.property(corpora, ({ size, ids }) => {
-        const tokens = Uint32Array.from(ids);
-        const bytes = encodeCorpus(tokens, size);
-        expect(bytes.byteLength).toBe(ids.length * (size <= largestShortVocabulary ? 2 : 4));
-        expect(decodeCorpus(bytes, size)).toEqual(tokens);
+  it('comes back as it was, documents, weights and all', async () => {
+    const weights = fc.option(fc.constantFrom(0, 0.5, 1), { nil: null });
+    const corpora = vocabularySize.chain((size) =>
+      fc.record({ size: fc.constant(size), documents: fc.array(fc.tuple(fc.array(fc.nat(size - 1), { minLength: 1, maxLength: 50 }), weights), { minLength: 1, maxLength: 6 }) }),
+    );
+    await fc.assert(
+      fc.asyncProperty(corpora, async ({ size, documents }) => {
+        const sent = await corpusOf(size, documents.map(([ids, weight]) => ({ ids: Uint32Array.from(ids), weights: weight === null ? null : Float32Array.from(ids, (_, at) => weight * (at % 2)) })));
+        const received = decodeCorpus(await bytesOf(sent), size);
+        expect(received.index).toEqual(sent.index);
+        expect(await received.read(0, received.index.tokenCount)).toEqual(await sent.read(0, sent.index.tokenCount));
       }),
+      { numRuns: 50 },
     );
   });
 
-  it('leaves the sender’s own tokens alone', () => {
-    for (const size of [100, 100_000]) {
-      const tokens = Uint32Array.from([1, 2, 3]);
-      new Uint8Array(encodeCorpus(tokens, size)).fill(0);
-      expect([...tokens]).toEqual([1, 2, 3]);
-    }
-  });
-
-  it('is refused where a token was cut in two, or is none of the vocabulary', () => {
-    fc.assert(
-      fc.property(vocabularySize, fc.nat(50), fc.nat(50), fc.nat(), (size, before, after, beyond) => {
-        const bytes = encodeCorpus(new Uint32Array(before + 1 + after), size);
-        const width = size <= largestShortVocabulary ? 2 : 4;
-        for (let cut = 1; cut < width; cut += 1) expect(() => decodeCorpus(bytes.slice(cut), size)).toThrow(InheritanceError);
-        const limit = width === 2 ? largestShortVocabulary : 2 ** 32;
-        if (size >= limit) return;
-        const foreign = size + (beyond % (limit - size));
-        if (width === 2) new Uint16Array(bytes)[before] = foreign;
-        else new Uint32Array(bytes)[before] = foreign;
-        expect(() => decodeCorpus(bytes, size)).toThrow(/ids that its tokenizer does not know/);
+  it('that was cut, or changed anywhere, is refused or is a corpus of the vocabulary all the same', async () => {
+    const size = 300;
+    const good = new Uint8Array(await bytesOf(await corpusOf(size, [5, 1, 40].map((length) => ({ ids: Uint32Array.from({ length }, (_, at) => at * 7), weights: new Float32Array(length).fill(0.5) })))));
+    await fc.assert(
+      fc.asyncProperty(fc.nat(good.length), fc.array(fc.record({ at: fc.nat(good.length - 1), value: fc.nat(255) }), { maxLength: 3 }), async (length, changes) => {
+        const bent = good.slice(0, length);
+        for (const { at, value } of changes) bent[at] = value;
+        try {
+          const { index, read } = decodeCorpus(bent.buffer, size);
+          const { ids, weights } = await read(0, index.tokenCount);
+          expect(ids.every((id) => id < size)).toBe(true);
+          expect(weights?.every((weight) => weight >= 0 && Number.isFinite(weight)) ?? true).toBe(true);
+        } catch (error) {
+          expect(error).toBeInstanceOf(InheritanceError);
+        }
       }),
+      { numRuns: 1000 },
     );
   });
 });

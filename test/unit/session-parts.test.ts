@@ -50,19 +50,23 @@ describe('rows on the wire', () => {
     contextLength: fc.integer({ min: 2, max: 9 }),
     size: fc.constantFrom(vocabularySize, 256, 257, 65_536, 65_537, 250_000),
     isPlain: fc.boolean(),
+    keepDocumentsApart: fc.boolean(),
   });
 
   it('arrive as they were sent', () => {
     fc.assert(
-      fc.property(shapes, fc.infiniteStream(fc.nat(2 ** 30)), ({ microbatches, rows, contextLength, size, isPlain }, chance) => {
+      fc.property(shapes, fc.infiniteStream(fc.nat(2 ** 30)), ({ microbatches, rows, contextLength, size, isPlain, keepDocumentsApart }, chance) => {
         const positions = rows * contextLength;
         const draw = (below: number = size): Uint32Array => Uint32Array.from({ length: positions }, () => (chance.next().value as number) % below);
         const sent = Array.from({ length: microbatches }, () => {
           const inputIds = draw();
           const next = inputIds.map((_, at) => ((at + 1) % contextLength === 0 ? 0 : (inputIds[at + 1] ?? 0)));
-          return { rows, contextLength, inputIds, targets: isPlain ? next : draw(), lossWeights: Float32Array.from(draw(3), (weight) => weight / 2) };
+          const documentStarts = new Uint32Array(positions);
+          for (const [at, chances] of draw(3).entries()) documentStarts[at] = at % contextLength === 0 || chances === 0 ? at % contextLength : (documentStarts[at - 1] ?? 0);
+          const lossWeights = Float32Array.from(draw(3), (weight) => weight / 2);
+          return { rows, contextLength, inputIds, targets: isPlain ? next : draw(), lossWeights, ...(keepDocumentsApart && { documentStarts }) };
         });
-        expect(decodeRows(encodeRows(sent), { microbatches, rows, contextLength, vocabularySize: size })).toEqual(sent);
+        expect(decodeRows(encodeRows(sent), { microbatches, rows, contextLength, vocabularySize: size, keepDocumentsApart })).toEqual(sent);
       }),
     );
   });
@@ -74,15 +78,16 @@ describe('rows on the wire', () => {
   });
 
   it('that were cut or changed anywhere are refused, or are rows all the same', () => {
-    const source = { rows: 2, contextLength: 5, inputIds: Uint32Array.from({ length: 10 }, (_, at) => at), targets: new Uint32Array(10), lossWeights: new Float32Array(10).fill(1) };
-    const expected = { microbatches: 2, rows: 2, contextLength: 5, vocabularySize };
+    const source = { rows: 2, contextLength: 5, inputIds: Uint32Array.from({ length: 10 }, (_, at) => at), targets: new Uint32Array(10), lossWeights: new Float32Array(10).fill(1), documentStarts: Uint32Array.of(0, 0, 2, 2, 4, 0, 1, 1, 1, 1) };
+    const expected = { microbatches: 2, rows: 2, contextLength: 5, vocabularySize, keepDocumentsApart: true };
     const good = new Uint8Array(encodeRows([source, source]));
     fc.assert(
       fc.property(fc.nat(good.length), fc.array(fc.record({ at: fc.nat(good.length - 1), value: fc.nat(255) }), { maxLength: 3 }), (length, changes) => {
         const bent = good.slice(0, length);
         for (const { at, value } of changes) bent[at] = value;
         try {
-          for (const { inputIds, targets, lossWeights } of decodeRows(bent.buffer, expected)) {
+          for (const { inputIds, targets, lossWeights, documentStarts } of decodeRows(bent.buffer, expected)) {
+            expect(documentStarts?.every((start, at) => start <= at % 5)).toBe(true);
             expect([...inputIds, ...targets].every((id) => id < vocabularySize)).toBe(true);
             expect(lossWeights.every((weight) => weight >= 0 && Number.isFinite(weight))).toBe(true);
           }
@@ -96,7 +101,7 @@ describe('rows on the wire', () => {
 
   it('that a hostile coordinator bent are refused', () => {
     const rows = { rows: 2, contextLength: 3, inputIds: new Uint32Array(6), targets: new Uint32Array(6), lossWeights: new Float32Array(6).fill(1) };
-    const expected = { microbatches: 1, rows: 2, contextLength: 3, vocabularySize };
+    const expected = { microbatches: 1, rows: 2, contextLength: 3, vocabularySize, keepDocumentsApart: false };
     const refuses = (bytes: ArrayBuffer): void => {
       expect(() => decodeRows(bytes, expected)).toThrow(RowsError);
     };
@@ -107,6 +112,8 @@ describe('rows on the wire', () => {
     refuses(encodeRows([{ ...rows, lossWeights: new Float32Array(6).fill(NaN) }]));
     refuses(encodeRows([{ ...rows, lossWeights: new Float32Array(6).fill(-1) }]));
     refuses(encodeRows([{ ...rows, rows: 3, contextLength: 2 }]));
+    // A run that keeps documents apart says so, and no assignment says otherwise.
+    refuses(encodeRows([{ ...rows, documentStarts: Uint32Array.of(0, 1, 1, 0, 0, 0) }]));
   });
 });
 

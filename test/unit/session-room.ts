@@ -12,6 +12,7 @@ import type { PeerDevice, HistoryPoint, PeerId, Step, Term } from '../../src/roo
 import { noRules } from '../../src/room/rules.ts';
 import { LeadDriver } from '../../src/session/lead-driver.ts';
 import { encodeCorpus } from '../../src/session/inheritance.ts';
+import { piecesOfText } from '../../src/data/token-pieces.ts';
 import { MemberDriver } from '../../src/session/member-driver.ts';
 import { batchesOf, composeRun, serializeRun, trainerSettings } from '../../src/session/run.ts';
 import type { CreateSettings } from '../../src/session/types.ts';
@@ -119,6 +120,7 @@ export class DriverRoom {
   static async open({ history = [], owner = null, relaysFrom, trainer: wrap = (trainer) => trainer, ...settings }: RoomOptions): Promise<DriverRoom> {
     const { description, tokens } = composeRun({ ...tiny, ...settings }, byCharacter(text));
     const source = batchesOf(description, tokens);
+    const corpus = await piecesOfText(tokens, description.settings.model.vocab_size);
     const memo: GradientMemo = new Map();
     const trainer = wrap(cpuTrainer(memo));
     await trainer.prepare(trainerSettings(description));
@@ -130,7 +132,7 @@ export class DriverRoom {
       trainer,
       storage: storageOf(trainer, () => openCheckpointStore({ indexedDb: new IDBFactory() }), { ...openBestWeights(), save: async () => undefined }),
       source,
-      corpus: () => encodeCorpus(tokens, description.settings.model.vocab_size),
+      corpus: () => encodeCorpus(corpus),
       lease: { name: () => undefined },
       master: { parts: ['firstMoments', 'secondMoments'], bytes: 0 },
       maxBlobBytes: 2 ** 24,

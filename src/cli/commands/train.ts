@@ -7,22 +7,29 @@ import { needed, parseOptions, wholeNumber } from '../options.ts';
 import { train, trainProgress } from '../train.ts';
 import type { TrainOptions } from '../train.ts';
 
-const help = `Usage: cotrain train --data FILE --run run.json --out DIR [--model DIR] [--save-gradients STEP]
-                     [--save-run FILE] [--resume FILE] [--debug LEVEL]
+const help = `Usage: cotrain train --data WHAT [--data WHAT ...] --run run.json --out DIR [--model DIR] [--column NAME]
+                     [--save-gradients STEP] [--save-run FILE] [--resume FILE] [--debug LEVEL]
 
 Trains alone, without a browser, exactly as a room of one would.
 
   --model DIR            Hugging Face folder: config.json, and model.safetensors to start from (fresh weights from the
                          run's seed without it) and tokenizer.json. Wins over "model" in the run file.
-  --data FILE            .jsonl: pre-tokenized rows with input_ids and optional labels and loss_weights.
-                         .txt: plain text, by the folder's tokenizer.json, else by character.
+  --data WHAT            A file, a folder of files, an https:// address, or hf://datasets/NAME[@REVISION][/PATH] (of the hub
+                         at $HF_ENDPOINT, else huggingface.co); as often as you like. Kinds, each also with .gz but parquet:
+                           .txt, .md               a document, by the folder's tokenizer.json, else by character
+                           .jsonl, .json           an object is a document: its text, or pre-tokenized rows with input_ids
+                                                   and optional labels and loss_weights
+                           .csv, .tsv, .parquet    the same, row by row
+  --column NAME          Of tables, the column that is the text; without it text, content and the like are recognised.
   --run run.json         The run, as JSON. Keys and what they are when left out:
                            model             folder or Hugging Face config object (needed here or by --model)
                            steps 300, rowsPerStep 8, rowsPerMicrobatch 2, contextLength 128
                            order "shuffled" (or "sequential"), seed 1, codec "fp32" (of rooms), localSteps 1, precision "f32" (or "mixed")
-                           evalEvery 0       validation loss every so many steps, on the last tenth of a text; the best model
-                                             so far is in best/ inside --out
+                           evalEvery 0       validation loss every so many steps, on a tenth of the documents, or the last tenth of one;
+                                             the best model so far is in best/ inside --out
                            patience 0        evaluations without a lower loss after which the run ends; 0: however many
+                           keepDocumentsApart true where there are several: neither attention nor loss goes from one to the next
+                           rowLayout         "text" (windows), "packed" (whole documents, as many as fit) or "single" (one to a row)
                            optimizer         learningRate 0.001, minLearningRate 0.0001, warmupSteps 0,
                                              schedule "cosine" (or "linear", "constant"), beta1 0.9, beta2 0.95,
                                              epsilon 1e-8, weightDecay 0.1, gradientClip 1 (0 for none); with local steps
@@ -61,7 +68,8 @@ export const trainCommand: Command = {
 export function trainOptions(words: readonly string[]): TrainOptions {
   const values = parseOptions('train', words, {
     model: { type: 'string' },
-    data: { type: 'string' },
+    data: { type: 'string', multiple: true },
+    column: { type: 'string' },
     run: { type: 'string' },
     out: { type: 'string' },
     'save-gradients': { type: 'string' },
@@ -72,7 +80,8 @@ export function trainOptions(words: readonly string[]): TrainOptions {
   const saveGradients = values['save-gradients'];
   return {
     model: values.model ?? null,
-    data: needed('train', 'data', values.data),
+    data: values.data?.map((each) => needed('train', 'data', each)) ?? [needed('train', 'data', undefined)],
+    column: values.column ?? null,
     run: needed('train', 'run', values.run),
     out: needed('train', 'out', values.out),
     debug: debugLevel(values.debug),

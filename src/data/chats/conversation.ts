@@ -117,6 +117,11 @@ export function readConversation(record: Fields, place: string): Conversation {
   return { place, messages, tools: toolsOf(record, place) };
 }
 
+/** What is said in it, for a tokenizer that is to be learned. Throws as `readConversation` does. */
+export function conversationTexts(record: Fields, place: string): readonly string[] {
+  return readConversation(record, place).messages.map(({ content }) => content);
+}
+
 /** Spans of a text or a message; throws `DataError` where they don't lie in it. */
 export function readSpans(value: unknown, text: string, where: string): readonly WeightedSpan[] {
   if (value === undefined || value === null) return [];

@@ -56,7 +56,7 @@ export interface FilesApi {
   /** Of what is open, by the parameter layout. `onProgress`: the share that is read. */
   readWeights(onProgress: (share: number) => void): Promise<ArrayBuffer>;
   /** Puts the whole run that is open among those that this browser keeps, under this address. */
-  keepRun(record: Omit<RunRecord, 'tokens'>): Promise<void>;
+  keepRun(record: Omit<RunRecord, 'corpus'>): Promise<void>;
   /** Null when it was written to the request's target. */
   write(request: ExportRequest, onProgress: (bytes: number) => void): Promise<Blob | null>;
 }
@@ -96,7 +96,7 @@ export function filesApi(openStore: typeof openCheckpointStore = openCheckpointS
       if (run?.checkpoint == null || run.readState === null || run.readCorpus === null) throw new ModelFileError(`${name} is not a whole run`);
       const store = await openStore();
       try {
-        await store.saveRun({ ...record, tokens: await run.readCorpus() });
+        await store.saveRun({ ...record, corpus: await run.readCorpus() });
         await store.saveCheckpoint({ ...run.checkpoint, room: record.room, state: await run.readState() });
       } finally {
         store.close();

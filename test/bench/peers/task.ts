@@ -2,9 +2,10 @@
  * What every engine trains: the model, the optimizer and the rows, as one value that can be sent to a page. Node makes
  * it once; nobody else decides anything about it. Not here: how an engine trains it.
  */
-import { parseTokenRows } from '../../../src/data/token-rows.ts';
-import { rowBatches } from '../../../src/data/batches.ts';
-import type { BatchSource, MicrobatchRows } from '../../../src/data/types.ts';
+import { memoryBatches } from '../../../src/data/batches.ts';
+import { memoryCorpus } from '../../../src/data/corpus.ts';
+import { tokenRow } from '../../../src/data/token-rows.ts';
+import type { MemoryBatchSource, MicrobatchRows } from '../../../src/data/types.ts';
 import type { DecoderConfig } from '../../../src/model/types.ts';
 import type { OptimizerSettings } from '../../../src/optim/types.ts';
 
@@ -34,10 +35,11 @@ export interface TrainedSteps {
 }
 
 /** The task's batches in micro-batches of this many rows: what the trainer, the peers and the command line all get. */
-export function batchesOf(task: Task, rowsPerMicrobatch: number): BatchSource {
+export function batchesOf(task: Task, rowsPerMicrobatch: number): MemoryBatchSource {
   const { config, contextLength, rowsPerStep, seed } = task;
-  const rows = parseTokenRows(task.rows, 'the rows', { vocabularySize: config.vocab_size, contextLength });
-  return rowBatches(rows, { rowsPerStep, rowsPerMicrobatch, contextLength, order: 'sequential', seed });
+  const limits = { vocabularySize: config.vocab_size, contextLength };
+  const rows = task.rows.split('\n').filter((line) => line !== '').map((line, at) => tokenRow(JSON.parse(line) as Record<string, unknown>, `row ${at}`, limits));
+  return memoryBatches(memoryCorpus(rows), { rowsPerStep, rowsPerMicrobatch, contextLength, order: 'sequential', seed, validationShare: 0, rowLayout: 'single' });
 }
 
 /** A step's whole batch at once, as engines without accumulation take it. */
