@@ -6,7 +6,7 @@ import type { Tokenizer } from './tokenizer.ts';
 export interface ReplySoFar {
   /** Only what no further token can change: neither part of a character nor of what may become a stop string. */
   readonly text: string;
-  /** A stop string has come; the text ends before it, and further tokens change nothing. */
+  /** A stop string is complete, the first of them; the text ends before it, and further tokens change nothing. */
   readonly isStopped: boolean;
 }
 

@@ -16,7 +16,7 @@ import { Attention } from './attention.ts';
 import { ConnectionWatch } from './connections.ts';
 import { holderHash } from './directory-client.ts';
 import { TrainingClock } from './figures.ts';
-import { keepCorpus } from './corpora.ts';
+import { keepCorpus } from '../trainer/keep-corpus.ts';
 import { Gpu } from './gpu.ts';
 import type { LeadDriver } from './lead-driver.ts';
 import { beginReign, claimLead, firstTerm, keepLease, leadLock, recordOf, restoreRun, startNewRoom } from './lead.ts';

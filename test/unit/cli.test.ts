@@ -30,7 +30,7 @@ describe('the command line', () => {
       ...{ model: 'm', prompt: 'p', maxTokens: 200, temperature: 0.8, topK: 5, topP: 1, minP: 0, repetitionPenalty: 1 },
       ...{ seed: 1, stop: ['a', 'b'], context: 64, format: null },
     });
-    expect(evalOptions(['--model', 'm', '--data', 'd'])).toEqual({ model: 'm', data: 'd', context: null, rows: 1 });
+    expect(evalOptions(['--model', 'm', '--data', 'd'])).toEqual({ model: 'm', data: 'd', context: null, rows: 1, objective: { kind: 'assistant' } });
   });
 
   it.each([

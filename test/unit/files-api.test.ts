@@ -2,6 +2,7 @@ import { IDBFactory, IDBKeyRange } from 'fake-indexeddb';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openCheckpointStore } from '../../src/checkpoint/store.ts';
 import { CharacterTokenizer } from '../../src/data/character-tokenizer.ts';
+import { openCorpus } from '../../src/session/corpora.ts';
 import { filesApi } from '../../src/trainer/exchange/files-api.ts';
 import type { ExportRequest } from '../../src/trainer/exchange/files-api.ts';
 import { exportChoices } from '../../src/trainer/exchange/sizes.ts';
@@ -37,7 +38,9 @@ describe('what the files’ worker does', () => {
     expect(given).toMatchObject({ kind: 'run', name: 'A run', config, hasWeights: true, run: { isWhole: true, facts: request.facts } });
     await files.keepRun({ ...request.facts!, room: 'room-one', key: 'key' });
     const kept = await store();
-    expect((await kept.loadRun('room-one'))?.corpus).toEqual(request.corpus);
+    const corpus = (await kept.loadRun('room-one'))?.corpus;
+    const { read, index } = await openCorpus(kept, corpus ?? '', config.vocab_size);
+    expect((await read(0, index.tokenCount)).ids).toEqual(request.corpus);
     expect((await kept.loadCheckpoint('room-one'))?.checkpoint).toEqual({ ...request.checkpoint, room: 'room-one', state: request.state });
     kept.close();
     const again = await files.write({ ...request, checkpoint: null, state: { room: 'room-one' } }, () => undefined);

@@ -15,7 +15,8 @@ import { readDocuments } from '../../src/data/sources/documents.ts';
 import { PieceWriter, piecesInMemory, tokensPerPiece } from '../../src/data/token-pieces.ts';
 import type { Tokenizer } from '../../src/data/tokenizer.ts';
 import type { TokenDocument } from '../../src/data/types.ts';
-import { keepCorpus, openCorpus } from '../../src/session/corpora.ts';
+import { openCorpus } from '../../src/session/corpora.ts';
+import { keepCorpus } from '../../src/trainer/keep-corpus.ts';
 
 async function written(documents: readonly TokenDocument[], vocabularySize = 100_000) {
   const pieces: ArrayBuffer[] = [];

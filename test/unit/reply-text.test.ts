@@ -28,12 +28,13 @@ describe('a reply as its tokens come', () => {
     );
   });
 
-  test('ends before the first stop string, and never shows a part of it', () => {
+  test('ends before the stop string that is complete first, and never shows a part of it', () => {
     const small = fc.string({ unit: fc.constantFrom('a', 'b', 'ä'), maxLength: 12 });
     fc.assert(
       fc.property(small, fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'ä'), minLength: 1, maxLength: 3 }), { maxLength: 3 }), (text, stops) => {
         const reply = new ReplyText(bytewise, stops);
-        const ends = stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
+        const endsIn = (part: string) => stops.map((stop) => part.indexOf(stop)).filter((at) => at >= 0);
+        const [ends = []] = Array.from(text, (_, at) => endsIn(text.slice(0, at + 1))).filter(({ length }) => length > 0);
         const expected = ends.length > 0 ? text.slice(0, Math.min(...ends)) : text;
         let isStopped = false;
         for (const id of bytewise.encode(text)) {

@@ -15,6 +15,8 @@ import { huggingFaceOutputs } from './hugging-face-model.ts';
 import { openModel } from './model-source.ts';
 import type { OpenedModel } from './model-source.ts';
 import { runFileOutput } from './run-file.ts';
+import { piecesOfText } from '../../data/token-pieces.ts';
+import { keepCorpus } from '../keep-corpus.ts';
 import type { RunFacts, SavedFacts } from './run-file.ts';
 import type { ExportFormat } from './types.ts';
 
@@ -92,11 +94,12 @@ export function filesApi(openStore: typeof openCheckpointStore = openCheckpointS
       return transfer(buffer, [buffer]);
     },
     async keepRun(record) {
-      const { run, name } = current();
+      const { run, name, config } = current();
       if (run?.checkpoint == null || run.readState === null || run.readCorpus === null) throw new ModelFileError(`${name} is not a whole run`);
       const store = await openStore();
       try {
-        await store.saveRun({ ...record, corpus: await run.readCorpus() });
+        const corpus = await keepCorpus(store, await piecesOfText(await run.readCorpus(), config.vocab_size));
+        await store.saveRun({ ...record, corpus });
         await store.saveCheckpoint({ ...run.checkpoint, room: record.room, state: await run.readState() });
       } finally {
         store.close();
