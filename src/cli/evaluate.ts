@@ -104,7 +104,7 @@ async function readDocumentsToScore(path: string, { folder, model, contextLength
     const { documents, tokenizer } = data;
     const order = { rowsPerStep: documents, rowsPerMicrobatch: 1, contextLength, order: 'sequential', seed: 0 } as const;
     const batches = await openBatches(data.corpus, { ...order, keepDocumentsApart: false, rowLayout: 'single', validationShare: 0 });
-    const microbatches = await Promise.all(Array.from({ length: batches.microbatchesPerStep }, (_, index) => batches.draw(0, index)));
+    const microbatches = await Promise.all(Array.from({ length: batches.microbatchesPerStep }, async (_, index) => batches.draw(0, index)));
     // Bytes by weights that differ would be of no text.
     const isPlain = microbatches.every(({ lossWeights }) => lossWeights.every((weight) => weight === 0 || weight === 1));
     const reader = tokenizer ?? (await folderTokenizer(folder));
