@@ -3,6 +3,7 @@
  * run; sends a pasted link on to the join screen through the address bar.
  */
 import { LitElement, html, nothing } from 'lit';
+import { tokenizerFacts } from '../data/serialized-tokenizer.ts';
 import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
 import type { TextChoice } from '../session/text-tokens.ts';
 import { problemOf } from '../session/problems.ts';
@@ -178,6 +179,9 @@ export class LandingScreen extends LitElement {
 
   #setData(data: PreparedData | null): void {
     this.data = data;
+    // Conversations are not read by character, whatever was chosen.
+    const facts = data === null ? null : tokenizerFacts(data.tokenizer);
+    if (facts?.kind === 'bpe' && this.beginning === null) this.tokenizer = { kind: 'bpe', vocabularySize: facts.vocabularySize };
     this.#estimateSoon();
   }
 

@@ -69,7 +69,8 @@ export class RoomScreen extends LitElement {
         peers-panel {
           order: 3;
         }
-        invite-panel {
+        invite-panel,
+        .save {
           order: 4;
         }
         step-panel {

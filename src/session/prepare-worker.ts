@@ -12,6 +12,7 @@ import { bpeTokenizerMaker, characterTokenizerMaker, prepareCorpus } from '../da
 import type { PreparationOptions, PreparationProgress } from '../data/preparation.ts';
 import { deserializeTokenizer } from '../data/serialized-tokenizer.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
+import type { DataFile } from '../data/sources/data-file.ts';
 import { filesOf } from '../data/sources/choice.ts';
 import type { DataChoice } from '../data/sources/choice.ts';
 import { readDocuments } from '../data/sources/documents.ts';
@@ -24,6 +25,7 @@ import type { PreparedData } from './types.ts';
 const piecesAtOnce = 16;
 const openingLength = 8;
 const previewedRows = 3;
+const conversationVocabulary = 2048;
 
 /** How data becomes tokens: by a tokenizer made of it or by one that there is, and what of it is scored. */
 export interface Reading {
@@ -52,7 +54,7 @@ async function prepare(choice: DataChoice, reading: Reading, corpus: string, onP
     const preview: PreviewRow[] = [];
     const { tokenizer, index, pieceBytes, bytes } = await prepareCorpus({
       documents: (onBytes) => readDocuments(files, { onBytes }),
-      tokenizer: await tokenizerOf(reading.tokenizer),
+      tokenizer: await tokenizerOf(reading.tokenizer, await areConversations(files)),
       convert: chatConverter(reading.objective, preview),
       textsOf: ({ record, place }) => (isConversation(record) ? conversationTexts(record, place) : null),
       onProgress,
@@ -83,10 +85,19 @@ async function prepare(choice: DataChoice, reading: Reading, corpus: string, onP
   }
 }
 
-function tokenizerOf(choice: TextChoice): PreparationOptions['tokenizer'] | Promise<Tokenizer> {
+/** What data is of shows in its first document. */
+async function areConversations(files: readonly DataFile[]): Promise<boolean> {
+  const documents = readDocuments(files, {});
+  const first = await documents.next();
+  await documents.return(undefined);
+  return first.done !== true && first.value.kind === 'record' && isConversation(first.value.record);
+}
+
+/** Characters have no marks for turns: conversations get pieces of words instead. */
+function tokenizerOf(choice: TextChoice, areConversations: boolean): PreparationOptions['tokenizer'] | Promise<Tokenizer> {
   switch (choice.kind) {
     case 'characters':
-      return characterTokenizerMaker();
+      return areConversations ? bpeTokenizerMaker(conversationVocabulary) : characterTokenizerMaker();
     case 'bpe':
       return bpeTokenizerMaker(choice.vocabularySize);
     case 'given':
