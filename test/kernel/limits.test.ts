@@ -79,7 +79,7 @@ test.each([
     }
     losses.push(await trainer.evaluate(jobOf(source, 3, allIndices).microbatches.map(({ rows }) => rows)));
     const state = await trainer.masterState();
-    const sampled = await trainer.sample({ promptIds: [5, 7], maxNewTokens: 3, temperature: 0, seed: 1 });
+    const { ids: sampled } = await trainer.sample({ promptIds: [5, 7], maxNewTokens: 3, temperature: 0, seed: 1 });
     const restored = createGpuTrainer({ gpu: nodeGpu(), engineOptions });
     await restored.prepare(settings);
     expect(await restored.restore(state)).toBe(hashes.at(-1));
