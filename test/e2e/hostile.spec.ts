@@ -75,11 +75,12 @@ function sends(header: unknown, bytes: number): Attack {
 
 const utf8 = (text: string): number[] => [...Buffer.from(text)];
 /** Kind 16, length of the header (u32), length of the blob (u48), content. */
+/** The first piece of the first blob. */
 const blobBegins = (headerBytes: number, blobBytes: number, content: readonly number[]): number[] => {
-  const sizes = Buffer.alloc(10);
-  sizes.writeUInt32BE(headerBytes, 0);
-  sizes.writeUIntBE(blobBytes, 4, 6);
-  return [16, ...sizes, ...content];
+  const prefix = Buffer.alloc(20);
+  prefix.writeUInt32BE(headerBytes, 4);
+  prefix.writeUIntBE(blobBytes, 8, 6);
+  return [16, ...prefix, ...content];
 };
 const contribution = { kind: 'contribution', term: 1, step: 1, assignment: 'a1', lossSum: 1, weightSum: 1, computeMs: 1, tokens: 1 };
 
@@ -93,11 +94,11 @@ const attacks: Readonly<Record<string, readonly [Attack, RegExp]>> = {
   'a handshake again': [onChannel('control', [1, ...utf8('{"type":"accepted"}')]), /a handshake message arrived after the handshake/],
   'a message that is no JSON': [onChannel('control', [2, ...utf8('{"type":')], [3, ...utf8('pong}')]), /not valid JSON/],
   'a message that is no text': [onChannel('control', [3, 0xff, 0xfe, 0x00]), /not valid JSON/],
-  'the beginning of a blob, cut short': [onChannel('bulk', blobBegins(20, 4, []).slice(0, 7)), /cut short/],
-  'a blob of 256 TiB': [onChannel('bulk', blobBegins(20, 2 ** 48 - 1, [])), /a blob of 281474976710655 bytes was announced/],
-  'a header of 4 GiB': [onChannel('bulk', blobBegins(2 ** 32 - 1, 4, [])), /a blob header of 4294967295 bytes was announced/],
+  'the beginning of a blob, cut short': [onChannel('bulk', blobBegins(20, 4, []).slice(0, 7)), /an empty piece of a blob/],
+  'a blob of 256 TiB': [onChannel('bulk', blobBegins(20, 2 ** 48 - 1, [1])), /a blob of 281474976710655 bytes was announced/],
+  'a header of 4 GiB': [onChannel('bulk', blobBegins(2 ** 32 - 1, 4, [1])), /a blob header of 4294967295 bytes was announced/],
   'more than was announced': [onChannel('bulk', blobBegins(2, 4, [...utf8('{}'), 1, 2, 3, 4, 5])), /longer than announced/],
-  'a piece of no blob': [onChannel('bulk', [17, 1, 2, 3]), /a piece of no blob/],
+  'a piece of no known kind': [onChannel('bulk', [17, 1, 2, 3]), /an unknown kind of frame arrived on the bulk channel/],
   'a header that is no JSON': [onChannel('bulk', blobBegins(2, 0, utf8('}{'))), /not valid JSON/],
   'a message of no known type': [says({ type: 'become-coordinator' }), /sent a message that this page does not understand/],
   'a step beyond all numbers': [says({ type: 'applied', term: 1, step: 1e300, hash: '0'.repeat(16) }), /sent a message that this page does not understand/],
