@@ -34,6 +34,8 @@ export const hopelessFactor = 4;
 export const trialEverySteps = 16;
 /** Where ways take less than this share of a step's ideal time, shares follow speeds alone. */
 export const roomyShare = 0.2;
+/** So short that everybody takes part all the same: whoever joins a small run wants to see that they help. */
+export const unnoticedWaysMs = 250;
 /** Weight of the newest observation of a speed. */
 export const speedSmoothing = 0.4;
 

@@ -2,7 +2,7 @@
  * How a step's micro-batches are divided over workers of unequal speed, whose contributions come over one link. Only counts: which
  * micro-batches they are, and who may work at all, is decided by `step-work.ts`.
  */
-import { hopelessFactor, roomyShare, trialEverySteps } from './limits.ts';
+import { hopelessFactor, roomyShare, trialEverySteps, unnoticedWaysMs } from './limits.ts';
 import type { PeerId } from './messages.ts';
 
 export interface Worker {
@@ -40,7 +40,7 @@ export function shareOfStep(count: number, workers: readonly Worker[], turn: num
   const rotated = workers.map((_, index) => workers[(index + turn) % workers.length] as Worker);
   const members = workers.filter(({ isSelf }) => !isSelf);
   const waysMs = members.length * linkMs + Math.max(0, ...members.map(({ updateMs }) => updateMs));
-  const isRoomy = waysMs <= roomyShare * idealStepMs(count, workers) || workers.some(({ isNew }) => isNew);
+  const isRoomy = waysMs <= Math.max(unnoticedWaysMs, roomyShare * idealStepMs(count, workers)) || workers.some(({ isNew }) => isNew);
   return isRoomy ? { shares: shareBySpeed(count, rotated), ms: Infinity } : shareByWays(count, rotated, linkMs);
 }
 
