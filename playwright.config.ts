@@ -1,6 +1,6 @@
 /**
- * Tests of the product in real Chromium: built page, real server, WebRTC, WebGPU. Two at a time: those in which something dies
- * mostly wait for others to notice.
+ * Tests of the product in real Chromium: built page, real server, WebRTC, WebGPU. One at a time: on two cores at half their usual
+ * speed (29 November 2026) two at once kept each other from what they wait for.
  */
 import { existsSync } from 'node:fs';
 import { defineConfig } from '@playwright/test';
@@ -21,7 +21,7 @@ export default defineConfig({
   outputDir: 'test-results/e2e',
   globalSetup: './test/e2e/build.ts',
   fullyParallel: false,
-  workers: 2,
+  workers: 1,
   retries: 0,
   forbidOnly: process.env['CI'] !== undefined,
   timeout: 120_000,
