@@ -4,8 +4,7 @@
  */
 import { LitElement, html, nothing } from 'lit';
 import { tokenizerFacts } from '../data/serialized-tokenizer.ts';
-import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
-import type { TextChoice } from '../session/text-tokens.ts';
+import type { TextChoice, TokenizerChoice } from '../data/tokenizer-choice.ts';
 import { problemOf } from '../session/problems.ts';
 import type { OwnText } from './own-text.ts';
 import type { CreateSettings, PreparedData, PresetId, RunEstimate, RunSettings, SavedRun, SessionController, SessionState } from '../session/types.ts';

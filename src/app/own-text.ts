@@ -5,7 +5,7 @@
 import { LitElement, css, html, nothing } from 'lit';
 import type { Preparing } from '../session/prepare.ts';
 import type { Objective } from '../data/chats/objective.ts';
-import type { TextChoice } from '../session/text-tokens.ts';
+import type { TextChoice } from '../data/tokenizer-choice.ts';
 import type { PreparedData } from '../session/types.ts';
 import { baseStyles } from './base-styles.ts';
 import { droppedFiles, pickedFiles } from './chosen-files.ts';

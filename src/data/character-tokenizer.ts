@@ -4,14 +4,11 @@
  */
 import { TokenizerError } from './errors.ts';
 import type { StreamDecoder, Tokenizer } from './tokenizer.ts';
+import { isRecord } from './records.ts';
 
 function nameOf(character: string): string {
   const code = (character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0');
   return `${JSON.stringify(character)} (U+${code})`;
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null;
 }
 
 export class CharacterTokenizer implements Tokenizer {

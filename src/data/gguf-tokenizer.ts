@@ -9,6 +9,7 @@ import { CharacterTokenizer } from './character-tokenizer.ts';
 import { TokenizerError } from './errors.ts';
 import { describeTokenizer } from './tokenizer-files.ts';
 import type { TokenizerFiles } from './tokenizer-files.ts';
+import { isRecord } from './records.ts';
 
 /** `tokenizer.ggml.…` */
 export interface GgufTokenizer {
@@ -46,10 +47,6 @@ const preTokenizers: readonly PreTokenizer[] = [
     pattern: String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   },
 ];
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 /** `vocabularySize` is the model's: ids that the tokenizer has no token for are filled up. Throws `TokenizerError` for what llama.cpp has no name for. */
 export function ggufTokenizer(files: TokenizerFiles, vocabularySize: number): GgufTokenizer {

@@ -4,6 +4,7 @@
  */
 import { TokenizerError } from './errors.ts';
 import { mostTokens } from './merge-table.ts';
+import { isRecord } from './records.ts';
 
 /** Names of what ends a text, where the config doesn't say: of GPT-2 and those after it, of Llama 3, of Llama 1 and 2, of BERT. */
 const knownEnds = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>', '[SEP]'];
@@ -25,12 +26,6 @@ export interface HuggingFaceFacts {
   readonly endOfText: number | null;
   /** Added tokens that are marked as special: text is never read as one of them. */
   readonly special: readonly AddedToken[];
-}
-
-type Json = Readonly<Record<string, unknown>>;
-
-function isRecord(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function wrong(what: string): TokenizerError {

@@ -7,6 +7,9 @@ export type TokenizerChoice =
   /** Byte pairs; `vocabularySize` counts the 256 bytes and special tokens too, and is not reached by short texts. */
   | { readonly kind: 'bpe'; readonly vocabularySize: number };
 
+/** A tokenizer to be made of a text, or one that there is, serialized: that of the model a run begins with. */
+export type TextChoice = TokenizerChoice | { readonly kind: 'given'; readonly tokenizer: string };
+
 /** What every byte-pair vocabulary has before its first merge. */
 export const bytesAndSpecialTokens = 256 + trainedSpecialTokens.length;
 export const largestTrainedVocabulary = 65_536;

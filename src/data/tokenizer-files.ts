@@ -3,6 +3,7 @@
  * Encodes nothing.
  */
 import { TokenizerError } from './errors.ts';
+import { isRecord } from './records.ts';
 
 /** `tokenizer.json` and `tokenizer_config.json`, parsed. */
 export interface TokenizerFiles {
@@ -25,10 +26,6 @@ export interface DescribedTokenizer {
   readonly beginOfText: number | null;
   readonly endOfText: number | null;
   readonly chatTemplate: string | null;
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** More would be a mistake, or a trap: ids are places in a list. */

@@ -1,14 +1,13 @@
 /** The page's side of the worker that tokenizes a text: started for one text and ended with it, so that nothing blocks the page. */
 import { TokenizerError } from './errors.ts';
 import { deserializeTokenizer } from './serialized-tokenizer.ts';
-import type { TokenizerChoice } from './tokenizer-choice.ts';
+import type { TextChoice } from './tokenizer-choice.ts';
 import type { TokenizingProgress } from './tokenize-text.ts';
 import type { TokenizedText } from './tokenized-text.ts';
 
 export interface TokenizingRequest {
   readonly text: string;
-  /** To be made of the text, or one that there is, serialized. */
-  readonly choice: TokenizerChoice | { readonly kind: 'given'; readonly tokenizer: string };
+  readonly choice: TextChoice;
 }
 export type TokenizingAnswer =
   | { readonly type: 'progress'; readonly progress: TokenizingProgress }

@@ -18,7 +18,7 @@ import type { DataChoice } from '../data/sources/choice.ts';
 import { readDocuments } from '../data/sources/documents.ts';
 import { pieceCorpus } from '../data/token-pieces.ts';
 import { keepProblemsOfErrors } from '../trainer/error-transfer.ts';
-import type { TextChoice } from './text-tokens.ts';
+import type { TextChoice } from '../data/tokenizer-choice.ts';
 import type { PreparedData } from './types.ts';
 
 /** A megabyte in a transaction. */

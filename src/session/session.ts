@@ -29,7 +29,7 @@ import { Roles, SessionError } from './roles.ts';
 import { StateStore } from './state.ts';
 import type { FilesDesk } from './files-desk.ts';
 import { TextTokens } from './text-tokens.ts';
-import type { TextChoice } from './text-tokens.ts';
+import type { TextChoice } from '../data/tokenizer-choice.ts';
 import type { Writer } from './writer.ts';
 import type { CreateSettings, FileControls, RunEstimate, SavedRun, SessionController, SessionState } from './types.ts';
 

@@ -6,7 +6,7 @@ import { TokenizerError } from '../data/errors.ts';
 import { tokenizerFacts } from '../data/serialized-tokenizer.ts';
 import { byCharacter } from '../data/tokenized-text.ts';
 import type { TokenizedText } from '../data/tokenized-text.ts';
-import type { TokenizerChoice } from '../data/tokenizer-choice.ts';
+import type { TextChoice } from '../data/tokenizer-choice.ts';
 import { bytesAndSpecialTokens, largestTrainedVocabulary } from '../data/tokenizer-choice.ts';
 import type { TokenizingOptions } from '../data/tokenizing-client.ts';
 import { problem } from './problems.ts';
@@ -17,9 +17,6 @@ import type { TextFacts } from './run.ts';
 const quickCharacters = 50_000;
 
 const ignored: TokenizingOptions = { progress: () => undefined, signal: new AbortController().signal };
-
-/** A tokenizer to be made of the text, or the one that belongs to the model a run begins with. */
-export type TextChoice = TokenizerChoice | { readonly kind: 'given'; readonly tokenizer: string };
 
 /** Throws `RunError` for a vocabulary that can't be. */
 function checked(choice: TextChoice): TextChoice {

@@ -1,6 +1,6 @@
 /**
  * One stay in a room, from entering to leaving: its address in the page and in this browser's memory, the way to its
- * directory and its peers, a ticking clock, and the samples drawn there. Which role the page plays is the session's.
+ * directory and its peers, a ticking clock, and the samples and texts written there. Which role the page plays is the session's.
  */
 import { deserializeTokenizer } from '../data/serialized-tokenizer.ts';
 import { startTicker } from '../trainer/ticker.ts';

@@ -40,7 +40,7 @@ export interface SubflowPolicy {
 
 /**
  * What one connection makes of a lossy way falls with its round-trip time (Mathis et al. 1997: 1.2 · packet / (round trip · √loss)); with
- * 1 % loss that is 1.5 MB/s at 10 ms. DECISIONS has what was measured on both sides of it.
+ * 1 % loss that is 1.5 MB/s at 10 ms. It was not searched for by measuring on both sides of it.
  */
 export const usualPolicy: SubflowPolicy = { minRoundTripMs: 10, minWaitingBytes: 256 * 1024, readings: 3, readingIntervalMs: 1000 };
 

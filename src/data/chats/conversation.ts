@@ -5,6 +5,7 @@
 import { DataError } from '../errors.ts';
 import { roles } from './objective.ts';
 import type { Role } from './objective.ts';
+import { isRecord } from '../records.ts';
 
 /** Of characters from `start` to before `end`, counted as Unicode code points, as Python counts them. */
 export interface WeightedSpan {
@@ -128,7 +129,7 @@ export function readSpans(value: unknown, text: string, where: string): readonly
   if (!Array.isArray(value)) throw new DataError(`${where}.spans is not a list`);
   const length = [...text].length;
   return value.map((span: unknown, index) => {
-    const { start, end, weight } = isFields(span) ? span : {};
+    const { start, end, weight } = isRecord(span) ? span : {};
     const [from, to] = [numberOf(start), numberOf(end)];
     if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to <= length)) {
       throw new DataError(`${where}.spans[${index}] goes from ${shown(start)} to ${shown(end)}, and the text has ${length} characters`);
@@ -167,7 +168,7 @@ function parsed(value: unknown, where: string): readonly unknown[] {
 function turns(list: readonly unknown[], where: string): readonly Message[] {
   return list.map((turn, index) => {
     const at = `${where}[${index}]`;
-    if (!isFields(turn)) throw new DataError(`${at} is ${shown(turn)}, not a message`);
+    if (!isRecord(turn)) throw new DataError(`${at} is ${shown(turn)}, not a message`);
     const roleKey = has(turn, 'role') ? 'role' : 'from';
     const contentKey = roleKey === 'from' && has(turn, 'value') ? 'value' : 'content';
     const { [roleKey]: givenRole, [contentKey]: givenContent, weight, spans, ...extras } = turn;
@@ -193,8 +194,8 @@ function contentOf(value: unknown, where: string, mayBeMissing: boolean): string
   return value
     .map((part: unknown, index) => {
       if (typeof part === 'string') return part;
-      if (isFields(part) && typeof part['text'] === 'string') return part['text'];
-      throw new DataError(`${where}[${index}] is ${isFields(part) ? `of type ${shown(part['type'])}` : shown(part)}: only text can be learned here`);
+      if (isRecord(part) && typeof part['text'] === 'string') return part['text'];
+      throw new DataError(`${where}[${index}] is ${isRecord(part) ? `of type ${shown(part['type'])}` : shown(part)}: only text can be learned here`);
     })
     .join('');
 }
@@ -239,10 +240,6 @@ function keyAmong(record: Fields, keys: readonly string[]): string | undefined {
 /** Tables have a value for each column, though it may be none. */
 function has(record: Fields, key: string): boolean {
   return record[key] !== undefined && record[key] !== null;
-}
-
-function isFields(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function shown(value: unknown): string {

@@ -3,6 +3,7 @@ import { DataError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer.ts';
 import { chatMl } from './template.ts';
 import type { ChatTemplate, SpecialTexts } from './template.ts';
+import { isRecord } from '../records.ts';
 
 const specialNames = ['bos_token', 'eos_token', 'unk_token', 'pad_token', 'sep_token', 'cls_token', 'mask_token'] as const;
 
@@ -15,7 +16,7 @@ export interface TemplateFiles {
 
 /** Throws `DataError` where the template can't be used, or conversations can't be written for this tokenizer. */
 export async function openTemplate(tokenizer: Tokenizer, files: TemplateFiles | null): Promise<ChatTemplate> {
-  const config = isFields(files?.tokenizerConfig) ? files.tokenizerConfig : {};
+  const config = isRecord(files?.tokenizerConfig) ? files.tokenizerConfig : {};
   const own = files?.chatTemplate ?? null;
   const source = own ?? sourceOf(config['chat_template']);
   if (source === null) return chatMl(tokenizer);
@@ -27,7 +28,7 @@ export async function openTemplate(tokenizer: Tokenizer, files: TemplateFiles | 
 function sourceOf(value: unknown): string | null {
   if (value === undefined || value === null) return null;
   if (typeof value === 'string') return value;
-  const named = Array.isArray(value) ? value.filter(isFields) : [];
+  const named = Array.isArray(value) ? value.filter(isRecord) : [];
   const chosen = named.find(({ name }) => name === 'default') ?? named[0];
   if (typeof chosen?.['template'] === 'string') return chosen['template'];
   throw new DataError('tokenizer_config.json: chat_template is neither a text nor a list of templates with names');
@@ -38,12 +39,8 @@ function specialTexts(config: Readonly<Record<string, unknown>>): SpecialTexts {
   return Object.fromEntries(
     specialNames.flatMap((name): (readonly [string, string])[] => {
       const value = config[name];
-      const text = isFields(value) ? value['content'] : value;
+      const text = isRecord(value) ? value['content'] : value;
       return typeof text === 'string' ? [[name, text]] : [];
     }),
   );
-}
-
-function isFields(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
